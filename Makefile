@@ -1,0 +1,93 @@
+# Development of kinfolk. `make help` lists what there is to do.
+#
+# Everything runs in a virtual environment that the first command makes and later ones reuse: with uv when it is
+# installed, else with Python's own venv and pip. It is set up again only when pyproject.toml, constraints.txt,
+# PYTHON or the place of this directory changes.
+
+VENV ?= .venv
+PYTHON ?=
+PYTEST_ARGS ?=
+
+PY := $(VENV)/bin/python
+# What an environment was made for is part of the stamp's name, so that a moved tree is set up afresh.
+MADE_FOR := $(shell { pwd; echo "$(PYTHON)"; } | cksum | cut -d ' ' -f 1)
+RUNTIME := $(VENV)/.ready-$(MADE_FOR)-runtime
+TEST := $(VENV)/.ready-$(MADE_FOR)-test
+CHECK := $(VENV)/.ready-$(MADE_FOR)-check
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check test-slow clean
+
+help:
+	@echo 'make demo       three nodes in three OS processes find each other, share names, die and return'
+	@echo 'make test       the tests (PYTEST_ARGS="-k names -x" chooses among them)'
+	@echo 'make check      lint, format and types: ruff, mypy, pyright'
+	@echo 'make test-slow  the tests that take long or need more than Python packages'
+	@echo 'make clean      remove the virtual environment, caches and builds'
+	@echo
+	@echo 'PYTHON=/path/to/python3.12 chooses the interpreter (3.11 or newer), VENV=dir the environment ($(VENV)).'
+
+demo: $(RUNTIME)
+	@$(PY) -m kinfolk demo
+
+test: $(TEST)
+	@$(PY) -m pytest $(PYTEST_ARGS)
+
+check: $(CHECK)
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy --python-executable $(PY)
+	$(PY) -m pyright --pythonpath $(PY)
+
+# pytest ends with 5 when nothing was selected; every other end is passed on.
+test-slow: $(TEST)
+	@$(PY) -m pytest -m slow --timeout=600 $(PYTEST_ARGS) || test $$? -eq 5
+
+clean:
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUNTIME): pyproject.toml constraints.txt
+	$(call set-up,.)
+
+$(TEST): pyproject.toml constraints.txt
+	$(call set-up,.[test])
+
+$(CHECK): pyproject.toml constraints.txt
+	$(call set-up,.[test$(comma)check])
+
+comma := ,
+
+# $(call set-up,WHAT): find a Python, make the environment unless a fitting one is there, install WHAT into it.
+define set-up
+@set -eu; \
+python=; too_old=; \
+for candidate in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
+    version=$$("$$candidate" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || continue; \
+    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then python=$$candidate; break; fi; \
+    too_old="$${too_old:+$$too_old and }$$candidate is $$version"; \
+done; \
+if [ -z "$$python" ] && [ -n "$$too_old" ]; then \
+    echo "kinfolk needs Python 3.11 or newer, but $$too_old: install a newer one, or name it with make PYTHON=/path/to/python3." >&2; exit 1; \
+elif [ -z "$$python" ]; then \
+    echo "kinfolk needs Python 3.11 or newer, and no $(or $(PYTHON),python3) runs here: install one, or name it with make PYTHON=/path/to/python3." >&2; exit 1; \
+fi; \
+uv=$$(command -v uv) || uv=; \
+if [ -z "$$uv" ] && ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+    echo "$$python has no venv module: install it (on Debian and Ubuntu: apt install python3-venv), or install uv." >&2; exit 1; \
+fi; \
+wanted=$$("$$python" -c 'import sys; print(sys.version_info[:2])'); \
+if [ "$$("$(PY)" -c 'import sys; print(sys.version_info[:2])' 2>/dev/null || true)" != "$$wanted" ]; then \
+    echo "Making $(VENV) with $$python $$version ..."; \
+    if [ -n "$$uv" ]; then UV_VENV_CLEAR=1 "$$uv" venv --quiet --python "$$python" "$(VENV)"; \
+    else "$$python" -m venv --clear "$(VENV)"; fi; \
+fi; \
+echo "Installing $(1) into $(VENV) ..."; \
+if [ -n "$$uv" ]; then "$$uv" pip install --quiet --python "$(PY)" --constraint constraints.txt --editable '$(1)'; \
+else \
+    "$(PY)" -m pip --version >/dev/null 2>&1 || "$(PY)" -m ensurepip >/dev/null; \
+    "$(PY)" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '$(1)'; \
+fi; \
+touch "$@"
+endef
