@@ -1,0 +1,1 @@
+"""What travels between two nodes: frames, codec, handshake, session. Bytes in, events out, no I/O."""

@@ -1,0 +1,275 @@
+"""The frames: what two nodes say to each other, and how it looks in bytes.
+
+A frame is ``[u32 length, little endian][u8 tag][payload]``; the length counts tag and payload. The payload is one
+MessagePack array of *operations* of the tag's kind, each an array of the fields below in their order. Whatever one
+turn of a loop has to say of one kind to one peer thus travels in one frame and is decoded in one call.
+
+A new operation is a new class in ``FRAMES`` and a row in ``docs/protocol.md``. Fields are only ever appended: a
+decoder ignores fields it does not know, so a minor version can add them.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+HEADER_BYTES = 5
+MAX_FRAME = 16 * 1024 * 1024
+"""Bytes of tag and payload that an authenticated peer may send in one frame."""
+MAX_FRAME_BEFORE_AUTHENTICATION = 4 * 1024
+
+Word = Annotated[str, Meta(min_length=1, max_length=64)]
+NodeName = Annotated[str, Meta(min_length=1, max_length=400)]
+Name = Annotated[str, Meta(min_length=1, max_length=255)]
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""A creation, position, local id, stamp or reference: never negative, within 63 bits."""
+Nonce = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Proof = Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+
+class Operation(Struct, frozen=True, array_like=True, gc=False):
+    """Base of all operations: a flat record of atoms (so the garbage collector never looks at it)."""
+
+    TAG: ClassVar[int]
+
+
+# --- handshake: dialler and listener in turns, before anything else ---
+
+
+class Hello(Operation, frozen=True):
+    """NAME: the dialler says who it is, what for, and whom it expects (empty for a seed given by address)."""
+
+    TAG = 0x01
+    version: Number
+    features: list[Word]
+    purpose: Word
+    cluster: Word
+    name: NodeName
+    creation: Number
+    expects: Annotated[str, Meta(max_length=400)]
+    nonce: Nonce
+
+
+class Challenge(Operation, frozen=True):
+    """CHALLENGE: the listener says who it is and gives its nonce."""
+
+    TAG = 0x02
+    version: Number
+    features: list[Word]
+    cluster: Word
+    name: NodeName
+    creation: Number
+    nonce: Nonce
+
+
+class ChallengeReply(Operation, frozen=True):
+    """REPLY: the dialler proves that it knows the cookie and saw these certificates."""
+
+    TAG = 0x03
+    proof: Proof
+
+
+class ChallengeAck(Operation, frozen=True):
+    """ACK: the listener proves the same and lets the dialler in."""
+
+    TAG = 0x04
+    proof: Proof
+
+
+class Refusal(Operation, frozen=True):
+    """REFUSED: the listener says why it will not go on, then closes. For "stale", `number` is the creation it knows."""
+
+    TAG = 0x05
+    code: Word
+    detail: Annotated[str, Meta(max_length=1024)]
+    number: Number = 0
+
+
+# --- messages between processes ---
+
+
+class Sent(Operation, frozen=True):
+    """SEND: a message for a process of the receiving node."""
+
+    TAG = 0x10
+    target: Number
+    sender: Number | None
+    body: msgspec.Raw
+
+
+class SentToName(Operation, frozen=True):
+    """REG_SEND: a message for whoever has this node-scoped name at the receiver."""
+
+    TAG = 0x11
+    target: Name
+    sender: Number | None
+    body: msgspec.Raw
+
+
+class Called(Operation, frozen=True):
+    """CALL: a request that wants an Answered with the same reference within so many milliseconds."""
+
+    TAG = 0x34
+    target: Number | Name
+    sender: Number | None
+    reference: Number
+    timeout_ms: Number
+    body: msgspec.Raw
+
+
+class Answered(Operation, frozen=True):
+    """ANSWER: the outcome of a call. Outcomes are in `kinfolk.wire.codec`."""
+
+    TAG = 0x35
+    reference: Number
+    outcome: Word
+    body: msgspec.Raw
+
+
+class ExitSignal(Operation, frozen=True):
+    """EXIT: end this process with this reason."""
+
+    TAG = 0x15
+    target: Number
+    sender: Number | None
+    reason: Annotated[str, Meta(max_length=64 * 1024)]
+
+
+# --- the mesh ---
+
+
+class Peers(Operation, frozen=True):
+    """PEER_LIST: the nodes that the sender is connected to. First frame of a session, each way."""
+
+    TAG = 0x12
+    names: list[NodeName]
+
+
+class Ping(Operation, frozen=True):
+    """PING: a sign of life that asks for a Pong with the same number."""
+
+    TAG = 0xF0
+    sequence: Number
+
+
+class Pong(Operation, frozen=True):
+    """PONG: the answer to a Ping."""
+
+    TAG = 0xF1
+    sequence: Number
+
+
+class Goodbye(Operation, frozen=True):
+    """GOODBYE: why the sender ends this session. Last frame of a session."""
+
+    TAG = 0x36
+    code: Word
+    detail: Annotated[str, Meta(max_length=1024)]
+
+
+# --- the registry: each node's own ledger, entry by entry, and its peers' answers ---
+
+
+class NameClaimed(Operation, frozen=True):
+    """GLOBAL_REGISTER: ledger entry `position` claims a name for the sender's process `local`, stamped so."""
+
+    TAG = 0x1B
+    position: Number
+    name: Name
+    local: Number
+    stamp: Number
+
+
+class NamesWithdrawn(Operation, frozen=True):
+    """GLOBAL_UNREGISTER: ledger entry `position` withdraws these names, each as claimed at the position beside it."""
+
+    TAG = 0x1C
+    position: Number
+    names: list[Name]
+    claims: list[Number]
+
+
+class LedgerSynced(Operation, frozen=True):
+    """GLOBAL_SYNC: a part of the sender's live claims, in columns; entries up to `position` are reflected.
+
+    The first of a session begins a new mirror, changes made meanwhile come between the parts, `done` marks the last.
+    """
+
+    TAG = 0x1D
+    creation: Number
+    position: Number
+    done: bool
+    names: list[Name]
+    locals: list[Number]
+    positions: list[Number]
+    stamps: list[Number]
+    confirmed: list[bool]
+
+
+class NameConfirmed(Operation, frozen=True):
+    """CONFIRM: ledger entry `position` says that every peer has acknowledged the claim made at `claim`."""
+
+    TAG = 0x31
+    position: Number
+    name: Name
+    claim: Number
+
+
+class Acknowledged(Operation, frozen=True):
+    """ACKNOWLEDGE: the receiver's ledger entries at these positions are in the sender's views."""
+
+    TAG = 0x30
+    positions: list[Number]
+
+
+class NameContested(Operation, frozen=True):
+    """CONTEST: the receiver's claim of the name made at `loser` stands against this claim of another node."""
+
+    TAG = 0x32
+    name: Name
+    loser: Number
+    node: NodeName
+    creation: Number
+    position: Number
+    local: Number
+    stamp: Number
+    confirmed: bool
+
+
+FRAMES: tuple[type[Operation], ...] = (
+    Hello, Challenge, ChallengeReply, ChallengeAck, Refusal,
+    Sent, SentToName, Called, Answered, ExitSignal,
+    Peers, Ping, Pong, Goodbye,
+    NameClaimed, NamesWithdrawn, LedgerSynced, NameConfirmed, Acknowledged, NameContested,
+)  # fmt: skip
+"""Every kind of frame; the tests are generated from it, so that a new one cannot be forgotten."""
+
+HANDSHAKE: frozenset[int] = frozenset(frame.TAG for frame in (Hello, Challenge, ChallengeReply, ChallengeAck, Refusal))
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODERS = {frame.TAG: msgspec.msgpack.Decoder(list[frame]) for frame in FRAMES}  # type: ignore[valid-type]
+
+
+def encode_operation(operation: Operation) -> bytes:
+    """The bytes of one operation, to be appended to any number of outboxes (a broadcast is encoded once)."""
+    return _ENCODER.encode(operation)
+
+
+def encode_frame(operations: Sequence[Operation]) -> bytes:
+    """A whole frame of one or more operations of one kind."""
+    payload = _ENCODER.encode(list(operations))
+    return (len(payload) + 1).to_bytes(4, "little") + bytes((operations[0].TAG,)) + payload
+
+
+def decode_payload(tag: int, payload: bytes | bytearray | memoryview) -> Sequence[Operation] | None:
+    """The operations of a frame, or None for a tag of a later minor version.
+
+    ``Raw`` bodies are views into `payload`: decode or copy them before the buffer is used again.
+
+    Raises:
+        msgspec.DecodeError: not MessagePack, or not the fields of this tag (ValidationError is a DecodeError).
+        RecursionError: nested too deeply.
+    """
+    decoder = _DECODERS.get(tag)
+    return None if decoder is None else decoder.decode(payload)
