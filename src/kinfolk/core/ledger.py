@@ -1,0 +1,125 @@
+"""A node's ledger and its mirrors at other nodes.
+
+A *ledger* is the totally ordered log of one node's own facts; each entry has a position, counted from 1. A *mirror* is
+what a peer holds of it. Only the node itself appends. What a node says of its ledger is never relayed: peers hear it
+from the node or not at all.
+"""
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from kinfolk.errors import RemoteProtocolError
+from kinfolk.ids import Pid
+
+Order = tuple[int, str, int, int]
+
+
+class Claim(Struct, frozen=True, gc=False):
+    """One claim of a name. Its identity is (node, creation, position): a stamp alone identifies nothing."""
+
+    name: str
+    pid: Pid
+    position: int
+    stamp: int
+
+    @property
+    def order(self) -> Order:
+        """Claims sort by stamp; the rest only makes the order total."""
+        return self.stamp, self.pid.node, self.pid.creation, self.position
+
+
+class Ledger:
+    """This node's positions, and which peers have yet to acknowledge the entries that somebody waits for."""
+
+    JOINING = ""
+    """Stands for the peers that a join in progress may still bring: while it is there, nothing is confirmed."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.peers: set[str] = set()
+        self._missing: dict[int, set[str]] = {}
+        self._claims: set[int] = set()
+
+    def append(self) -> int:
+        """Take the next position for an entry that nobody waits for."""
+        self.position += 1
+        return self.position
+
+    def await_claim(self, position: int) -> bool:
+        """Wait until every peer has acknowledged a claim, also those that join meanwhile. True if none is missing."""
+        self._claims.add(position)
+        self._missing[position] = set(self.peers)
+        return not self.peers
+
+    def await_withdrawal(self, position: int) -> bool:
+        """Wait until every peer of this moment has acknowledged a withdrawal. True if none is missing."""
+        missing = self.peers - {self.JOINING}
+        if missing:
+            self._missing[position] = missing
+        return not missing
+
+    def forget(self, position: int) -> None:
+        """Nobody waits for this entry any longer."""
+        self._missing.pop(position, None)
+        self._claims.discard(position)
+
+    def missing(self, position: int) -> tuple[str, ...]:
+        """The peers that have not acknowledged this entry, sorted."""
+        return tuple(sorted(self._missing.get(position, set()) - {self.JOINING}))
+
+    def peer_up(self, peer: str) -> None:
+        """A session with the peer is open. It has acknowledged none of the claims that wait: the sync asks afresh."""
+        self.peers.add(peer)
+        for position in self._claims:
+            self._missing[position].add(peer)
+
+    def peer_down(self, peer: str) -> list[int]:
+        """Nobody waits for this peer any longer. Returns the positions that were missing only its acknowledgement."""
+        self.peers.discard(peer)
+        return self._acknowledge(peer, list(self._missing))
+
+    def acknowledged(self, peer: str, positions: Iterable[int]) -> list[int]:
+        """The peer has these entries in its views. Returns the positions that everybody has acknowledged now.
+
+        Raises:
+            RemoteProtocolError: it acknowledges an entry that was never made.
+        """
+        positions = list(positions)
+        if positions and max(positions) > self.position:
+            raise RemoteProtocolError(f"acknowledges ledger entry {max(positions)}, but the last is {self.position}")
+        return self._acknowledge(peer, positions)
+
+    def _acknowledge(self, peer: str, positions: list[int]) -> list[int]:
+        complete: list[int] = []
+        for position in positions:
+            missing = self._missing.get(position)
+            if missing is not None and peer in missing:
+                missing.discard(peer)
+                if not missing:
+                    complete.append(position)
+        return complete
+
+
+class Mirror:
+    """A peer's ledger as told by that peer: every live claim of it, losing ones included."""
+
+    def __init__(self, peer: str, creation: int, position: int) -> None:
+        self.peer, self.creation = peer, creation
+        self.position = position
+        """The last entry reflected here; of what the sync has yet to bring, nothing is known before `complete`."""
+        self.complete = False
+        self.claims: dict[str, Claim] = {}
+        self.confirmed: set[str] = set()
+        self.held: set[str] = set()
+        """Names whose claim is not acknowledged yet."""
+
+    def advance(self, position: int) -> None:
+        """Go on to the next entry.
+
+        Raises:
+            RemoteProtocolError: it is not the next one.
+        """
+        if position != self.position + 1:
+            raise RemoteProtocolError(f"ledger entry {position} follows entry {self.position}")
+        self.position = position

@@ -1,0 +1,161 @@
+"""Who is connected, whom to dial, and which of two connections to keep.
+
+There is at most one session for each (peer, creation), and both ends must agree on which. Each end decides twice at
+most, with what it knows then:
+
+- the listener, when the dialler has proved itself (`admit`): of two dials in progress the smaller name's goes on;
+- each end, when the session could open (`open`): the dialler at the listener's ACK, the listener at the dialler's first
+  frame past it. Until that frame nothing of an older session is touched, so a dialler that changes its mind at ACK
+  leaves no trace at the other end.
+
+A dial against an established session is a sign that the other end has lost that session, and replaces it.
+"""
+
+from enum import Enum
+
+from msgspec import Struct
+
+from kinfolk.ids import Address, Seed
+
+
+class Session(Struct):
+    """An open session with a peer."""
+
+    conn: int
+    peer: str
+    creation: int
+    dialled: bool
+    since: int
+    """When it opened, in the order of this node's events."""
+    heard: float
+    """When the last bytes came, in seconds."""
+    greeted: bool = False
+    """Whether the peer's list of peers has come."""
+    synced: bool = False
+    """Whether the peer's sync has ended: all its names are here."""
+    unsent: list[str] = []
+    """Names of ours that the sync has yet to come to, the next one last."""
+
+
+class Candidate(Struct, frozen=True):
+    """A proved dialler whose session has not opened yet."""
+
+    peer: str
+    creation: int
+    since: int
+
+
+class Target(Struct):
+    """Somebody we want a session with: a seed, or a peer that we know or knew."""
+
+    seed: Seed
+    answers: str
+    """The name of the node there, empty while it is not known."""
+    conn: int | None = None
+    """The dial in progress."""
+    attempts: int = 0
+    """Dials that failed since the last success."""
+    refused: bool = False
+    """The last dial ended in a refusal that trying again will not change."""
+    wanted_since: float = 0.0
+    """Since when we have been without a session, in seconds."""
+
+
+class Verdict(Enum):
+    """What to do with a connection that could become a session."""
+
+    ADMIT = "admit"
+    DUPLICATE = "duplicate"
+    """The other dial, or the session that is there, is the one to keep."""
+    STALE = "stale"
+    """A newer start of that node is known: this one is dead or has been replaced."""
+
+
+class Members:
+    """One node's sessions, dials and targets."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.sessions: dict[int, Session] = {}
+        self.by_peer: dict[str, Session] = {}
+        self.candidates: dict[int, Candidate] = {}
+        self.targets: dict[Address, Target] = {}
+        self.dials: dict[int, Target] = {}
+        self.creations: dict[str, int] = {}
+        """The highest creation seen of each node."""
+        self._events = 0
+
+    def admit(self, conn: int, peer: str, creation: int) -> Verdict:
+        """A dialler has proved itself to us, the listener."""
+        self._events += 1
+        if creation < self.creations.get(peer, 0):
+            return Verdict.STALE
+        if self.name < peer and any(target.seed.expects == peer for target in self.dials.values()):
+            return Verdict.DUPLICATE
+        self.candidates[conn] = Candidate(peer, creation, self._events)
+        return Verdict.ADMIT
+
+    def open(self, conn: int, peer: str, creation: int, dialled: bool) -> Verdict:
+        """A session could open. On ADMIT, the caller ends the one that the peer may still have, then calls `opened`."""
+        self._events += 1
+        candidate = self.candidates.pop(conn, None)
+        if creation < self.creations.get(peer, 0):
+            return Verdict.STALE
+        there = self.by_peer.get(peer)
+        if there is not None and there.creation == creation:
+            if dialled:
+                # Reached by two addresses, the first session stays. Dialled by both, the smaller name's dial does.
+                keep = there.dialled or peer < self.name
+            else:
+                # Admitted before our own dial had opened: both were in progress, and the smaller name's dial stays.
+                # Admitted after: the peer has lost the session that we still see, or would not have gone on past ACK.
+                keep = there.dialled and self.name < peer and candidate is not None and candidate.since < there.since
+            return Verdict.DUPLICATE if keep else Verdict.ADMIT
+        if (
+            dialled
+            and peer < self.name
+            and any(other.peer == peer and other.creation == creation for other in self.candidates.values())
+        ):
+            return Verdict.DUPLICATE  # theirs has our ACK, and its first frame is on the way
+        return Verdict.ADMIT
+
+    def opened(self, conn: int, peer: str, creation: int, dialled: bool, now: float) -> Session:
+        """Take the session in."""
+        session = Session(conn, peer, creation, dialled, self._events, now)
+        self.sessions[conn] = self.by_peer[peer] = session
+        self.creations[peer] = creation
+        return session
+
+    def closed(self, conn: int) -> Session | None:
+        """A connection has ended. Returns the session that ended with it, if there was one."""
+        self._events += 1
+        self.candidates.pop(conn, None)
+        session = self.sessions.pop(conn, None)
+        if session is not None:
+            del self.by_peer[session.peer]
+        return session
+
+    def target(self, seed: Seed, now: float) -> Target:
+        """The target at the seed's address, made if it is new."""
+        target = self.targets.get(seed.address)
+        if target is None:
+            target = self.targets[seed.address] = Target(seed, seed.expects, wanted_since=now)
+        elif seed.expects and seed.expects != target.seed.expects:
+            target.seed, target.answers = seed, seed.expects  # the last we heard of who is there
+        return target
+
+    def session_with(self, target: Target) -> Session | None:
+        """The session that makes dialling this target unnecessary."""
+        return self.by_peer.get(target.answers) if target.answers else None
+
+    def dial(self, target: Target, conn: int) -> None:
+        """A dial begins."""
+        target.conn = conn
+        self.dials[conn] = target
+
+    def dial_ended(self, conn: int) -> Target | None:
+        """A dial is over, one way or the other. None if it was given up before."""
+        target = self.dials.pop(conn, None)
+        if target is not None:
+            target.conn = None
+        return target
