@@ -1,0 +1,275 @@
+"""The vocabulary between the kernel and the world: what may happen to it, and what it may ask for.
+
+Inputs are facts (past tense) or orders (imperative); effects are verbs, plus the changes that others may watch.
+The driver gives one input, carries out all its effects in order, and only then gives the next.
+
+A connection is known by a number that never comes back (``conn``); an order that wants an answer carries a
+reference (``ref``), answered by exactly one Succeed or Fail.
+
+Source: effects as data in one place, as ``effect()`` in rabbitmq/ra.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from msgspec import Struct
+
+from kinfolk.errors import AuthenticationFailed, KinfolkError, NameLost, NameTaken, NodeUnreachable
+from kinfolk.ids import Pid, Seed
+from kinfolk.wire.frames import Operation
+
+OnLost = Literal["exit", "message"]
+
+
+class Now(NamedTuple):
+    """The time of an input: `mono` in seconds decides deadlines, `wall_ms` in ms since 1970 only goes into stamps."""
+
+    mono: float
+    wall_ms: int
+
+
+# --- inputs: facts from connections ---
+
+
+class Proved(Struct, frozen=True):
+    """Listener's side: a dialler has proved that it knows the cookie. Answered by Admit or Refuse."""
+
+    conn: int
+    peer: str
+    creation: int
+
+
+class Opened(Struct, frozen=True):
+    """A session can begin: the dialler has the listener's ACK, or the listener the dialler's first frame past it."""
+
+    conn: int
+    peer: str
+    creation: int
+    dialled: bool
+
+
+class DialFailed(Struct, frozen=True):
+    """A dial ended without a session. `code` is "unreachable" or the code of the refusal; `number` as in Refusal."""
+
+    conn: int
+    code: str
+    error: NodeUnreachable | AuthenticationFailed
+    number: int = 0
+
+
+class Closed(Struct, frozen=True):
+    """A connection that was admitted or opened has ended."""
+
+    conn: int
+    reason: str
+
+
+class Received(Struct, frozen=True):
+    """A control frame arrived in an open session."""
+
+    conn: int
+    operations: Sequence[Operation]
+
+
+class Heard(Struct, frozen=True):
+    """Bytes of any kind arrived in an open session."""
+
+    conn: int
+
+
+class Drained(Struct, frozen=True):
+    """The outbox has room again, after WantDrain."""
+
+    conn: int
+
+
+class TimePassed(Struct, frozen=True):
+    """The moment that `next_deadline` named has come."""
+
+
+class ProcessExited(Struct, frozen=True):
+    """A process of this node is dead from now on."""
+
+    local: int
+
+
+# --- inputs: orders of the user ---
+
+
+class Register(Struct, frozen=True):
+    """Claim a name for a process of this node. With `wait`, `ref` is answered when it is confirmed or lost."""
+
+    ref: int
+    name: str
+    pid: Pid
+    wait: bool
+    timeout: float
+    on_lost: OnLost
+
+
+class Abandon(Struct, frozen=True):
+    """Whoever waits for this Register has gone: withdraw the claim unless somebody else waits for it as well."""
+
+    ref: int
+
+
+class Unregister(Struct, frozen=True):
+    """Withdraw a name of this node; with `position`, only that claim. Answered when peers know, or at the deadline."""
+
+    ref: int
+    name: str
+    position: int | None
+    timeout: float
+
+
+class Join(Struct, frozen=True):
+    """Connect to these seeds and to everybody they know, and hold all their names.
+
+    `patient` is for the start of a node: seeds that are down are dialled again until the timeout, then no error.
+    """
+
+    ref: int
+    seeds: tuple[Seed, ...]
+    timeout: float
+    patient: bool
+    min_peers: int = 0
+
+
+class Forget(Struct, frozen=True):
+    """Dial these no longer, unless a session with them is open: discovery has dropped them."""
+
+    seeds: tuple[Seed, ...]
+
+
+class Shutdown(Struct, frozen=True):
+    """Close every session, fail every order, take no more."""
+
+
+# --- effects ---
+
+
+class Send(Struct, frozen=True):
+    """Append one operation to the outboxes of these connections."""
+
+    conns: tuple[int, ...]
+    operation: Operation
+
+
+class WantDrain(Struct, frozen=True):
+    """Give a Drained input as soon as the outbox of this connection has room."""
+
+    conn: int
+
+
+class Dial(Struct, frozen=True):
+    """Connect and authenticate. Followed by Opened or DialFailed."""
+
+    conn: int
+    seed: Seed
+
+
+class Admit(Struct, frozen=True):
+    """Send ACK to a proved dialler. Followed by Opened or Closed."""
+
+    conn: int
+
+
+class Refuse(Struct, frozen=True):
+    """Tell a proved dialler why not, and close. Nothing follows."""
+
+    conn: int
+    code: str
+    detail: str
+    number: int = 0
+
+
+class Close(Struct, frozen=True):
+    """Say goodbye and close. Nothing follows from this connection."""
+
+    conn: int
+    code: str
+    detail: str
+
+
+class Succeed(Struct, frozen=True):
+    """Answer an order."""
+
+    ref: int
+    value: object = None
+
+
+class Fail(Struct, frozen=True):
+    """Answer an order by raising."""
+
+    ref: int
+    error: KinfolkError
+
+
+class TellLoss(Struct, frozen=True):
+    """A process lost a name without having given it up: end it with this reason, or put the loss into its mailbox."""
+
+    local: int
+    loss: NameLost | NameTaken
+    on_lost: OnLost
+
+
+class PeerUp(Struct, frozen=True):
+    """A session with this node is open; messages for it go there."""
+
+    peer: str
+    creation: int
+    conn: int
+
+
+class PeerDown(Struct, frozen=True):
+    """The session has ended, and with it whatever was under way."""
+
+    peer: str
+    creation: int
+    conn: int
+    reason: str
+
+
+class NameAdded(Struct, frozen=True):
+    """From now on the name resolves to this pid here."""
+
+    name: str
+    pid: Pid
+
+
+class NameRemoved(Struct, frozen=True):
+    """The name no longer resolves to this pid here."""
+
+    name: str
+    pid: Pid
+
+
+class RaiseCreation(Struct, frozen=True):
+    """This node's creation was older than its last one (its clock was set back): it starts anew under this one."""
+
+    creation: int
+
+
+class Log(Struct, frozen=True):
+    """A log line. `level` as in the logging module."""
+
+    level: int
+    text: str
+
+
+class Count(Struct, frozen=True):
+    """Add to a counter that users can read."""
+
+    counter: str
+    by: int = 1
+
+
+Input = (
+    Proved | Opened | DialFailed | Closed | Received | Heard | Drained | TimePassed | ProcessExited
+    | Register | Abandon | Unregister | Join | Forget | Shutdown
+)  # fmt: skip
+NameChange = NameAdded | NameRemoved
+Effect = (
+    Send | WantDrain | Dial | Admit | Refuse | Close | Succeed | Fail | TellLoss
+    | PeerUp | PeerDown | NameAdded | NameRemoved | RaiseCreation | Log | Count
+)  # fmt: skip
