@@ -268,7 +268,7 @@ def decode_payload(tag: int, payload: bytes | bytearray | memoryview) -> Sequenc
     ``Raw`` bodies are views into `payload`: decode or copy them before the buffer is used again.
 
     Raises:
-        msgspec.DecodeError: not MessagePack, or not the fields of this tag (ValidationError is a DecodeError).
+        ValueError: not MessagePack, or not the fields of this tag (msgspec.DecodeError), or a str that is not UTF-8.
         RecursionError: nested too deeply.
     """
     decoder = _DECODERS.get(tag)

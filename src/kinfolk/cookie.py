@@ -1,0 +1,189 @@
+"""Cookies: the secret that the nodes of a cluster share, and every key that is made of it.
+
+A generated cookie is 256 random bits and a checksum, so that a mistyped one is noticed. Any other text is a cookie too,
+but a *weak* one: it is stretched, which makes guessing slow, not impossible.
+
+    secret = the 32 random bytes                                  of a generated cookie
+             scrypt(text, "kinfolk/1 cookie", n=2^15, r=8, p=3)   of any other
+    key    = HKDF-SHA256(secret, salt="kinfolk/1 cookie", info=label)
+
+Each use has its own label, so no key tells anything about another. Nothing here shows a secret in a repr or an error.
+Only the functions at the end touch files; only `new_cookie` uses randomness.
+"""
+
+import base64
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import shlex
+import stat
+import tempfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+_PREFIX = "kfc1_"
+_LOOKS_GENERATED = re.compile(r"kfc[0-9]*_", re.IGNORECASE)
+_ENCODED = re.compile(r"[A-Za-z0-9_-]{48}")  # 32 random bytes and 4 of checksum, without padding
+_SECRET_BYTES = 32
+_SALT = b"kinfolk/1 cookie"
+_MAX_FILE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ProofKeys:
+    """The keys by which both ends of a handshake prove that they know a cookie: one a role, against reflection."""
+
+    dialler: bytes = field(repr=False)
+    listener: bytes = field(repr=False)
+
+
+class Cookie:
+    """One cookie. It can be compared and hashed; it cannot be printed, copied or pickled.
+
+    Args:
+        text: as `kinfolk cookie new` printed it, or any other single line; white space around it is ignored.
+        origin: where it came from, in words, for messages to the user.
+
+    Raises:
+        ValueError: empty, several lines, or a mistyped generated cookie. The message does not repeat it.
+    """
+
+    __slots__ = ("_given", "_secret", "origin", "weak")
+
+    origin: str
+    weak: bool
+    """Whether it is free text that somebody may guess."""
+
+    def __init__(self, text: str, origin: str = "an argument") -> None:
+        text = text.strip()
+        if not text or "\n" in text or "\r" in text:
+            raise ValueError(f"the cookie from {origin} must be one line of text: make one with `kinfolk cookie new`")
+        self.origin = origin
+        self.weak = not _LOOKS_GENERATED.match(text)
+        self._given = _free_text(text, origin) if self.weak else _random_bytes(text, origin)
+        self._secret = None if self.weak else self._given  # None: not stretched yet
+
+    def __repr__(self) -> str:
+        return f"<{'weak ' if self.weak else ''}cookie from {self.origin}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Cookie):
+            return NotImplemented
+        return self.weak == other.weak and hmac.compare_digest(self._given, other._given)
+
+    def __hash__(self) -> int:
+        return hash(self._given)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a cookie is neither copied nor pickled: pass the object, or name the file that holds it")
+
+    def key(self, label: str, size: int = 32) -> bytes:
+        """`size` bytes that only who knows the cookie can compute, others for every label.
+
+        The first use of a weak cookie takes about a quarter of a second and 32 MiB; the result is kept.
+        """
+        if self._secret is None:
+            self._secret = hashlib.scrypt(self._given, salt=_SALT, n=2**15, r=8, p=3, maxmem=64 * 2**20, dklen=32)
+        return HKDF(hashes.SHA256(), size, _SALT, label.encode()).derive(self._secret)
+
+    def proof_keys(self) -> ProofKeys:
+        """The keys of the handshake."""
+        return ProofKeys(self.key("dialler proof"), self.key("listener proof"))
+
+
+def new_cookie() -> str:
+    """The text of a new cookie: 256 bits from the operating system, and a checksum."""
+    secret = secrets.token_bytes(_SECRET_BYTES)
+    return _PREFIX + base64.urlsafe_b64encode(secret + zlib.crc32(secret).to_bytes(4, "big")).decode()
+
+
+def _random_bytes(text: str, origin: str) -> bytes:
+    version, _, encoded = text.partition("_")
+    if version.lower() + "_" != _PREFIX and re.fullmatch(r"kfc[0-9]+", version, re.IGNORECASE):
+        raise ValueError(f"the cookie from {origin} was made by a later version of kinfolk: upgrade this one")
+    if version + "_" == _PREFIX and _ENCODED.fullmatch(encoded):
+        raw = base64.urlsafe_b64decode(encoded)
+        if zlib.crc32(raw[:_SECRET_BYTES]).to_bytes(4, "big") == raw[_SECRET_BYTES:]:
+            return raw[:_SECRET_BYTES]
+    raise ValueError(
+        f"the cookie from {origin} is damaged: it begins like one of `kinfolk cookie new`, but its length or checksum"
+        " is wrong; copy it again, whole"
+    )
+
+
+def _free_text(text: str, origin: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # it holds the text, so it goes no further
+        raise ValueError(f"the cookie from {origin} is not valid UTF-8") from None
+
+
+# --- files ---
+
+
+def read_cookie_file(path: Path) -> Cookie:
+    """The cookie in a file that only its owner can read.
+
+    Raises:
+        OSError: it cannot be opened; PermissionError if others may read or change it.
+        ValueError: not a regular file, or no cookie in it.
+    """
+    # Checked on the open file, so that it cannot be exchanged in between; not blocking, in case it is a pipe.
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"the cookie file {path} must be a regular file")
+        if os.name == "posix" and status.st_mode & 0o077:
+            raise PermissionError(
+                f"the cookie file {path} is open to other users: run `chmod 600 {shlex.quote(os.fspath(path))}`"
+            )
+        content = file.read(_MAX_FILE + 1)
+    if len(content) > _MAX_FILE:
+        raise ValueError(f"{path} is no cookie file: it holds more than {_MAX_FILE} bytes")
+    return Cookie(content.decode(errors="surrogateescape"), f"the file {path}")
+
+
+def user_cookie(home: Path) -> Cookie:
+    """The cookie of this user on this machine, from the file `cookie` in `home`; both are made on first use.
+
+    It serves nodes on loopback for which none was given. Of two programs that start at once, one makes it.
+
+    Raises:
+        OSError: the directory or the file cannot be made or read, or others may change it.
+        ValueError: as `read_cookie_file`.
+
+    Source: Erlang's ~/.erlang.cookie.
+    """
+    path = home / "cookie"
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.name == "posix" and home.stat().st_mode & 0o022:
+        raise PermissionError(
+            f"{home}, where your cookie is, is open to other users: run `chmod 700 {shlex.quote(os.fspath(home))}`"
+        )
+    if not path.exists():
+        _create_file(path, new_cookie() + "\n")
+    return read_cookie_file(path)
+
+
+def _create_file(path: Path, content: str) -> None:
+    """Make a file of mode 0600, whole or not at all. One that is already there stays as it is."""
+    fd, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(fd)
+        try:
+            os.link(draft, path)  # unlike a rename, it fails if another program was first
+        except FileExistsError:
+            pass
+    finally:
+        os.unlink(draft)
