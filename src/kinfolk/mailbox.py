@@ -1,0 +1,111 @@
+"""The mailbox: what has been sent to a process and not been received yet.
+
+A deque, and one Future while the process waits. A message stays in the deque until the very step in which `receive`
+returns it: cancelling a receive can lose nothing.
+
+Source: selective receive, and that a waiting receive looks at each new message once, as in Erlang.
+"""
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from kinfolk.errors import MailboxFull
+
+Match = Callable[[Any], object]
+"""Says whether a message is wanted: a predicate."""
+
+
+class Mailbox:
+    """Messages in the order of their arrival.
+
+    Args:
+        limit: messages that may wait; None for no bound.
+
+    Raises:
+        ValueError: the limit is less than 1.
+    """
+
+    __slots__ = ("_limit", "_messages", "_wake")
+
+    def __init__(self, limit: int | None = None) -> None:
+        if limit is not None and limit < 1:
+            raise ValueError(f"max_mailbox={limit}: a mailbox must have room for at least 1 message (None: no bound)")
+        self._limit = sys.maxsize if limit is None else limit
+        self._messages: deque[Any] = deque()
+        self._wake: asyncio.Future[None] | None = None  # set while a receive waits
+
+    def __len__(self) -> int:
+        """Messages waiting."""
+        return len(self._messages)
+
+    def put(self, message: object) -> None:
+        """Add a message.
+
+        Raises:
+            MailboxFull: it is at its bound; nothing was added.
+        """
+        messages = self._messages
+        if len(messages) >= self._limit:
+            raise MailboxFull(
+                f"the mailbox is full ({self._limit} messages wait): send more slowly, or raise max_mailbox"
+            )
+        messages.append(message)
+        wake = self._wake  # as in put_always; written out, since every message goes through here
+        if wake is not None and not wake.done():
+            wake.set_result(None)
+
+    def put_always(self, message: object) -> None:
+        """Add a message whatever the bound: for what the node itself has to say."""
+        self._messages.append(message)
+        wake = self._wake
+        if wake is not None and not wake.done():
+            wake.set_result(None)
+
+    async def receive(self, match: Match | None = None) -> Any:
+        """Wait for the oldest message that matches, and take it out. The others stay, in their order.
+
+        Args:
+            match: whether a message is wanted; called once with each message. None wants any.
+
+        Raises:
+            RuntimeError: another receive is waiting.
+            Exception: what `match` raises; no message was taken.
+        """
+        if self._wake is not None:
+            raise RuntimeError("two receives at once on one mailbox: let one task receive, and hand out the work")
+        messages = self._messages
+        if match is None:
+            while not messages:
+                await self._arrival()
+            return messages.popleft()
+        for position, message in enumerate(list(messages)):
+            if match(message):
+                del messages[position]
+                return message
+        examined = len(messages)
+        while True:
+            while examined >= len(messages):
+                await self._arrival()
+            # Nobody else takes messages out meanwhile, so positions stay.
+            message = messages[examined]
+            if match(message):
+                del messages[examined]
+                return message
+            examined += 1
+
+    def take_all(self) -> list[Any]:
+        """Take out every message."""
+        taken = list(self._messages)
+        self._messages.clear()
+        return taken
+
+    async def _arrival(self) -> None:
+        """Wait until something has been put since."""
+        self._wake = asyncio.get_running_loop().create_future()
+        try:
+            await self._wake
+        finally:
+            self._wake = None

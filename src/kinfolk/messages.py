@@ -1,0 +1,181 @@
+"""What processes say to each other: typed requests, calls, and messages of a type that is not known here.
+
+Any value can be a message. A `Request[R]` is one whose reply has a type, so that
+``await node.call("counter", Add(by=5))`` is an ``int`` to type checkers, and arrives as one.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+import msgspec
+
+from kinfolk.ids import Pid
+from kinfolk.wire import codec
+from kinfolk.wire.codec import Unknown
+
+if TYPE_CHECKING:
+    # Only type checkers know defaults of type variables in Python 3.11; with one, a bare `Call` is a Call[Any].
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    B = TypeVarWithDefault("B", default=Any, covariant=True)
+else:
+    B = TypeVar("B", covariant=True)
+
+__all__ = ["Call", "Replies", "Request", "Unknown", "reply_type"]
+
+R = TypeVar("R", covariant=True)
+
+
+def _reply_type_in_bases(cls: type) -> Any:
+    for base in cls.__dict__.get("__orig_bases__", cls.__bases__):
+        origin, arguments = get_origin(base) or base, get_args(base)
+        if origin is Replies:
+            return arguments[0] if arguments else None
+        declared = getattr(origin, "__reply_type__", None)
+        if declared is not None:
+            return _substitute(declared, dict(zip(getattr(origin, "__parameters__", ()), arguments, strict=False)))
+    return None
+
+
+def _substitute(declared: Any, arguments: dict[Any, Any]) -> Any:
+    """The declared type with the type variables of its class replaced by what a subclass gives for them."""
+    if isinstance(declared, TypeVar):
+        return arguments.get(declared, declared)
+    parameters: tuple[Any, ...] = getattr(declared, "__parameters__", ())
+    if not parameters or isinstance(declared, type):
+        return declared
+    return declared[tuple(arguments.get(parameter, Any) for parameter in parameters)]
+
+
+class Replies(Generic[R]):
+    """Base of all messages whose reply has a type: `Request`, or your own dataclass ``class Add(Replies[int])``."""
+
+    __slots__ = ()
+    __reply_type__: ClassVar[Any] = None
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        cls.__reply_type__ = _reply_type_in_bases(cls)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+class _RequestMeta(msgspec.StructMeta):
+    """Tells type checkers what msgspec does: annotations are fields, and a request does not change."""
+
+
+class Request(msgspec.Struct, Replies[R], metaclass=_RequestMeta, frozen=True):
+    """Base of typed requests: a frozen msgspec Struct whose parameter is the type of the reply.
+
+    ::
+
+        class Add(Request[int]):
+            by: int
+
+    Class arguments are msgspec's: ``tag="add"`` gives the message a name of its own on the wire.
+    """
+
+
+def reply_type(request: type) -> Any:
+    """The type of the reply to a request, as its class says it; ``None`` if it says nothing.
+
+    ``Request[None]`` says something: its reply type is ``type(None)``.
+
+    Raises:
+        NameError: the type was given as a string and names something that its module does not have.
+    """
+    declared: Any = getattr(request, "__reply_type__", None)
+    if declared is None or isinstance(declared, TypeVar):
+        return None
+    # Strings in it (a class that is defined later, say) have a meaning only now.
+    names = vars(sys.modules[request.__module__]) if request.__module__ in sys.modules else {}
+    return get_type_hints(SimpleNamespace(__annotations__={"reply": declared}), names)["reply"]
+
+
+class Call(Generic[B]):
+    """A request that waits for its answer. Answer it once, with `reply` or `fail`; later and elsewhere is fine.
+
+    If nobody answers before the caller's deadline, the caller gives up, and an answer after that is dropped.
+    If the process ends first, the caller is told at once.
+
+    Attributes:
+        body: the request.
+        sender: the calling process; None if the call came from outside of one.
+    """
+
+    __slots__ = ("_answer", "_deadline", "_forget", "body", "sender")
+    __match_args__ = ("body",)
+
+    def __init__(self, body: B, sender: Pid | None, answer: Callable[[str, object], None]) -> None:
+        self.body = body
+        self.sender = sender
+        self._answer: Callable[[str, object], None] | None = answer
+        self._forget: Callable[[Call[Any]], None] | None = None
+        self._deadline: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<call {self.body!r}{'' if self._answer else ', answered'}>"
+
+    @property
+    def answered(self) -> bool:
+        """Whether it has been answered."""
+        return self._answer is None
+
+    @property
+    def expired(self) -> bool:
+        """Whether the caller has given up by now: there is no need to work on it any more."""
+        return self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline
+
+    def reply(self, value: object = None) -> None:
+        """Answer with a value.
+
+        Raises:
+            RuntimeError: it has been answered already.
+            NotSerializable, MessageTooLarge: the value cannot go over the wire; the caller is told so.
+        """
+        self._finish(codec.OK, value)
+
+    def fail(self, reason: str) -> None:
+        """Answer with an error: the caller raises `Refused` with this text.
+
+        Raises:
+            RuntimeError: it has been answered already.
+        """
+        self._finish(codec.REFUSED, str(reason))
+
+    def _finish(self, outcome: str, value: object) -> None:
+        if self._answer is None:
+            raise RuntimeError(f"the call {self.body!r} has been answered already: a call is answered once")
+        self.abandon(outcome, value)
+
+    # --- for the node ---
+
+    def opened(self, deadline: float | None, forget: Callable[["Call[Any]"], None]) -> None:
+        """The call is in a mailbox: when its caller gives up (loop time), and whom to tell that it is answered."""
+        self._deadline = deadline
+        self._forget = forget
+
+    def expired_at(self, now: float) -> bool:
+        """Whether its caller has given up at that loop time."""
+        return self._deadline is not None and now >= self._deadline
+
+    def abandon(self, outcome: str, value: object) -> None:
+        """Answer it unless it has been answered: its process is dead, or cannot read it."""
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return
+        if self._forget is not None:
+            self._forget(self)
+        answer(outcome, value)

@@ -1,0 +1,1 @@
+"""The rim: sockets, TLS, tasks and timers of asyncio."""

@@ -1,0 +1,378 @@
+"""The data plane: messages and calls, beside the kernel.
+
+A local send is an append to a mailbox. A remote one is one encoding into the peer's outbox. What arrives goes from the
+codec into a mailbox. None of this passes through the kernel; only who is connected, and who holds which name, comes
+from there.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+
+from kinfolk.errors import (
+    CallFailed,
+    CallTimeout,
+    KinfolkError,
+    MailboxFull,
+    NameUnknown,
+    NodeClosed,
+    NodeLost,
+    NoProcess,
+)
+from kinfolk.ids import Pid, check_node_name
+from kinfolk.messages import Call, reply_type
+from kinfolk.process import Process
+from kinfolk.shell.tasks import Processes
+from kinfolk.wire import codec, frames
+from kinfolk.wire.codec import Codec
+
+_log = logging.getLogger("kinfolk")
+
+Target = Pid | str | tuple[str, str]
+"""Where a message goes: a pid, a name of the cluster, or a name of one node as (name, node)."""
+
+
+class Peer(Protocol):
+    """A link to another program, as the data plane needs it."""
+
+    conn: int
+    name: str
+    creation: int
+    calls: "dict[int, Waiting]"
+    """The calls that wait for an answer from there."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything posted has a chance to arrive."""
+        ...
+
+    def post(self, operation: frames.Operation) -> None:
+        """Append to the outbox."""
+        ...
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """A call whose answer is awaited."""
+
+    future: "asyncio.Future[Any]"
+    request: object
+    target: Target
+
+
+class DataPlane:
+    """Moves messages between the processes of one node and, over links, those of others.
+
+    Args:
+        name, creation: of the node.
+        processes: its processes.
+        view: who holds which name in the cluster.
+        local_names: who holds which name on this node alone.
+        codec: for message bodies.
+        counters: what was dropped, and why.
+        strict: encode and decode local messages as well, so that tests find what the wire would not carry.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        creation: int,
+        processes: Processes,
+        view: Mapping[str, Pid],
+        local_names: Callable[[str], Pid | None],
+        codec: Codec,
+        counters: Counter[str],
+        strict: bool,
+    ) -> None:
+        self.name, self.creation = name, creation
+        self.links: dict[str, Peer] = {}
+        self._processes = processes
+        self._view = view
+        self._local_names = local_names
+        self._codec = codec
+        self._counters = counters
+        self._strict = strict
+        self._references = itertools.count(1)
+        self._local_calls: dict[int, Waiting] = {}
+
+    # --- out ---
+
+    def send(self, target: Target, body: object, sender: int | None = None) -> None:
+        """Send a message. See `Node.send` for what it raises."""
+        if not isinstance(target, Pid):
+            if isinstance(target, tuple):
+                self._send_to_local_name(*target, body, sender)
+                return
+            target = self._resolve(target)
+        if target.node == self.name:
+            process = self._processes.get(target.local) if target.creation == self.creation else None
+            if process is None:
+                self._counters["sends_to_dead_processes"] += 1
+            else:
+                process.mailbox.put(self._codec.copy(body) if self._strict else body)
+            return
+        link = self.links.get(target.node)
+        encoded = msgspec.Raw(self._codec.encode(body))
+        if link is None:
+            self._counters["sends_to_lost_nodes"] += 1
+        elif link.creation != target.creation:
+            self._counters["sends_to_dead_processes"] += 1
+        else:
+            link.post(frames.Sent(target.local, sender, encoded))
+
+    def _send_to_local_name(self, name: str, node: str, body: object, sender: int | None) -> None:
+        if node == self.name:
+            holder = self._local_names(name)
+            if holder is None:
+                raise NameUnknown(name, f"no process of {node} has it (it is a name of that node alone)")
+            self.send(holder, body, sender)
+            return
+        check_node_name(node)
+        encoded = msgspec.Raw(self._codec.encode(body))
+        link = self.links.get(node)
+        if link is None:
+            self._counters["sends_to_lost_nodes"] += 1
+        else:
+            link.post(frames.SentToName(name, sender, encoded))
+
+    def kill(self, pid: Pid) -> None:
+        """End a process, wherever it lives."""
+        if pid.node == self.name:
+            if pid.creation == self.creation:
+                self._processes.kill(pid.local, "kill")
+            return
+        link = self.links.get(pid.node)
+        if link is not None and link.creation == pid.creation:
+            link.post(frames.ExitSignal(pid.local, None, "kill"))
+
+    async def call(self, target: Target, request: object, timeout: float | None, sender: int | None = None) -> Any:
+        """Send a request and wait for the answer. See `Node.call`."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        reference = next(self._references)
+        waiting = Waiting(future, request, target)
+        pending = self._begin_call(waiting, reference, timeout, sender)
+        timer = None if timeout is None else loop.call_later(timeout, _time_out, waiting, timeout)
+        try:
+            return await future
+        finally:
+            if timer is not None:
+                timer.cancel()
+            pending.pop(reference, None)
+
+    def _begin_call(
+        self, waiting: Waiting, reference: int, timeout: float | None, sender: int | None
+    ) -> "dict[int, Waiting]":
+        """Put the request on its way. Returns the table in which it waits for its answer."""
+        target = waiting.target
+        if isinstance(target, tuple):
+            address, node = target
+            check_node_name(node)
+            if node == self.name:
+                holder = self._local_names(address)
+                if holder is None:
+                    raise NameUnknown(address, f"no process of {node} has it (it is a name of that node alone)")
+                return self._call_here(holder, waiting, reference, timeout, sender)
+            return self._call_there(node, None, address, waiting, reference, timeout, sender)
+        pid = target if isinstance(target, Pid) else self._resolve(target)
+        if pid.node == self.name:
+            return self._call_here(pid, waiting, reference, timeout, sender)
+        return self._call_there(pid.node, pid, pid.local, waiting, reference, timeout, sender)
+
+    def _call_here(
+        self, pid: Pid, waiting: Waiting, reference: int, timeout: float | None, sender: int | None
+    ) -> "dict[int, Waiting]":
+        process = self._processes.get(pid.local) if pid.creation == self.creation else None
+        if process is None:
+            raise NoProcess(f"{pid} is dead")
+        if pid.local == sender:
+            raise CallFailed(f"{pid} calls itself: it cannot answer while it waits for the answer")
+        body = self._codec.copy(waiting.request) if self._strict else waiting.request
+        self._local_calls[reference] = waiting
+        who = None if sender is None else Pid(self.name, self.creation, sender)
+        call = Call(body, who, lambda outcome, value: self._answered_here(reference, outcome, value))
+        try:
+            self._processes.take_call(process, call, timeout)
+        except BaseException:
+            del self._local_calls[reference]
+            raise
+        return self._local_calls
+
+    def _answered_here(self, reference: int, outcome: str, value: object) -> None:
+        if outcome == codec.OK and self._strict:
+            value = self._codec.copy(value)
+        waiting = self._local_calls.pop(reference, None)
+        if waiting is None or waiting.future.done():
+            self._counters["late_answers"] += 1
+        elif outcome == codec.OK:
+            waiting.future.set_result(value)
+        else:
+            waiting.future.set_exception(codec.error_of(outcome, str(value)))
+
+    def _call_there(
+        self,
+        node: str,
+        pid: Pid | None,
+        address: int | str,
+        waiting: Waiting,
+        reference: int,
+        timeout: float | None,
+        sender: int | None,
+    ) -> "dict[int, Waiting]":
+        body = msgspec.Raw(self._codec.encode(waiting.request))
+        link = self.links.get(node)
+        if link is None:
+            raise NodeLost(f"cannot call {pid or (address, node)}: {node} is not connected")
+        if pid is not None and link.creation != pid.creation:
+            raise NoProcess(f"{pid} is dead: {node} has been restarted since")
+        milliseconds = NEVER_MS if timeout is None else max(0, int(timeout * 1000))
+        link.calls[reference] = waiting
+        try:
+            link.post(frames.Called(address, sender, reference, milliseconds, body))
+        except BaseException:
+            del link.calls[reference]
+            raise
+        return link.calls
+
+    def _resolve(self, name: str) -> Pid:
+        if not isinstance(name, str):
+            raise TypeError(f"cannot send to a {type(name).__name__}: give a pid, a name, or (name, node)")
+        holder = self._view.get(name)
+        if holder is None:
+            raise NameUnknown(name)
+        return holder
+
+    # --- in ---
+
+    def receive(self, link: Peer, operations: Sequence[frames.Operation]) -> None:
+        """Take in the operations of one frame of the data plane. Nothing is raised: a bad message harms only itself."""
+        for operation in operations:
+            self.FRAMES[type(operation)](self, link, operation)
+
+    def _sent(self, link: Peer, operation: frames.Sent) -> None:
+        self._deliver(link, self._processes.get(operation.target), operation.body)
+
+    def _sent_to_name(self, link: Peer, operation: frames.SentToName) -> None:
+        self._deliver(link, self._process_named(operation.target), operation.body)
+
+    def _deliver(self, link: Peer, process: Process | None, body: msgspec.Raw) -> None:
+        if process is None:
+            self._counters["sends_to_dead_processes"] += 1
+            return
+        try:
+            process.mailbox.put(self._codec.decode(body))
+        except codec.BadBody as error:
+            self._counters["unreadable_messages"] += 1
+            _log.warning("dropped a message from %s for %s: %s", link.name, process.pid, error)
+        except MailboxFull:
+            self._counters["mailbox_overflows"] += 1
+
+    def _called(self, link: Peer, operation: frames.Called) -> None:
+        def answer(outcome: str, value: object) -> None:
+            self._answer(link, operation.reference, outcome, value)
+
+        target = operation.target
+        process = self._processes.get(target) if isinstance(target, int) else self._process_named(target)
+        if process is None:
+            what = f"process {target}" if isinstance(target, int) else f"a process named {target!r}"
+            answer(codec.NO_PROCESS, f"{self.name} has no {what}: it is dead, or never was")
+            return
+        who = None if operation.sender is None else Pid(link.name, link.creation, operation.sender)
+        timeout = None if operation.timeout_ms >= NEVER_MS else operation.timeout_ms / 1000
+        try:
+            call = Call(self._codec.decode(operation.body), who, answer)
+            self._processes.take_call(process, call, timeout)
+        except codec.BadBody as error:
+            self._counters["unreadable_messages"] += 1
+            answer(codec.FAILED, f"the request could not be read: {error}")
+        except MailboxFull as error:
+            self._counters["mailbox_overflows"] += 1
+            answer(codec.FAILED, str(error))
+
+    def _answer(self, link: Peer, reference: int, outcome: str, value: object) -> None:
+        if not link.is_open:
+            self._counters["answers_to_lost_nodes"] += 1
+            return
+        try:
+            body = self._codec.encode(value)
+        except KinfolkError as error:
+            # The caller must not wait for what cannot come; whoever answered so is told as well.
+            text = self._codec.encode(f"the answer could not be sent: {error}")
+            link.post(frames.Answered(reference, codec.FAILED, msgspec.Raw(text)))
+            raise
+        link.post(frames.Answered(reference, outcome, msgspec.Raw(body)))
+
+    def _answered(self, link: Peer, operation: frames.Answered) -> None:
+        waiting = link.calls.pop(operation.reference, None)
+        if waiting is None or waiting.future.done():
+            self._counters["late_answers"] += 1
+            return
+        try:
+            value = self._codec.decode(operation.body)
+            if operation.outcome != codec.OK:
+                raise codec.error_of(operation.outcome, str(value))
+            expected = reply_type(type(waiting.request))
+            waiting.future.set_result(value if expected is None else self._codec.convert(value, expected))
+        except codec.BadBody as error:
+            waiting.future.set_exception(CallFailed(f"the answer of {waiting.target} could not be read: {error}"))
+        except KinfolkError as error:
+            waiting.future.set_exception(error)
+
+    def _exit_signal(self, link: Peer, operation: frames.ExitSignal) -> None:
+        self._processes.kill(operation.target, operation.reason)
+
+    def _process_named(self, name: str) -> Process | None:
+        pid = self._local_names(name)
+        return None if pid is None else self._processes.get(pid.local)
+
+    FRAMES: ClassVar[dict[type[frames.Operation], Callable[..., None]]] = {
+        frames.Sent: _sent,
+        frames.SentToName: _sent_to_name,
+        frames.Called: _called,
+        frames.Answered: _answered,
+        frames.ExitSignal: _exit_signal,
+    }
+
+    # --- links come and go ---
+
+    def link_up(self, link: Peer) -> None:
+        """Messages for the node go over this link from now on."""
+        self.links[link.name] = link
+
+    def link_down(self, name: str, conn: int, reason: str) -> None:
+        """The link is gone, and with it the answers that were to come over it."""
+        link = self.links.get(name)
+        if link is not None and link.conn == conn:
+            del self.links[name]
+            _fail_all(link.calls, NodeLost(f"the connection to {name} ended before the answer came: {reason}"))
+
+    def close(self, error: NodeClosed) -> None:
+        """Nothing will be answered any longer."""
+        _fail_all(self._local_calls, error)
+        for link in list(self.links.values()):
+            _fail_all(link.calls, error)
+        self.links.clear()
+
+
+NEVER_MS = 2**53
+"""The timeout on the wire of a call that waits for ever."""
+
+CONTROL: frozenset[int] = frozenset(frame.TAG for frame in frames.FRAMES if frame not in DataPlane.FRAMES)
+"""Tags of the frames that are not the data plane's."""
+
+
+def _fail_all(waiting: dict[int, Waiting], error: Exception) -> None:
+    for call in list(waiting.values()):
+        if not call.future.done():
+            call.future.set_exception(error)
+    waiting.clear()
+
+
+def _time_out(waiting: Waiting, timeout: float) -> None:
+    if not waiting.future.done():
+        target = waiting.target if isinstance(waiting.target, Pid) else repr(waiting.target)
+        waiting.future.set_exception(CallTimeout(f"{target} did not answer within {timeout:g} s"))

@@ -1,0 +1,82 @@
+"""The driver: gives the kernel one input, carries out all its effects in order, and only then gives the next.
+
+A step is a plain function: without an ``await`` nothing can slip in between. An input that is born of an effect waits
+in the queue until the step is over. There is one timer, for the kernel's next deadline.
+
+Source: the run loop contract of algesten/str0m.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+
+from kinfolk import effects as fx
+from kinfolk.kernel import Kernel
+
+_log = logging.getLogger("kinfolk")
+
+
+class Driver:
+    """Runs one kernel.
+
+    Args:
+        kernel: whose effects are carried out.
+        perform: carries out one effect, without waiting and without raising.
+    """
+
+    def __init__(self, kernel: Kernel, perform: Callable[[fx.Effect], None]) -> None:
+        self._kernel = kernel
+        self._perform = perform
+        self._inputs: deque[fx.Input] = deque()
+        self._running = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Keep the kernel's deadlines from now on. Inputs are taken before that as well."""
+        self._loop = loop
+        self._arm()
+
+    def stop(self) -> None:
+        """Keep no more deadlines."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop = self._timer = None
+
+    def submit(self, happened: fx.Input) -> None:
+        """Give the kernel an input; its effects are carried out before this returns, unless a step is under way."""
+        self._inputs.append(happened)
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._inputs:
+                for effect in self._kernel.handle(self._inputs.popleft(), self._now()):
+                    try:
+                        self._perform(effect)
+                    except Exception:  # noqa: BLE001
+                        # The effects after it are of the same step: without them the kernel is wrong about the world.
+                        _log.exception("could not carry out %r: this is a bug in kinfolk, please report it", effect)
+        finally:
+            self._running = False
+        self._arm()
+
+    def _now(self) -> fx.Now:
+        mono = time.monotonic() if self._loop is None else self._loop.time()
+        return fx.Now(mono, time.time_ns() // 1_000_000)
+
+    def _arm(self) -> None:
+        deadline = self._kernel.next_deadline()
+        if self._loop is None:
+            return
+        if self._timer is not None:
+            if self._timer.when() == deadline:
+                return
+            self._timer.cancel()
+        self._timer = None if deadline is None else self._loop.call_at(deadline, self._time_passed)
+
+    def _time_passed(self) -> None:
+        self._timer = None
+        self.submit(fx.TimePassed())

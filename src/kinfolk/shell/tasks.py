@@ -1,0 +1,321 @@
+"""The tasks of a node's processes: every one is owned here from its start to its very end.
+
+A process dies in one step, seen by nobody half-way: it leaves the table, its mailbox is emptied, the node is told (so
+its names are gone), its open calls are answered. Only then can its task be seen as done. A killed process dies in the
+step of the kill; its task, which no longer can do anything as that process, is cancelled until it ends.
+
+    alive    -- the body returns, raises or is cancelled -->  gone
+    alive    -- kill, close -->  dying    -- the task ends -->  gone
+                                 dying    -- the task swallows the cancellation -->  lingering, cancelled again
+"""
+
+import asyncio
+import inspect
+import itertools
+import logging
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kinfolk.errors import KinfolkError, NodeClosed
+from kinfolk.ids import Pid
+from kinfolk.mailbox import Mailbox
+from kinfolk.messages import Call
+from kinfolk.process import KILL, NORMAL, PRUNE_FROM, SHUTDOWN, Body, ExitReason, Process
+from kinfolk.wire import codec
+
+if TYPE_CHECKING:
+    from kinfolk.node import Node
+
+_log = logging.getLogger("kinfolk")
+
+LINGER_AFTER = 1.0
+"""Seconds after which a cancelled task that still runs is reported, and cancelled again."""
+MAX_BACKOFF = 60.0
+
+_Coroutine = Coroutine[Any, Any, object]
+
+
+class _Dying(msgspec.Struct):
+    """A cancelled task that has not ended: when to cancel it again (loop time), and how long to wait after that."""
+
+    process: Process
+    due: float
+    backoff: float
+    reported: bool = False
+
+
+class Processes:
+    """The processes of one node.
+
+    Args:
+        name, creation: of the node, for the pids.
+        on_exit: told of each death, in the step in which it happens; must not raise.
+        linger_after: seconds that a cancelled task may take to end before it is reported and cancelled again.
+
+    Attributes:
+        get: ``get(local) -> Process | None``, the living process with this number.
+    """
+
+    get: Callable[[int], Process | None]
+
+    def __init__(
+        self,
+        name: str,
+        creation: int,
+        on_exit: Callable[[Process, ExitReason], None],
+        *,
+        linger_after: float = LINGER_AFTER,
+    ) -> None:
+        self.name, self.creation = name, creation
+        self._on_exit = on_exit
+        self._linger_after = linger_after
+        self._locals = itertools.count(1)
+        self._alive: dict[int, Process] = {}
+        self.get = self._alive.get
+        self._unstarted: dict[Process, tuple[_Coroutine, Context]] = {}
+        self._tasks: dict[asyncio.Task[None], Process] = {}
+        self._dying: dict[asyncio.Task[None], _Dying] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    def __iter__(self) -> Iterator[Process]:
+        """The living processes, in the order of their start."""
+        return iter(list(self._alive.values()))
+
+    def __len__(self) -> int:
+        return len(self._alive)
+
+    @property
+    def lingering(self) -> list[Process]:
+        """Dead processes whose tasks have swallowed their cancellation and still run."""
+        return [dying.process for dying in self._dying.values() if dying.reported]
+
+    # --- birth ---
+
+    def start(self) -> None:
+        """The node starts, on the running loop: so do the processes that were spawned before."""
+        self._loop = asyncio.get_running_loop()
+        unstarted, self._unstarted = self._unstarted, {}
+        for process, (coroutine, context) in unstarted.items():
+            self._run(process, coroutine, context)
+
+    def spawn(
+        self, body: Body, args: Sequence[object] = (), *, node: "Node", max_mailbox: int | None = None
+    ) -> Process:
+        """Start a process; before `start`, it has its pid and its mailbox, and runs later.
+
+        Args:
+            body: a coroutine function; it is called with the Process and `args`.
+            max_mailbox: messages that may wait; None for no bound.
+
+        Raises:
+            TypeError: not a coroutine function, or not for these arguments.
+            ValueError: `max_mailbox` is less than 1.
+            NodeClosed: the processes have been closed.
+        """
+        if self._closed:
+            raise NodeClosed(f"{self.name} is closed: it runs no more processes")
+        if not callable(body):
+            raise TypeError(_not_a_body(body))
+        local = next(self._locals)
+        process = Process(Pid(self.name, self.creation, local), node, body, Mailbox(max_mailbox))
+        coroutine = body(process, *args)
+        if not isinstance(coroutine, Coroutine):
+            raise TypeError(_not_a_body(body, coroutine))
+        self._alive[local] = process
+        if self._loop is None:
+            self._unstarted[process] = coroutine, copy_context()
+        else:
+            self._run(process, coroutine, None)
+        return process
+
+    def _run(self, process: Process, coroutine: _Coroutine, context: Context | None) -> None:
+        assert self._loop is not None, "only after start()"
+        task = self._loop.create_task(self._life(process, coroutine), name=str(process.pid), context=context)
+        process.task = task
+        self._tasks[task] = process
+        task.add_done_callback(lambda task: self._task_ended(task, coroutine))
+
+    async def _life(self, process: Process, coroutine: _Coroutine) -> None:
+        """The task of a process. Its death is complete before the task is done."""
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        process.begin(task)
+        try:
+            await coroutine
+        except asyncio.CancelledError as error:
+            if task.cancelling():
+                self._exited(process, KILL)
+                raise
+            # Nobody has cancelled this task: it has awaited something that was cancelled, and not expected it.
+            self._crashed(process, error)
+        except GeneratorExit:
+            raise  # The loop was thrown away with the task in it: nobody is left to be told.
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._exited(process, error)
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a process dies of
+            self._crashed(process, error)
+        else:
+            self._exited(process, NORMAL)
+
+    def _task_ended(self, task: "asyncio.Task[None]", coroutine: _Coroutine) -> None:
+        process = self._tasks.pop(task)
+        if self._dying.pop(task, None) is not None and not self._dying and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        # One that was cancelled before its first step never came to `_life`.
+        coroutine.close()
+        self._exited(process, KILL)
+
+    # --- calls ---
+
+    def take_call(self, process: Process, call: Call[Any], timeout: float | None) -> None:
+        """Put a call into the mailbox of a living process, and see to it that it is answered when the process dies.
+
+        Args:
+            timeout: seconds after which its caller gives up; None for never.
+
+        Raises:
+            MailboxFull: the mailbox is at its bound; the call was not taken.
+        """
+        process.mailbox.put(call)
+        calls = process.open_calls
+        now = asyncio.get_running_loop().time()
+        if len(calls) >= process.prune_at:
+            # A process may never answer: those whose callers have given up must not gather for ever.
+            calls.difference_update([call for call in calls if call.expired_at(now)])
+            process.prune_at = max(PRUNE_FROM, 2 * len(calls))
+        calls.add(call)
+        call.opened(None if timeout is None else now + timeout, calls.discard)
+
+    # --- death ---
+
+    def kill(self, local: int, reason: ExitReason = KILL) -> bool:
+        """End a process. It is dead when this returns; its task is cancelled until it ends.
+
+        Returns:
+            Whether it was alive.
+        """
+        process = self._alive.get(local)
+        if process is None:
+            return False
+        self._exited(process, reason)
+        self._cancel(process)
+        return True
+
+    async def close(self, timeout: float) -> list[Process]:
+        """End all processes, and wait for their tasks.
+
+        Called by a process, it waits for all tasks but that process's own, which goes on until it returns.
+
+        Args:
+            timeout: seconds to wait.
+
+        Returns:
+            The processes whose tasks still run. They are dead, and are cancelled again and again.
+        """
+        self._closed = True
+        own = asyncio.current_task()
+        for process in self:
+            self._exited(process, SHUTDOWN)
+            if process.task is None or process.task is not own:
+                self._cancel(process)
+        tasks = [task for task in self._tasks if task is not own]
+        if not tasks:
+            return []
+        _, running = await asyncio.wait(tasks, timeout=timeout)
+        left = [self._tasks[task] for task in running]
+        if left:
+            _log.error(
+                "%s closes although %d processes have not ended within %g s: %s",
+                self.name,
+                len(left),
+                timeout,
+                ", ".join(f"{process.pid} ({process.function})" for process in left),
+            )
+        return left
+
+    def _crashed(self, process: Process, error: BaseException) -> None:
+        if process.exit_reason is None:
+            _log.error("%s (%s) crashed: %r", process.pid, process.function, error, exc_info=error)
+        else:
+            _log.error("%s (%s) raised while it was ended: %r", process.pid, process.function, error, exc_info=error)
+        self._exited(process, error, crashed=True)
+
+    def _exited(self, process: Process, reason: ExitReason, crashed: bool = False) -> None:
+        """The one step in which a process dies."""
+        if process.exit_reason is not None:
+            return
+        del self._alive[process.pid.local]
+        process.end(reason)
+        self._on_exit(process, reason)
+        if not process.open_calls:
+            return
+        outcome, text = codec.NO_PROCESS, f"{process.pid} ended before it answered: {_words(reason)}"
+        if crashed:
+            outcome, text = codec.FAILED, f"{process.pid} ({process.function}) crashed: {_words(reason)}"
+        for call in list(process.open_calls):
+            try:
+                call.abandon(outcome, text)
+            except KinfolkError as error:
+                _log.warning("could not tell the caller of %s that it is dead: %s", process.pid, error)
+
+    def _cancel(self, process: Process) -> None:
+        unstarted = self._unstarted.pop(process, None)
+        if unstarted is not None:
+            unstarted[0].close()
+            return
+        task, loop = process.task, self._loop
+        assert task is not None, "a process that has started has a task"
+        assert loop is not None, "a task has a loop"
+        if task.done():
+            return
+        task.cancel()
+        self._dying[task] = _Dying(process, loop.time() + self._linger_after, self._linger_after)
+        if self._timer is None:
+            self._timer = loop.call_later(self._linger_after, self._cancel_again)
+
+    def _cancel_again(self) -> None:
+        """Report and cancel those of the dying whose time has come. One timer serves all: thousands may die at once."""
+        assert self._loop is not None, "only after start()"
+        now = self._loop.time()
+        for task, dying in self._dying.items():
+            if dying.due > now:
+                continue
+            if not dying.reported:
+                dying.reported = True
+                _log.warning(
+                    "%s (%s) is lingering: it is dead, but its task has swallowed its cancellation, or is slow to clean"
+                    " up; it is cancelled again until it ends",
+                    dying.process.pid,
+                    dying.process.function,
+                )
+            task.cancel()
+            dying.backoff = min(2 * dying.backoff, MAX_BACKOFF)
+            dying.due = now + dying.backoff
+        next_due = min(dying.due for dying in self._dying.values())
+        self._timer = self._loop.call_at(next_due, self._cancel_again)
+
+
+def _words(reason: ExitReason) -> str:
+    return reason if isinstance(reason, str) else codec.outcome_of(reason)[1]
+
+
+def _not_a_body(body: object, result: object = None) -> str:
+    """What is wrong with something that was to be spawned, and what to give instead."""
+    advice = "give an async function whose first argument is its Process, and its other arguments after it"
+    if inspect.iscoroutine(body):
+        body.close()
+        name = body.__qualname__
+        return f"cannot spawn {name}(...), which has been called already: {advice}, as in spawn({name}, ...)"
+    if not callable(body):
+        return f"cannot spawn {body!r}: {advice}"
+    name = getattr(body, "__qualname__", repr(body))
+    if inspect.isasyncgen(result) or inspect.isgenerator(result):
+        return f"cannot spawn {name}: it has a 'yield', and so is a generator; {advice}"
+    return f"cannot spawn {name}: it returned {result!r} instead of a coroutine; is it missing its 'async'? {advice}"

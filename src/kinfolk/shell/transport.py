@@ -1,0 +1,588 @@
+"""The transport: TLS connections of one node, each driving a session.
+
+Every connection is a `Link`. Its life before the session opens belongs to one task, accepting or dialling, with one
+deadline for everything: TCP, TLS and handshake (a stopped machine's kernel still accepts connections). After that the
+link lives by its callbacks alone. What one turn of the loop produced for a peer leaves in one write.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from kinfolk import effects as fx
+from kinfolk.errors import AuthenticationFailed, NodeUnreachable, RemoteProtocolError
+from kinfolk.ids import Address, Seed
+from kinfolk.shell.dataplane import CONTROL, DataPlane, Waiting
+from kinfolk.shell.driver import Driver
+from kinfolk.shell.tls import SERVER_NAME, Credentials, peer_fingerprint, probable_cause
+from kinfolk.wire import frames
+from kinfolk.wire.handshake import NONCE_BYTES, Dialler, Fingerprints, Identity, Listener, Proved, Refused
+from kinfolk.wire.session import OBSERVED, Event, Opened, Operations, Session, State
+
+_log = logging.getLogger("kinfolk")
+
+HANDSHAKE_TIMEOUT = 5.0
+"""Seconds from the first packet to an open session."""
+MAX_HALF_OPEN = 512
+"""Connections that have not finished TLS; above, the oldest is dropped."""
+MAX_HALF_OPEN_PER_HOST = 128
+MAX_UNPROVED = 512
+"""Connections past TLS, whose other end thus knows a cookie, that have not finished the handshake."""
+WRITE_BUFFER = 256 * 1024
+"""Bytes handed to TLS and not yet written, above which the rest waits in the outbox."""
+WRITE_PART = 64 * 1024
+"""TLS encrypts in records of 16 KiB; far larger writes only copy more."""
+
+_NO_REFUSAL = frozenset({"duplicate", "closed"})
+"""Codes of REFUSED that say "not this connection" rather than "not you"."""
+
+
+class Link(asyncio.BufferedProtocol):
+    """One connection and its session."""
+
+    def __init__(self, transport: "Transport", conn: int, seed: Seed | None) -> None:
+        self._owner = transport
+        self._tls: asyncio.Transport | None = None
+        self._session: Session | None = None
+        self._flushing = False
+        self._paused = False
+        self._wants_drain = False
+        self._heard = 0.0
+        self.conn = conn
+        self.seed = seed
+        """Whom this end dialled; None if it was dialled."""
+        self.name = ""
+        """The peer's name, once it has proved it."""
+        self.creation = 0
+        self.is_observer = False
+        self.calls: dict[int, Waiting] = {}
+        self.bytes_in = 0
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the session opens, or with the reason why it did not."""
+
+    def __repr__(self) -> str:
+        return f"<link {self.conn} with {self.name or self.seed or 'a stranger'}>"
+
+    # --- asyncio's side ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TLS is up: begin the handshake."""
+        assert isinstance(transport, asyncio.Transport), "streams have such transports"
+        self._tls = transport
+        transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
+        self._session = self._owner.new_session(self.seed, peer_fingerprint(tls))
+        self._flush()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where TLS puts what it has decrypted."""
+        assert self._session is not None, "TLS delivers nothing before connection_made"
+        return self._session.get_buffer(sizehint)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes have come: let the session read them."""
+        session = self._session
+        assert session is not None, "TLS delivers nothing before connection_made"
+        self.bytes_in += nbytes
+        try:
+            for event in session.receive(nbytes):
+                self._owner.happened(self, event)
+        except RemoteProtocolError as error:
+            self._owner.broken(self, error)
+        self._flush()
+        if session.state is State.CLOSED:
+            self._end()
+        elif session.state is State.OPEN and not self.is_observer:
+            self._heard = self._owner.heard(self, self._heard)
+
+    def eof_received(self) -> bool:
+        """The other end will send nothing more: close."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        what = self._session.connection_lost() if self._session else "the connection ended during TLS"
+        self._owner.lost(self, f"{what} ({exc})" if exc else what, exc)
+
+    def pause_writing(self) -> None:
+        """TLS has enough to write for now: the rest waits in the outbox."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """TLS has written: go on."""
+        self._paused = False
+        self._flush()
+
+    # --- our side ---
+
+    @property
+    def session(self) -> Session:
+        """The state machine of this connection."""
+        assert self._session is not None, "nobody knows of a link before its handshake has begun"
+        return self._session
+
+    @property
+    def is_open(self) -> bool:
+        """Whether operations can be said and heard."""
+        return self._session is not None and self._session.state is State.OPEN
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the TLS handshake is over, so that asyncio owns the socket."""
+        return self._tls is not None
+
+    def fail(self, error: Exception) -> None:
+        """The session will not open, for this reason. Nothing happens if it has."""
+        if not self.opened.done():
+            self.opened.set_exception(error)
+            self.opened.exception()  # the task that waits may be cancelled and never look
+
+    def post(self, operation: frames.Operation) -> None:
+        """Append an operation to the outbox; it leaves with whatever else this turn of the loop brings."""
+        if self.session.state is State.OPEN:
+            self.session.outbox.encode(operation)
+            self._posted()
+
+    def post_encoded(self, tag: int, operation: bytes) -> None:
+        """Append an operation that was encoded before, for several links."""
+        if self.session.state is State.OPEN:
+            self.session.outbox.append(tag, operation)
+            self._posted()
+
+    def want_drain(self) -> None:
+        """Tell the kernel once little is waiting."""
+        self._wants_drain = True
+        self._posted()
+
+    def close(self, code: str = "", detail: str = "") -> None:
+        """End the session, with a goodbye if there is a code, and close the connection once that is written."""
+        if self._session is not None:
+            self._session.close(code, detail)
+            self._flush()
+        self._end()
+
+    def abort(self) -> None:
+        """Close the connection without writing what waits."""
+        if self._tls is not None:
+            self._tls.abort()
+
+    def flush(self) -> None:
+        """Write at once what waits."""
+        self._flush()
+
+    def _posted(self) -> None:
+        if len(self.session.outbox) > self._owner.max_outbox:
+            self._owner.overflown(self)
+        elif not self._flushing:
+            self._flushing = True
+            self._owner.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        session, tls = self._session, self._tls
+        if session is None or tls is None or self._paused or tls.is_closing():
+            return
+        if session.outbox:
+            taken = memoryview(session.outbox.take())
+            for start in range(0, len(taken), WRITE_PART):
+                tls.write(taken[start : start + WRITE_PART])
+        if self._wants_drain and not self._paused and session.state is State.OPEN:
+            self._wants_drain = False
+            self._owner.loop.call_soon(self._owner.drained, self)
+
+    def _end(self) -> None:
+        if self._tls is not None and not self._tls.is_closing():
+            self._tls.close()
+
+
+class Transport:
+    """The connections of one node: accepts, dials, and carries out what the kernel wants done with them.
+
+    Args:
+        sock: bound and listening, not blocking.
+        credentials: for TLS and the handshake.
+        identity: gives the node's identity, which may change until the first session.
+        driver: gets the facts.
+        dataplane: gets the frames that are messages.
+        counters: of the node.
+        heartbeat: seconds; how closely the kernel needs to know when bytes came.
+        max_outbox: bytes that may wait for one peer.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        credentials: Credentials,
+        identity: Callable[[], Identity],
+        driver: Driver,
+        dataplane: DataPlane,
+        new_connection: Callable[[], int],
+        counters: Counter[str],
+        *,
+        heartbeat: float,
+        max_outbox: int,
+    ) -> None:
+        self.loop: asyncio.AbstractEventLoop
+        self.max_outbox = max_outbox
+        self._sock = sock
+        self._credentials = credentials
+        self._identity = identity
+        self._driver = driver
+        self._dataplane = dataplane
+        self._new_connection = new_connection
+        self._counters = counters
+        self._heartbeat = heartbeat
+        self._links: dict[int, Link] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}  # of the connections that are not open yet
+        self._half_open: dict[int, tuple[str, asyncio.Task[None]]] = {}
+        self._unproved: dict[int, asyncio.Task[None]] = {}
+        self._accepting: asyncio.Task[None] | None = None
+        self._empty: asyncio.Future[None] | None = None  # done when the last link of a closing node has gone
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Accept connections from now on."""
+        self.loop = loop
+        self._accepting = loop.create_task(self._accept_all(), name="kinfolk: accept")
+
+    async def close(self, timeout: float) -> None:
+        """Free the port, end every connection; what waits is written within `timeout` seconds or not at all."""
+        tasks = [*self._tasks.values(), *([self._accepting] if self._accepting else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._sock.close()
+        for link in list(self._links.values()):
+            link.close()
+        if self._links:
+            self._empty = self.loop.create_future()
+            await asyncio.wait([self._empty], timeout=timeout)
+        for link in list(self._links.values()):
+            link.abort()
+
+    def link(self, conn: int) -> Link:
+        """The link of an open session."""
+        return self._links[conn]
+
+    # --- effects ---
+
+    def send(self, effect: fx.Send) -> None:
+        """Append an operation, encoded once, to the outboxes of several links."""
+        operation = effect.operation
+        if len(effect.conns) == 1:
+            link = self._links.get(effect.conns[0])
+            if link is not None:
+                link.post(operation)
+            return
+        encoded = frames.encode_operation(operation)
+        for conn in effect.conns:
+            link = self._links.get(conn)
+            if link is not None:
+                link.post_encoded(operation.TAG, encoded)
+
+    def want_drain(self, effect: fx.WantDrain) -> None:
+        """Report when the outbox of a link has room."""
+        self._links[effect.conn].want_drain()
+
+    def dial(self, effect: fx.Dial) -> None:
+        """Begin to connect and to authenticate."""
+        task = self.loop.create_task(self._dial(effect.conn, effect.seed), name=f"kinfolk: dial {effect.seed}")
+        self._track(effect.conn, task)
+
+    def admit(self, effect: fx.Admit) -> None:
+        """Let a proved dialler in."""
+        link = self._links.get(effect.conn)
+        if link is not None:
+            link.session.admit()
+            link.flush()
+
+    def refuse(self, effect: fx.Refuse) -> None:
+        """Tell a proved dialler why not."""
+        link = self._links.get(effect.conn)
+        if link is not None:
+            link.session.refuse(effect.code, effect.detail, effect.number)
+            link.close()
+            link.fail(NodeUnreachable(effect.detail))
+
+    def close_link(self, effect: fx.Close) -> None:
+        """End a connection in whatever state it is."""
+        link = self._links.get(effect.conn)
+        if link is not None:
+            link.close(effect.code, effect.detail)
+        task = self._tasks.get(effect.conn)
+        if task is not None:
+            task.cancel()
+
+    # --- connections that are not open yet ---
+
+    async def _accept_all(self) -> None:
+        while True:
+            try:
+                sock, address = await self.loop.sock_accept(self._sock)
+            except OSError as error:
+                # Out of descriptors or memory: those that are there go on, new ones wait in the kernel's queue.
+                self._counters["accept_errors"] += 1
+                _log.error("cannot accept connections: %s; trying again in a second", error)
+                await asyncio.sleep(1.0)
+                continue
+            conn, host = self._new_connection(), str(address[0])
+            task = self.loop.create_task(self._accept(conn, sock, host), name=f"kinfolk: accept {host}")
+            self._track(conn, task)
+            self._make_room(host)
+            self._half_open[conn] = host, task
+
+    def _make_room(self, host: str) -> None:
+        """Strangers must not use up what friends need: beyond a number of half-open connections the oldest goes."""
+        same_host = [conn for conn, (other, _) in self._half_open.items() if other == host]
+        if len(same_host) >= MAX_HALF_OPEN_PER_HOST:
+            self._drop(self._half_open.pop(same_host[0])[1])
+        elif len(self._half_open) >= MAX_HALF_OPEN:
+            self._drop(self._half_open.pop(next(iter(self._half_open)))[1])
+
+    def _drop(self, task: asyncio.Task[None]) -> None:
+        self._counters["half_open_dropped"] += 1
+        task.cancel()
+
+    async def _accept(self, conn: int, sock: socket.socket, host: str) -> None:
+        link = Link(self, conn, None)
+        try:
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT):
+                await self.loop.connect_accepted_socket(
+                    lambda: self._connecting(link),
+                    sock,
+                    ssl=self._credentials.server,
+                    ssl_handshake_timeout=2 * HANDSHAKE_TIMEOUT,  # ours ends first, and covers the rest as well
+                )
+                self._half_open.pop(conn, None)
+                if len(self._unproved) >= MAX_UNPROVED:
+                    self._drop(self._unproved.pop(next(iter(self._unproved))))
+                current = asyncio.current_task()
+                assert current is not None, "this runs in its own task"
+                self._unproved[conn] = current
+                await link.opened
+        except TimeoutError:
+            self._not_opened(link, host, f"no handshake within {HANDSHAKE_TIMEOUT:g} s")
+        except (OSError, AuthenticationFailed, NodeUnreachable, RemoteProtocolError) as error:
+            self._not_opened(link, host, _why(error))
+        finally:
+            self._half_open.pop(conn, None)
+            self._unproved.pop(conn, None)
+            if not link.is_open:
+                self._give_up(link, "it did not become a session")
+                if not link.has_tls:
+                    sock.close()
+
+    def _not_opened(self, link: Link, host: str, why: str) -> None:
+        if link.name:
+            _log.debug("a connection from %s did not become a session: %s", link.name, why)
+        else:
+            self._counters["handshakes_failed"] += 1
+            _log.warning("a connection from %s did not become a session: %s", host, why)
+
+    async def _dial(self, conn: int, seed: Seed) -> None:
+        link = Link(self, conn, seed)
+        try:
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT):
+                await self.loop.create_connection(
+                    lambda: self._connecting(link),
+                    seed.address.host,
+                    seed.address.port,
+                    ssl=self._credentials.client,
+                    server_hostname=SERVER_NAME,
+                    ssl_handshake_timeout=2 * HANDSHAKE_TIMEOUT,
+                )
+                await link.opened
+        except _RefusedError as refused:
+            failed = fx.DialFailed(conn, refused.code, refused.error, refused.number)
+        except TimeoutError:
+            text = f"{seed} did not answer within {HANDSHAKE_TIMEOUT:g} s: is it stopped, or a firewall in between?"
+            failed = fx.DialFailed(conn, "unreachable", NodeUnreachable(text))
+        except OSError as error:
+            told = dial_error(seed, error, past_tls=link.has_tls)
+            failed = fx.DialFailed(conn, "cookie" if isinstance(told, AuthenticationFailed) else "unreachable", told)
+        else:
+            return
+        finally:
+            if not link.is_open:
+                self._give_up(link, "it did not become a session")
+        self._driver.submit(failed)
+
+    def _connecting(self, link: Link) -> Link:
+        self._links[link.conn] = link
+        return link
+
+    def _track(self, conn: int, task: asyncio.Task[None]) -> None:
+        self._tasks[conn] = task
+        task.add_done_callback(lambda done: self._untrack(conn, done))
+
+    def _untrack(self, conn: int, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(conn, None)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a connection failed in an unexpected way", exc_info=task.exception())
+
+    def _give_up(self, link: Link, reason: str) -> None:
+        link.close()
+        self._report_closed(link, reason)
+
+    # --- what links report ---
+
+    def new_session(self, seed: Seed | None, peer: bytes) -> Session:
+        """The session of a connection whose TLS is up."""
+        fingerprints = Fingerprints(self._credentials.fingerprint, peer)
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        if seed is None:
+            return Session(Listener(self._identity(), fingerprints=fingerprints, nonce=nonce))
+        return Session(Dialler(self._identity(), fingerprints=fingerprints, nonce=nonce, expects=seed.expects))
+
+    def happened(self, link: Link, event: Event) -> None:
+        """A session has understood something."""
+        match event:
+            case Operations(tag=tag, operations=operations):
+                if link.is_observer:
+                    self._observed(link, operations)
+                elif tag in CONTROL:
+                    self._driver.submit(fx.Received(link.conn, operations))
+                else:
+                    self._dataplane.receive(link, operations)
+            case Proved(purpose="observer"):
+                link.session.admit()
+            case Proved(peer=peer, creation=creation):
+                link.name, link.creation = peer, creation
+                if link.seed is None:
+                    self._driver.submit(fx.Proved(link.conn, peer, creation))
+            case Opened(peer=peer, creation=creation, purpose=purpose):
+                link.name, link.creation = peer, creation
+                link.is_observer = purpose == "observer"
+                if not link.opened.done():
+                    link.opened.set_result(None)
+                if not link.is_observer:
+                    self._driver.submit(fx.Opened(link.conn, peer, creation, event.dialled))
+            case Refused():
+                error = refusal_error(event)
+                link.fail(error if link.seed is None else _RefusedError(event.code, error, event.number))
+
+    def _observed(self, link: Link, operations: Sequence[frames.Operation]) -> None:
+        """What an observer says: it may call the node's own service, and nothing else."""
+        for operation in operations:
+            match operation:
+                case frames.Called(target=target) if target == OBSERVED:
+                    self._dataplane.receive(link, [operation])
+                case frames.Ping(sequence=sequence):
+                    link.post(frames.Pong(sequence))
+                case frames.Pong() | frames.Goodbye():
+                    pass
+                case _:
+                    what = type(operation).__name__
+                    error = RemoteProtocolError(f"an observer may only call {OBSERVED!r}, not send {what}")
+                    self.broken(link, error)
+                    return
+
+    def heard(self, link: Link, last: float) -> float:
+        """Bytes have come in an open session. Returns when the kernel was told of that for the last time."""
+        now = self.loop.time()
+        if now - last < self._heartbeat / 4:
+            return last
+        self._driver.submit(fx.Heard(link.conn))
+        return now
+
+    def broken(self, link: Link, error: RemoteProtocolError) -> None:
+        """The other end has broken the protocol: this session ends, nothing else."""
+        self._counters["protocol_errors"] += 1
+        if not link.opened.done():
+            link.fail(error if link.seed is None else _RefusedError("unreachable", _no_node(link, error)))
+            return
+        _log.warning("%s broke the protocol, its session ends: %s", link.name or "a stranger", error)
+        link.close("protocol", str(error))
+        self._report_closed(link, f"it broke the protocol: {error}")
+
+    def drained(self, link: Link) -> None:
+        """Little waits for this peer."""
+        if link.session.state is State.OPEN:
+            self._driver.submit(fx.Drained(link.conn))
+
+    def overflown(self, link: Link) -> None:
+        """The peer does not read what is said to it."""
+        if self._links.get(link.conn) is not link:
+            return
+        self._counters["outbox_overflows"] += 1
+        reason = f"{len(link.session.outbox)} bytes wait for it, more than max_outbox allows: it does not read"
+        _log.warning("the session with %s ends: %s", link.name, reason)
+        link.session.close("overflow", reason)
+        link.abort()
+        self._report_closed(link, reason)
+
+    def lost(self, link: Link, reason: str, error: Exception | None) -> None:
+        """A connection is gone."""
+        link.fail(error if isinstance(error, OSError) else ConnectionResetError(reason))
+        self._report_closed(link, reason)
+
+    def _report_closed(self, link: Link, reason: str) -> None:
+        if self._links.pop(link.conn, None) is not None and link.name and not link.is_observer:
+            self._driver.submit(fx.Closed(link.conn, reason))
+        if not self._links and self._empty is not None and not self._empty.done():
+            self._empty.set_result(None)
+
+
+class _RefusedError(Exception):
+    """A dial ended in a refusal."""
+
+    def __init__(self, code: str, error: AuthenticationFailed | NodeUnreachable, number: int = 0) -> None:
+        super().__init__(code)
+        self.code, self.error, self.number = code, error, number
+
+
+def bind(address: Address) -> socket.socket:
+    """A listening socket at this address, not blocking. Port 0 takes a free one.
+
+    Raises:
+        OSError: which address could not be bound, and the likely cause.
+    """
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
+    family, kind, protocol, _, where = found[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(where)
+        sock.listen(1024)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        text = f"cannot listen on {address}: {error.strerror}; is another node running there?"
+        raise OSError(error.errno, text) from None
+    return sock
+
+
+def refusal_error(refused: Refused) -> AuthenticationFailed | NodeUnreachable:
+    """What a refusal of the other end's is to the user who dialled it."""
+    if refused.code in _NO_REFUSAL:
+        return NodeUnreachable(refused.detail)
+    return AuthenticationFailed(refused.detail, refused.code)
+
+
+def _no_node(link: Link, error: RemoteProtocolError) -> NodeUnreachable:
+    return NodeUnreachable(f"{link.seed} does not speak as a kinfolk node does: {error}")
+
+
+def dial_error(seed: Seed, error: OSError, *, past_tls: bool) -> AuthenticationFailed | NodeUnreachable:
+    """What to tell who dialled. TCP failed: unreachable. TLS failed, or it ended before ACK: most likely the cookie."""
+    ended = ssl.SSLError | ConnectionResetError | ConnectionAbortedError | BrokenPipeError
+    if past_tls or isinstance(error, ended):
+        return AuthenticationFailed(f"{seed} did not let us in: {probable_cause(error)}")
+    return NodeUnreachable(f"cannot connect to {seed}: {error.strerror or error}; is it running there?")
+
+
+def _why(error: Exception) -> str:
+    """Why somebody who connected to us was not let in, for our log."""
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({error.reason or error}): no kinfolk node, or one with another cookie"
+    if isinstance(error, OSError):
+        return "the other end closed the connection"
+    return str(error)
