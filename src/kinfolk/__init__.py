@@ -1,1 +1,81 @@
 """Erlang-style processes for asyncio, in a cluster where every node knows every name."""
+
+from importlib.metadata import version
+
+from kinfolk.cookie import Cookie, new_cookie
+from kinfolk.effects import NameAdded, NameRemoved
+from kinfolk.errors import (
+    AuthenticationFailed,
+    CallFailed,
+    CallTimeout,
+    KinfolkError,
+    LinkCongested,
+    LocalProtocolError,
+    MailboxFull,
+    MessageTooLarge,
+    NameLost,
+    NameTaken,
+    NameUnknown,
+    NameWaitTimeout,
+    NodeClosed,
+    NodeLost,
+    NodeUnreachable,
+    NoProcess,
+    NotAllowed,
+    NotConfirmed,
+    NotSerializable,
+    ProtocolError,
+    Refused,
+    RemoteProtocolError,
+)
+from kinfolk.ids import Pid
+from kinfolk.messages import Call, Replies, Request, Unknown
+from kinfolk.node import Node, run, start
+from kinfolk.process import Process, current_process
+from kinfolk.registry import Names, NameWatch, Registration, Resync
+
+__version__ = version("kinfolk")
+
+__all__ = [
+    "AuthenticationFailed",
+    "Call",
+    "CallFailed",
+    "CallTimeout",
+    "Cookie",
+    "KinfolkError",
+    "LinkCongested",
+    "LocalProtocolError",
+    "MailboxFull",
+    "MessageTooLarge",
+    "NameAdded",
+    "NameLost",
+    "NameRemoved",
+    "NameTaken",
+    "NameUnknown",
+    "NameWaitTimeout",
+    "NameWatch",
+    "Names",
+    "NoProcess",
+    "Node",
+    "NodeClosed",
+    "NodeLost",
+    "NodeUnreachable",
+    "NotAllowed",
+    "NotConfirmed",
+    "NotSerializable",
+    "Pid",
+    "Process",
+    "ProtocolError",
+    "Refused",
+    "Registration",
+    "RemoteProtocolError",
+    "Replies",
+    "Request",
+    "Resync",
+    "Unknown",
+    "__version__",
+    "current_process",
+    "new_cookie",
+    "run",
+    "start",
+]

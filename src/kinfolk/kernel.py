@@ -169,7 +169,7 @@ class Kernel:
         if there is not None:
             code = "replaced" if there.creation == fact.creation else "superseded"
             self._do(fx.Close(there.conn, code, f"a newer session with {fact.peer} takes its place"))
-            self._session_ended(there.conn, code)
+            self._session_ended(there.conn, code, returns=True)
         session = self.members.opened(fact.conn, fact.peer, fact.creation, fact.dialled, self._now.mono)
         self._know_peer(fact.peer)
         self._log(logging.INFO, f"{fact.peer} is up")
@@ -245,17 +245,22 @@ class Kernel:
         self._do(fx.Close(session.conn, code, reason[:1024]))
         self._session_ended(session.conn, reason, level)
 
-    def _session_ended(self, conn: int, reason: str, level: int = logging.INFO) -> None:
+    def _session_ended(self, conn: int, reason: str, level: int = logging.INFO, returns: bool = False) -> None:
+        """A session is over. `returns`: another one with the same peer opens in this very step."""
         session = self.members.closed(conn)
         if session is None:
             return
         self._log(level, f"{session.peer} is down: {reason}")
-        self._apply(self.names.peer_down(session.peer))  # first, so that who hears of the loss finds the names free
+        # The names first, so that who hears of the loss finds them free.
+        self._apply(self.names.peer_down(session.peer, session.creation, returns))
         self._do(fx.PeerDown(session.peer, session.creation, conn, reason))
         for target in self.members.targets.values():
             if target.answers == session.peer and target.conn is None:
                 target.attempts, target.wanted_since = 0, self._now.mono
                 self._redial(target)
+                for join in self._joins.values():
+                    if target.seed.address in join.seen:  # it was reached, and has to be again
+                        join.open[target.seed.address] = target
         self._settle_joins()
 
     # --- dialling ---
@@ -264,7 +269,11 @@ class Kernel:
         return self.members.target(Seed.parse(peer), self._now.mono)
 
     def _dial(self, target: Target) -> None:
-        if target.conn is None and self.members.session_with(target) is None:
+        if target.conn is not None or self.members.session_with(target) is not None:
+            return
+        if self.members.expects(target.answers):
+            self._redial(target)  # a dial of ours would only replace the session that opens in a moment
+        else:
             conn = self.new_connection()
             self.members.dial(target, conn)
             self._timers.cancel(("dial", target.seed.address))

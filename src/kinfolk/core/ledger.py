@@ -74,10 +74,14 @@ class Ledger:
         for position in self._claims:
             self._missing[position].add(peer)
 
-    def peer_down(self, peer: str) -> list[int]:
-        """Nobody waits for this peer any longer. Returns the positions that were missing only its acknowledgement."""
+    def peer_down(self, peer: str, returns: bool = False) -> list[int]:
+        """Nobody waits for this peer any longer. Returns the positions that were missing only its acknowledgement.
+
+        With `returns` a new session with it opens in the same moment. Then claims go on waiting for it; withdrawals do
+        not, for its new mirror will never show what they withdrew.
+        """
         self.peers.discard(peer)
-        return self._acknowledge(peer, list(self._missing))
+        return self._acknowledge(peer, [at for at in self._missing if not (returns and at in self._claims)])
 
     def acknowledged(self, peer: str, positions: Iterable[int]) -> list[int]:
         """The peer has these entries in its views. Returns the positions that everybody has acknowledged now.

@@ -148,6 +148,10 @@ class Members:
         """The session that makes dialling this target unnecessary."""
         return self.by_peer.get(target.answers) if target.answers else None
 
+    def expects(self, peer: str) -> bool:
+        """Whether the peer has dialled us and its session is about to open."""
+        return any(candidate.peer == peer for candidate in self.candidates.values())
+
     def dial(self, target: Target, conn: int) -> None:
         """A dial begins."""
         target.conn = conn

@@ -130,6 +130,8 @@ class Names:
         self._pending: dict[int, str] = {}
         self._by_process: dict[int, set[str]] = {}
         self._rumours: dict[tuple[str, str, int, int], _Rumour] = {}
+        self._lost: dict[str, int] = {}
+        """The creations of peers that were lost and have not come back."""
         self._changes: list[Change] = []
 
     # --- this node's own claims ---
@@ -166,6 +168,7 @@ class Names:
 
     def sync_begins(self, peer: str, creation: int, position: int) -> None:
         """Begin the mirror of a peer at this position of its ledger."""
+        self._lost.pop(peer, None)
         self.mirrors[peer] = Mirror(peer, creation, position)
 
     def sync_part(self, peer: str, claims: Iterable[tuple[Claim, bool]], wall_ms: int) -> list[Change]:
@@ -253,13 +256,20 @@ class Names:
         """A session is open: the peer will tell of its ledger, and claims of ours wait for its acknowledgement."""
         self.ledger.peer_up(peer)
 
-    def peer_down(self, peer: str) -> list[Change]:
-        """A session has ended: the peer's names are gone here, and nothing waits for it."""
+    def peer_down(self, peer: str, creation: int, returns: bool = False) -> list[Change]:
+        """A session has ended: the peer's names are gone here, and nothing waits for it.
+
+        With `returns` a new session with it takes the place of this one, and claims that wait for it go on waiting:
+        a claim confirmed between the two sessions would be one that a connected peer does not know.
+        """
+        self._lost[peer] = creation
+        # What an operation had changed before it proved to break the protocol is still to be told, but not to its sender.
+        self._changes = [c for c in self._changes if not (isinstance(c, Acknowledge | Contest) and c.peer == peer)]
         mirror = self.mirrors.pop(peer, None)
         for claim in list(mirror.claims.values()) if mirror else ():
             self._remove(claim)
             self._judge(claim.name)
-        self._complete(self.ledger.peer_down(peer))
+        self._complete(self.ledger.peer_down(peer, returns))
         return self._take()
 
     # --- conflicts ---
@@ -267,13 +277,14 @@ class Names:
     def contested(self, name: str, loser: int, winner: Claim, confirmed: bool, now: float) -> list[Change]:
         """A peer knows a claim of higher rank than ours made at `loser`. Yield to it, unless we know better.
 
-        An unconfirmed winner counts at once: both are alive and racing. A confirmed one that we do not see ourselves
-        may be dead without its sender having noticed, so its contest must go on for `patience` seconds.
+        An unconfirmed winner of a node that we do not know counts at once: both are alive and racing. Any other that
+        we do not see ourselves may be dead without its sender having noticed, so its contest must go on for `patience`
+        seconds.
         """
         own = self.own.get(name)
         if own is None or own.claim.position != loser or self._told_more(winner):
             return []
-        if self._outranks(winner, confirmed, own) and (not confirmed or self._believed(winner, now)):
+        if self._outranks(winner, confirmed, own) and (self._races(winner, confirmed) or self._believed(winner, now)):
             self._yield(own, winner)
             self._judge(name)
         return self._take()
@@ -317,8 +328,16 @@ class Names:
         """Losing claims are mirrored as well: dropped, they would be missing when the winner goes."""
         return True
 
+    def _races(self, winner: Claim, confirmed: bool) -> bool:
+        """Whether a winner is surely alive though unseen here: not confirmed yet, and of a node that we never met.
+
+        One that we have a session with would tell us itself; one that we had a session with may be dead.
+        """
+        node = winner.pid.node
+        return not confirmed and node not in self.mirrors and self._lost.get(node) != winner.pid.creation
+
     def _believed(self, winner: Claim, now: float) -> bool:
-        """Whether the contest of a confirmed winner has been repeated for long enough, without a break."""
+        """Whether the contest of a winner that may be dead has been repeated for long enough, without a break."""
         key = (winner.name, winner.pid.node, winner.pid.creation, winner.position)
         rumour = self._rumours.get(key)
         if rumour is None or now - rumour.last > self.lapse:

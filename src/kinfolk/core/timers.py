@@ -8,19 +8,19 @@ class Timers:
     """A set of keys, each due at one moment (seconds, any scale). Setting a key again moves it."""
 
     def __init__(self) -> None:
-        self._due: dict[Hashable, float] = {}
+        self._due: dict[Hashable, tuple[float, int]] = {}
         self._heap: list[tuple[float, int, Hashable]] = []
         self._count = 0
 
     def set(self, key: Hashable, when: float) -> None:
         """Make the key due at this moment."""
-        self._due[key] = when
         self._count += 1
+        self._due[key] = when, self._count
+        heapq.heappush(self._heap, (when, self._count, key))
         if len(self._heap) > 64 + 2 * len(self._due):
             # Cancelled keys stay in the heap until they surface; many short orders would pile up there.
-            self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
+            self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[:2]]
             heapq.heapify(self._heap)
-        heapq.heappush(self._heap, (when, self._count, key))
 
     def cancel(self, key: Hashable) -> None:
         """Forget the key, if it is there."""
@@ -29,8 +29,8 @@ class Timers:
     def next(self) -> float | None:
         """When the first key is due, None without any."""
         while self._heap:
-            when, _, key = self._heap[0]
-            if self._due.get(key) == when:
+            when, count, key = self._heap[0]
+            if self._due.get(key) == (when, count):
                 return when
             heapq.heappop(self._heap)
         return None

@@ -1,0 +1,61 @@
+"""The command line: what there is, and how it ends.
+
+One module a group of commands; this one puts them together. A command returns its exit code, or raises one of the
+errors that `kinfolk.cli.exits` knows: then one line on stderr says what is wrong and what to do. Modules that take long
+to import are imported by the function that needs them.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from cyclopts import App, CycloptsError
+
+from kinfolk.cli import cookie, exits, names, nodes, play, run
+
+app = App(
+    name="kinfolk",
+    help="Erlang-style processes for asyncio, in a cluster where every node knows every name.",
+    help_format="plaintext",
+    version=lambda: f"kinfolk {version('kinfolk')}",
+)
+app.command(play.demo)
+app.command(run.run)
+app.command(nodes.nodes)
+app.command(names.names)
+app.command(names.whereis)
+app.command(cookie.app)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0 yes, 1 a negative answer, 2 usage, 3 unreachable or refused, 4 timed out.
+
+    Args:
+        arguments: those after the program's name; default: the program's own.
+
+    Raises:
+        SystemExit: always.
+    """
+    try:
+        code = _command(sys.argv[1:] if arguments is None else list(arguments))
+        sys.stdout.flush()
+    except exits.EXPECTED as error:
+        print(f"kinfolk: {exits.line_of(error)}", file=sys.stderr)
+        code = exits.code_of(error)
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    except BrokenPipeError:  # whoever read our output has enough of it, as in `kinfolk names | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + getattr(signal, "SIGPIPE", 13)
+    sys.exit(code)
+
+
+def _command(arguments: list[str]) -> int:
+    try:
+        command, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
+    except CycloptsError as error:
+        raise exits.Usage(f"{str(error).rstrip()} `kinfolk --help` shows what there is.") from None
+    code = command(*bound.args, **bound.kwargs)
+    return code if isinstance(code, int) else exits.YES

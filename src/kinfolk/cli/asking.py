@@ -1,0 +1,91 @@
+"""What the commands that ask a node have in common: their options, and which node they ask."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from cyclopts import Parameter
+
+from kinfolk import settings
+from kinfolk.cli import exits
+from kinfolk.errors import AuthenticationFailed, NodeUnreachable
+from kinfolk.ids import Seed
+from kinfolk.observer import Observer
+from kinfolk.shell import neighbours
+
+T = TypeVar("T")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """Options of the commands that ask a node."""
+
+    node: Annotated[str | None, Parameter(env_var="KINFOLK_NODE")] = None
+    """The node to ask, by name or as host:port. Default: the first of KINFOLK_JOIN or of join in kinfolk.toml, else one
+    that runs on this machine."""
+
+    cookie_file: Path | None = None
+    """File of the cluster's cookie, of mode 0600. Default: KINFOLK_COOKIE_FILE, KINFOLK_COOKIE, kinfolk.toml, else your
+    own."""
+
+    cluster: str | None = None
+    """Name of the cluster. Default: KINFOLK_CLUSTER, kinfolk.toml, else "kinfolk"."""
+
+    timeout: float = 5.0
+    """Seconds to wait for the session, and then for each answer."""
+
+    json: Annotated[bool, Parameter(negative="")] = False
+    """Print JSON."""
+
+
+def ask(options: Asking, question: Callable[[Observer], Awaitable[T]]) -> T:
+    """Open a session as an observer, ask, and return the answer.
+
+    Raises:
+        Usage: an option or setting is wrong.
+        NodeUnreachable, AuthenticationFailed, CallTimeout, CallFailed: as `Observer`.
+    """
+    if not 0 < options.timeout < float("inf"):
+        raise exits.Usage(f"--timeout {options.timeout:g}: it must be a positive number of seconds")
+    try:
+        known = settings.resolve(cluster=options.cluster, cookie_file=options.cookie_file)
+        seed = Seed.parse(options.node) if options.node else next(iter(known.join), None)
+    except (ValueError, OSError) as error:
+        raise exits.Usage(exits.line_of(error)) from None
+    return asyncio.run(_ask(known, seed, options.timeout, question))
+
+
+async def _ask(
+    known: settings.Settings, seed: Seed | None, timeout: float, question: Callable[[Observer], Awaitable[T]]
+) -> T:
+    try:
+        if seed is None:
+            node = await _neighbour(known, timeout)
+        else:
+            node = await Observer(str(seed), cookies=known.cookies, cluster=known.cluster, timeout=timeout).open()
+    except AuthenticationFailed as error:
+        if error.reason != "cookie":
+            raise
+        used = f"{error} (this command used the one from {known.cookies[0].origin}; --cookie-file names another)"
+        raise AuthenticationFailed(used, error.reason) from None
+    async with node:
+        return await question(node)
+
+
+async def _neighbour(known: settings.Settings, timeout: float) -> Observer:
+    """A session with the first node of this machine that answers."""
+    home = settings.home(os.environ)
+    for name in neighbours.neighbours(home, known.cluster):
+        node = Observer(name, cookies=known.cookies, cluster=known.cluster, timeout=timeout)
+        try:
+            return await node.open()
+        except NodeUnreachable:
+            neighbours.forget(home, known.cluster, name)
+    raise NodeUnreachable(
+        f"no node of yours runs on this machine in the cluster {known.cluster}: start one, or say which to ask with"
+        " --node or KINFOLK_NODE"
+    )

@@ -1,0 +1,53 @@
+"""`kinfolk names` and `kinfolk whereis`: who has which name."""
+
+from kinfolk.cli import exits, output
+from kinfolk.cli.asking import Asking, ask
+from kinfolk.ids import check_name
+from kinfolk.observer import Observer
+
+_PAGE = 2000
+
+
+def names(prefix: str = "", /, *, asking: Asking = Asking()) -> int:  # noqa: B008 - it is frozen
+    """List the names of the cluster with their holders, as one node knows them.
+
+    Parameters
+    ----------
+    prefix
+        Only names that begin so.
+    """
+
+    async def every_page(node: Observer) -> list[list[str]]:
+        found: list[list[str]] = []
+        while True:
+            page = await node.call(["names", prefix, found[-1][0] if found else "", _PAGE])
+            found += page["names"]
+            if not page["more"]:
+                return found
+
+    found = ask(asking, every_page)
+    if asking.json:
+        output.show_json([{"name": name, "pid": pid} for name, pid in found])
+    else:
+        output.show(["NAME", "PID"], found, f"no name begins with {prefix!r}" if prefix else "no names")
+    return exits.YES
+
+
+def whereis(name: str, /, *, asking: Asking = Asking()) -> int:  # noqa: B008 - it is frozen
+    """Print the pid that has a name. Exit code 1 if none has it.
+
+    Parameters
+    ----------
+    name
+        The whole name.
+    """
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise exits.Usage(str(error)) from None
+    pid: str | None = ask(asking, lambda node: node.call(["whereis", name]))
+    if asking.json:
+        output.show_json({"name": name, "pid": pid})
+    elif pid is not None:
+        print(pid)
+    return exits.NO if pid is None else exits.YES

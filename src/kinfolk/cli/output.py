@@ -1,0 +1,43 @@
+"""What commands print: a table on a terminal, tab-separated lines in a pipe, JSON when asked."""
+
+import sys
+from collections.abc import Sequence
+
+from msgspec import json
+
+from kinfolk.wire.handshake import printable
+
+_LONG = 1000
+"""Rows beyond which a table is no pleasure: neither to lay out nor to look at."""
+
+
+def show(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
+    """Print rows. What names contain is made harmless: no escape sequence, tab or line end gets through.
+
+    Args:
+        columns: their titles, for a table.
+        empty: what to tell a human in place of an empty table.
+    """
+    rows = [[printable(cell) for cell in row] for row in rows]
+    if len(rows) > _LONG or not sys.stdout.isatty():
+        sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not rows:
+        console.print(Text(empty, style="dim"))
+        return
+    table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", style="" if number else "cyan")
+    for row in rows:
+        table.add_row(*map(Text, row))  # a Text, so that brackets in a name are no markup
+    console.print(table)
+
+
+def show_json(value: object) -> None:
+    """Print one JSON document."""
+    print(json.format(json.encode(value), indent=2).decode())

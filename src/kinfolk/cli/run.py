@@ -1,0 +1,133 @@
+"""`kinfolk run`: a node as a program of its own."""
+
+import asyncio
+import importlib
+import inspect
+import logging
+import signal
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from kinfolk.cli import exits
+from kinfolk.node import Node
+from kinfolk.node import run as run_loop
+
+Main = Callable[[Node], Awaitable[object]]
+
+
+def run(
+    function: Annotated[str, Parameter(name="MODULE:FUNC")],
+    /,
+    *,
+    name: str | None = None,
+    join: list[str] | None = None,
+    listen: str | None = None,
+    cluster: str | None = None,
+    cookie_file: Path | None = None,
+    log_level: Literal["debug", "info", "warning", "error"] = "info",
+) -> int:
+    """Run a node: start it, join, await FUNC(node), and serve until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    function
+        An async function that takes the node. The current directory is importable.
+    name
+        name@host:port, where other nodes dial it; only the word before the @ for a free port on loopback.
+    join
+        Nodes to join, by name or as host:port; several with commas. The rest of the cluster is found by itself.
+    listen
+        The address to bind, if it is not the one in the name.
+    cluster
+        Name of the cluster.
+    cookie_file
+        File of the cluster's cookie, of mode 0600.
+    log_level
+        What is logged to stderr.
+    """
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s")
+    main = _load(function)
+    seeds = None if join is None else [seed for part in join for seed in part.split(",") if seed]
+    try:
+        node = Node(name, join=seeds, listen=listen, cluster=cluster, cookie_file=cookie_file)
+    except (ValueError, OSError) as error:
+        raise exits.Usage(exits.line_of(error)) from None
+    return run_loop(lambda: _serve(node, main))
+
+
+def _load(function: str) -> Main:
+    """The function that ``module:function`` names.
+
+    Raises:
+        Usage: there is none, or it is no async function.
+        Exception: what the module raises when it is imported.
+    """
+    module_name, colon, path = function.partition(":")
+    if not (colon and module_name and path):
+        raise exits.Usage(f"{function!r} names no function: give MODULE:FUNC, as in shop.main:serve")
+    sys.path.insert(0, str(Path.cwd()))
+    found: object = _import(module_name)
+    sys.argv[0] = str(getattr(found, "__file__", None) or module_name)  # nodes without a name are called after it
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise exits.Usage(f"{module_name} has no {path!r}")
+        found = getattr(found, part)
+    if not inspect.iscoroutinefunction(found):
+        raise exits.Usage(f"{function} must be an async function that takes the node: async def f(node)")
+    return found
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # the module is there; something that it imports is not
+        raise exits.Usage(f"no module named {name!r} in {Path.cwd()} or among what is installed") from None
+
+
+async def _serve(node: Node, main: Main) -> int:
+    """Run the node until `main` raises or a signal comes; a second signal ends the program at once."""
+    loop = asyncio.get_running_loop()
+    here = asyncio.current_task()
+    assert here is not None, "run_loop awaits us in a task"
+    stopped = asyncio.Event()
+
+    def stop() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        stopped.set()
+        here.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        await _start(node)
+        try:
+            await main(node)
+        except Exception:  # noqa: BLE001 - whatever it is, the user sees where it was raised
+            traceback.print_exc()
+            return exits.NO
+        await stopped.wait()
+    except asyncio.CancelledError:
+        if not stopped.is_set():
+            raise
+    finally:
+        await node.close()
+    return exits.YES
+
+
+async def _start(node: Node) -> None:
+    try:
+        await node.start()
+    except ConnectionError:
+        raise  # unreachable or refused, which is no mistake in the command
+    except OSError as error:
+        raise exits.Usage(exits.line_of(error)) from None

@@ -1,0 +1,187 @@
+"""The story that the demo tells: what is done, and what must be true after it, on every node."""
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.text import Text
+
+from kinfolk.demo.checks import Broken, differences, failed, winner
+from kinfolk.demo.stage import PATIENCE, Member, Stage, stage
+
+_RACES = 30
+_QUIET = 0.3
+"""Seconds in which what is gone is watched for not coming back."""
+
+
+class Step:
+    """One step, while it is under way."""
+
+    outcome = ""
+    """What to tell when it is over."""
+
+
+class Story:
+    """The cluster as it ought to be, and what happens to it."""
+
+    def __init__(self, here: Stage, console: Console) -> None:
+        self._here = here
+        self._console = console
+        self._members: list[Member] = []  # whose nodes are up, each to be connected to all others
+        self._names: dict[str, str] = {}  # who must have which name, on every node
+        self._steps = 0
+
+    async def tell(self) -> None:
+        """Everything, in order.
+
+        Raises:
+            Broken: something was not as promised.
+        """
+        ada, bob, carl = await self._here.enter("ada", "bob", "carl")
+        await self._meet(ada, bob, carl)
+        await self._share(ada, bob, carl)
+        await self._call(carl)
+        await self._race()
+        await self._exit()
+        former_db = self._names["db"]
+        await self._die(bob)
+        (bob,) = await self._here.enter("bob")
+        await self._return(bob, ada)
+        await self._start_anew(bob, former_db)
+
+    async def _meet(self, ada: Member, bob: Member, carl: Member) -> None:
+        with self._step("ada starts; bob and carl start, and are told nothing but her address") as step:
+            await ada.start()
+            await asyncio.gather(bob.start(join=ada), carl.start(join=ada))
+            self._members = [ada, bob, carl]
+            await self._agreed(within=PATIENCE)
+            step.outcome = "they have found each other: all three are connected"
+
+    async def _share(self, ada: Member, bob: Member, carl: Member) -> None:
+        with self._step("ada registers the name clock, bob db and cache, carl mail") as step:
+            owners = {"clock": ada, "db": bob, "cache": bob, "mail": carl}
+            pids = await asyncio.gather(*(owner.do("register", name) for name, owner in owners.items()))
+            self._names = dict(zip(owners, pids, strict=True))
+            await self._agreed()
+            step.outcome = "every node knows all four"
+
+    async def _call(self, carl: Member) -> None:
+        with self._step("carl looks up clock, which lives on ada, and calls it") as step:
+            answer = await carl.do("greet", "clock")
+            if answer != f"hello carl, I am {self._names['clock']}":
+                raise Broken(f"carl was answered {answer!r}")
+            step.outcome = f"“{answer}”"
+
+    async def _race(self) -> None:
+        with self._step(f"all three register the name captain at the same moment, {_RACES} times") as step:
+            won: Counter[str] = Counter()
+            for _ in range(_RACES):
+                replies = await asyncio.gather(*(member.attempt("register", "captain") for member in self._members))
+                number = winner(replies)
+                self._names["captain"] = str(replies[number].value)
+                await self._agreed()
+                await self._members[number].do("unregister", "captain")
+                del self._names["captain"]
+                won[self._members[number].word] += 1
+            score = ", ".join(f"{member} {won[member.word]}" for member in self._members)
+            step.outcome = f"exactly one of them each time, and the others are told whom ({score})"
+
+    async def _exit(self) -> None:
+        with self._step("the process named mail exits") as step:
+            await self._members[0].do("dismiss", "mail")
+            del self._names["mail"]
+            await self._agreed(within=PATIENCE)
+            step.outcome = "its name is gone everywhere"
+
+    async def _die(self, bob: Member) -> None:
+        with self._step("bob is killed with SIGKILL") as step:
+            await bob.kill()
+            self._members.remove(bob)
+            del self._names["db"], self._names["cache"]
+            await self._agreed(within=PATIENCE)
+            await asyncio.gather(*(member.do("greet", "clock") for member in self._members))
+            step.outcome = "db and cache are gone everywhere; ada, carl and clock are still there"
+
+    async def _return(self, bob: Member, ada: Member) -> None:
+        with self._step("bob comes back, with the same name on the same port, and is told ada's address") as step:
+            await bob.start(join=ada)
+            self._members.append(bob)
+            await self._agreed(within=PATIENCE)
+            step.outcome = "he is connected to both, and knows what they know"
+
+    async def _start_anew(self, bob: Member, former_db: str) -> None:
+        with self._step("bob registers db anew") as step:
+            await self._agreed(throughout=_QUIET)
+            self._names["db"] = await bob.do("register", "db")
+            await self._agreed()
+            for member in self._members:
+                failed(await member.attempt("call", former_db, ["greet", "ghost"]), "NoProcess")
+            step.outcome = "every node knows the new process; the one before is dead to all, and cache stays gone"
+
+    # --- telling and checking ---
+
+    @contextmanager
+    def _step(self, what: str) -> Iterator[Step]:
+        self._steps += 1
+        self._print((f"{self._steps:>3}  ", "bold cyan"), (what, "bold"))
+        step, since = Step(), time.perf_counter()
+        try:
+            yield step
+        except Broken as error:
+            self._print(("  ✗  ", "bold red"), (str(error), "red"))
+            raise
+        took = f"{(time.perf_counter() - since) * 1000:.0f} ms"
+        self._print(("  ✓  ", "bold green"), (step.outcome, ""), (f"  {took}", "dim"))
+
+    def _print(self, *parts: tuple[str, str]) -> None:
+        self._console.print(Text.assemble(*parts), soft_wrap=True)
+
+    async def _agreed(self, *, within: float = 0, throughout: float = 0) -> None:
+        """Wait until all nodes are as they ought to be; `within=0` seconds: now. Then they must stay so `throughout`.
+
+        Raises:
+            Broken: they are not; the message says in what.
+        """
+        loop = asyncio.get_running_loop()
+        deadline, until = loop.time() + within, loop.time() + throughout
+        while True:
+            states = await asyncio.gather(*(member.state() for member in self._members))
+            wrong = differences(states, self._names)
+            if wrong and loop.time() >= deadline:
+                raise Broken("; ".join(wrong))
+            if not wrong and loop.time() >= until:
+                return
+            await asyncio.sleep(0.002 if wrong else 0.02)
+
+
+def run() -> int:
+    """Tell the story. Returns the exit code: 0, or 1 if anything was not as promised."""
+    console = Console(highlight=False)
+    setting = ": three nodes in three OS processes, TLS 1.3, a fresh cookie\n"
+    console.print(Text.assemble(("kinfolk demo", "bold"), setting))
+    try:
+        return asyncio.run(_run(console))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
+
+
+async def _run(console: Console) -> int:
+    task = asyncio.current_task()
+    assert task is not None, "asyncio.run awaits us in a task"
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # so that nobody is left on the stage
+    since = time.perf_counter()
+    async with stage() as here:
+        try:
+            await Story(here, console).tell()
+        except Broken:
+            for member in here.members.values():
+                for line in member.last_words():
+                    console.print(Text(f"     {member}: {line}", style="dim"), soft_wrap=True)
+            console.print("\nNot as promised.", style="bold red")
+            return 1
+    console.print(Text(f"\nAll as promised, in {time.perf_counter() - since:.1f} s.", style="bold green"))
+    return 0

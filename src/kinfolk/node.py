@@ -1,0 +1,618 @@
+"""`Node`: a Python program's place in the cluster.
+
+A node owns everything it starts: its processes, its port, its sessions, its timers. What happens inside it is decided
+by the kernel; messages go through the data plane; this file only puts them together and gives them to users.
+"""
+
+import asyncio
+import itertools
+import logging
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, cast, overload
+
+import kinfolk.settings
+from kinfolk import effects as fx
+from kinfolk.blocking import Blocking
+from kinfolk.cookie import Cookie
+from kinfolk.errors import KinfolkError, NameLost, NodeClosed
+from kinfolk.ids import Address, Pid, Seed, node_address
+from kinfolk.kernel import Kernel, Settings
+from kinfolk.messages import Replies
+from kinfolk.process import Process
+from kinfolk.registry import Names
+from kinfolk.service import SERVICE_NAME, service
+from kinfolk.shell import neighbours
+from kinfolk.shell.dataplane import DataPlane, Target
+from kinfolk.shell.driver import Driver
+from kinfolk.shell.tasks import Processes
+from kinfolk.shell.tls import Credentials
+from kinfolk.shell.transport import Transport, bind
+from kinfolk.wire.codec import Codec
+from kinfolk.wire.handshake import Identity
+
+_log = logging.getLogger("kinfolk")
+
+Ts = TypeVarTuple("Ts")
+R = TypeVar("R")
+
+MAX_MESSAGE = 16 * 1024 * 1024 - 1024
+MAX_OUTBOX = 64 * 1024 * 1024
+CLOSE_TIMEOUT = 5.0
+"""Seconds that a closing node gives its processes, and then its connections, to end."""
+
+
+class Node:
+    """A node of a cluster.
+
+    Use it as ``async with Node(...) as node``, or call `start` and `close`. Nothing runs before it has started, but
+    processes can be spawned and named already; they start, and their names travel, with the node.
+
+    Args:
+        name: ``name@host:port``, where others dial it; only the word before the ``@`` for a free port on loopback.
+            Default: made of the program's name.
+        join: nodes or addresses to join, any of the mesh; the rest is found by itself. Default: the nodes of the same
+            user on this machine, if this node has no other cookie than that user's.
+        cookie, cookie_file: the secret that all nodes of the cluster share; of several, the first is used and the
+            others are accepted. Default: the user's own, for nodes on loopback alone.
+        listen: the address to bind, if it is not the one in the name.
+        cluster: the name of the cluster; nodes of others are refused.
+        heartbeat: seconds between signs of life.
+        down_after: seconds of silence after which a peer is lost; default 5 heartbeats.
+        join_timeout: seconds in which a seed must answer; then the node starts alone and keeps dialling.
+        min_peers: how many peers the start must reach within `join_timeout`.
+        messages: message types that other nodes send here.
+        max_message: bytes of the largest message that can be sent.
+        max_outbox: bytes that may wait for a peer that does not read; beyond, its session is closed.
+        strict_messages: encode local messages as well, so that tests find what the wire would not carry.
+        allow_weak_cookie: accept a free-text cookie although other machines can reach the node.
+
+    Each argument left out is taken from the environment (``KINFOLK_NAME``, ...) or ``kinfolk.toml``: see `settings`.
+
+    Raises:
+        ValueError: a setting is wrong, or there is no cookie although others could reach the node.
+        OSError: a file cannot be read.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        join: Sequence[str] | None = None,
+        cookie: str | Cookie | Sequence[str | Cookie] | None = None,
+        cookie_file: str | os.PathLike[str] | None = None,
+        listen: str | None = None,
+        cluster: str | None = None,
+        heartbeat: float = 1.0,
+        down_after: float | None = None,
+        join_timeout: float = 5.0,
+        min_peers: int = 0,
+        messages: Sequence[type] = (),
+        max_message: int = MAX_MESSAGE,
+        max_outbox: int = MAX_OUTBOX,
+        strict_messages: bool = False,
+        allow_weak_cookie: bool = False,
+    ) -> None:
+        if heartbeat <= 0 or (down_after is not None and down_after <= heartbeat):
+            raise ValueError("heartbeat must be positive, and down_after longer than a heartbeat")
+        self._settings = kinfolk.settings.resolve(
+            name=name,
+            listen=listen,
+            cluster=cluster,
+            cookie=cookie,
+            cookie_file=cookie_file,
+            join=join,
+            allow_weak_cookie=allow_weak_cookie,
+        )
+        self._times = Settings(heartbeat=heartbeat, down_after=down_after or 5 * heartbeat)
+        self._join_timeout = join_timeout
+        self._min_peers = min_peers
+        self._max_outbox = max_outbox
+        self._strict = strict_messages
+        self.counters: Counter[str] = Counter()
+        """What happened how often: messages dropped and why, sessions lost and why, conflicts."""
+        self._codec = Codec(messages, max_message=max_message)
+        self._references = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[object]] = {}
+        self._immediate: dict[int, object] = {}
+        self._state = "new"
+        self._closing: asyncio.Future[None] | None = None
+        self._thread: int | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._os_process = os.getpid()
+        self._announced: Path | None = None
+        self._built: _Parts | None = None
+
+    # --- what it is ---
+
+    def __repr__(self) -> str:
+        return f"<node {self._built.name if self._built else self._settings.name} ({self._state})>"
+
+    @property
+    def name(self) -> str:
+        """The node's name, ``name@host:port``. Asking for it binds the port, if the name was to get a free one."""
+        return self._parts.name
+
+    @property
+    def creation(self) -> int:
+        """The 64-bit number of this start of the node."""
+        return self._parts.kernel.creation
+
+    @property
+    def cluster(self) -> str:
+        """The name of the cluster."""
+        return self._settings.cluster
+
+    @property
+    def names(self) -> Names:
+        """The names of the cluster."""
+        return self._parts.names
+
+    @property
+    def kernel(self) -> Kernel:
+        """The state machine inside, for looking at."""
+        return self._parts.kernel
+
+    @property
+    def blocking(self) -> Blocking:
+        """Calls, sends and registrations for the other threads of the program."""
+        return Blocking(self, lambda: self._loop)
+
+    def peers(self) -> list[str]:
+        """The nodes that this one has a session with, sorted."""
+        return sorted(self._parts.kernel.peers())
+
+    def processes(self) -> list[Process]:
+        """The living processes of this node, in the order of their start."""
+        return list(self._parts.processes)
+
+    # --- its life ---
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Bind, join, and return when this node is connected to every reachable node and holds all their names.
+
+        Seeds that are down are no error: after `join_timeout` the node starts alone, says so, and keeps dialling.
+
+        Raises:
+            AuthenticationFailed: a seed refused the cookie, the version, the cluster or the name.
+            NodeUnreachable: fewer than `min_peers` answered in time.
+            OSError: the address cannot be bound.
+            NodeClosed: the node is closed.
+            RuntimeError: it has been started already.
+        """
+        if self._state == "closed":
+            raise NodeClosed(f"{self._settings.name} is closed: make a new Node")
+        if self._state != "new":
+            raise RuntimeError(f"{self!r} has been started already")
+        parts = self._parts
+        self._state = "starting"
+        self._thread = threading.get_ident()
+        loop = self._loop = asyncio.get_running_loop()
+        try:
+            parts.transport.start(loop)
+            parts.driver.start(loop)
+            parts.processes.start()
+            await self._join()
+            me = parts.processes.spawn(service, (), node=self)
+            parts.names.local.register(SERVICE_NAME, me.pid)
+        except BaseException:
+            await self.close()
+            raise
+        self._state = "running"
+        _log.info("%s is up, with %d peers", self.name, len(self.peers()))
+
+    async def _join(self) -> None:
+        seeds = self._settings.join
+        if not self._settings.neighbours:
+            _, joined = self.order(lambda ref: fx.Join(ref, seeds, self._join_timeout, True, self._min_peers))
+            await joined
+            return
+        # Announced before looking around: of two that start at once, at least one sees the other.
+        home = kinfolk.settings.home()
+        self._announced = neighbours.announce(home, self.cluster, self.name)
+        seeds = tuple(Seed.parse(name) for name in neighbours.neighbours(home, self.cluster) if name != self.name)
+        _, joined = self.order(lambda ref: fx.Join(ref, seeds, self._join_timeout, False))
+        try:
+            await joined
+        except KinfolkError as error:
+            # Nobody asked for these neighbours: none of them may keep the node from starting, or be dialled for ever.
+            _log.info("%s starts without some of its neighbours on this machine: %s", self.name, error)
+            self.submit(fx.Forget(seeds))
+
+    async def connect(self, node: str, *, timeout: float = 10.0) -> None:
+        """Connect to a node, and to everybody it knows; return when all their names are here.
+
+        Args:
+            node: its name, or only ``host:port``.
+            timeout: seconds.
+
+        Raises:
+            AuthenticationFailed: it refused, or could not prove that it knows the cookie.
+            NodeUnreachable: nobody answered there in time.
+            NodeClosed: this node is closed.
+            ValueError: not a node name or address, or this node's own.
+        """
+        self.check_open()
+        seed = Seed.parse(node)
+        if seed.expects == self.name:
+            raise ValueError(f"{node} is this node itself")
+        _, joined = self.order(lambda ref: fx.Join(ref, (seed,), timeout, False))
+        await joined
+
+    async def close(self) -> None:
+        """End every process, tell the peers, free the port. Takes a few seconds at most; closing again does nothing."""
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+            return
+        self._closing = asyncio.get_running_loop().create_future()
+        started, self._state = self._state != "new", "closed"
+        try:
+            if self._built is not None:
+                await self._close(self._built, started)
+        finally:
+            self._closing.set_result(None)
+
+    async def _close(self, parts: "_Parts", started: bool) -> None:
+        error = NodeClosed(f"{parts.name} is closed")
+        if self._announced is not None:
+            neighbours.withdraw(self._announced)
+        # First the processes, so that the names they had are withdrawn in order; then the sessions.
+        await parts.processes.close(CLOSE_TIMEOUT)
+        self.submit(fx.Shutdown())
+        parts.driver.stop()
+        parts.names.close(error)
+        parts.dataplane.close(error)
+        for future in self._answers.values():
+            if not future.done():
+                future.set_exception(error)
+        self._answers.clear()
+        await parts.transport.close(CLOSE_TIMEOUT)
+        parts.kernel.names.view.clear()
+        if started:
+            _log.info("%s is closed", parts.name)
+
+    # --- processes and messages ---
+
+    def spawn(
+        self,
+        body: Callable[[Process, *Ts], Coroutine[Any, Any, object]],
+        /,
+        *args: *Ts,
+        max_mailbox: int | None = None,
+    ) -> Pid:
+        """Start a process.
+
+        Args:
+            body: a coroutine function; it is called with its `Process` and `args`.
+            max_mailbox: messages that may wait; beyond, a local `send` raises MailboxFull, a remote one is dropped and
+                counted. Default: no bound.
+
+        Returns:
+            Its pid. Before the node has started, the process begins with the node.
+
+        Raises:
+            NodeClosed: the node is closed.
+            TypeError: not a coroutine function.
+        """
+        self.check_open()
+        parts = self._parts
+        parts.kernel.creation_is_final = True
+        return parts.processes.spawn(body, args, node=self, max_mailbox=max_mailbox).pid
+
+    def kill(self, pid: Pid) -> None:
+        """End a process at once, wherever it lives. Its names, links and mailbox are gone with it; it cannot refuse.
+
+        Raises:
+            NodeClosed: the node is closed.
+        """
+        self.check_open()
+        self._parts.dataplane.kill(pid)
+
+    def is_alive(self, pid: Pid) -> bool:
+        """Whether a process of this node is alive. False for every pid of another node."""
+        parts = self._parts
+        return (
+            pid.node == parts.name
+            and pid.creation == parts.kernel.creation
+            and parts.processes.get(pid.local) is not None
+        )
+
+    def send(self, target: Target, message: object) -> None:
+        """Send a message, without waiting.
+
+        A message for a dead process or a lost node is dropped and counted, as it would be if it died just after. To the
+        same node messages arrive in the order they were sent. A local message is not copied.
+
+        Args:
+            target: a pid, a name of the cluster, or ``(name, node)`` for a name that the node alone knows.
+            message: anything that MessagePack carries, pids, and message types; for a local process, any object.
+
+        Raises:
+            NameUnknown: nobody has the name.
+            NotSerializable: the message cannot go over the wire; says which part of it.
+            MessageTooLarge: its encoding is larger than `max_message`.
+            MailboxFull: the local process's mailbox is at its bound.
+            NodeClosed: this node is closed.
+        """
+        self.check_open()
+        self._parts.dataplane.send(target, message)
+
+    @overload
+    async def call(self, target: Target, request: Replies[R], *, timeout: float | None = 5.0) -> R: ...
+    @overload
+    async def call(self, target: Target, request: object, *, timeout: float | None = 5.0) -> Any: ...
+    async def call(self, target: Target, request: object, *, timeout: float | None = 5.0) -> Any:
+        """Send a request to a process and wait for its answer.
+
+        Args:
+            target: as for `send`.
+            request: as a message of `send`. A `Request[R]` says the type of its answer.
+            timeout: seconds; None waits for ever.
+
+        Returns:
+            What the process gave to `call.reply`.
+
+        Raises:
+            NoProcess: the process is dead, or ended without an answer.
+            NodeLost: its node is not connected, or was lost before the answer came.
+            Refused: it answered with `call.fail`.
+            CallFailed: it crashed, or its answer cannot be read.
+            CallTimeout: no answer in time; a late one is dropped.
+            NameUnknown, NotSerializable, MessageTooLarge, MailboxFull, NodeClosed: as `send`.
+        """
+        self.check_open()
+        return await self._parts.dataplane.call(target, request, timeout)
+
+    # --- for the registry and the processes ---
+
+    def check_open(self) -> None:
+        """Raise NodeClosed if the node is closed, RuntimeError off its loop's thread."""
+        if self._state == "closed":
+            raise NodeClosed(f"{self._settings.name} is closed")
+        if self._os_process != os.getpid():
+            raise NodeClosed(f"{self._settings.name} is a node of the program that this one was forked from")
+        if self._thread is not None and self._thread != threading.get_ident():
+            raise RuntimeError(
+                "a node belongs to the thread of its event loop: other threads use node.blocking"
+                " (only node.names.whereis works everywhere)"
+            )
+
+    def is_own_thread(self, thread: int) -> bool:
+        """Whether the node's loop runs on the thread with this identifier."""
+        return thread == self._thread
+
+    @property
+    def dataplane(self) -> DataPlane:
+        """Messages and calls, for the processes of this node."""
+        return self._parts.dataplane
+
+    @property
+    def codec(self) -> Codec:
+        """The encoding of messages, for the processes of this node."""
+        return self._codec
+
+    def submit(self, happened: fx.Input) -> None:
+        """Give the kernel an input."""
+        self._parts.driver.submit(happened)
+
+    def order(self, make: Callable[[int], fx.Input]) -> tuple[int, "asyncio.Future[object]"]:
+        """Give the kernel an order. Returns its reference and the future of its answer."""
+        ref = next(self._references)
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._answers[ref] = future
+        self.submit(make(ref))
+        return ref, future
+
+    def order_now(self, make: Callable[[int], fx.Input]) -> object:
+        """Give the kernel an order that it answers at once: return the value or raise the error."""
+        ref = next(self._references)
+        self._immediate[ref] = None
+        self.submit(make(ref))
+        answer = self._immediate.pop(ref)
+        if isinstance(answer, KinfolkError):
+            raise answer
+        return answer
+
+    def order_unheard(self, make: Callable[[int], fx.Input]) -> None:
+        """Give the kernel an order whose answer nobody waits for."""
+        self.submit(make(next(self._references)))
+
+    # --- effects of the kernel ---
+
+    def _perform(self, effect: fx.Effect) -> None:
+        self._EFFECTS[type(effect)](self, effect)
+
+    def _succeed(self, effect: fx.Succeed) -> None:
+        if effect.ref in self._immediate:
+            self._immediate[effect.ref] = effect.value
+            return
+        future = self._answers.pop(effect.ref, None)
+        if future is not None and not future.done():
+            future.set_result(effect.value)
+
+    def _fail(self, effect: fx.Fail) -> None:
+        if effect.ref in self._immediate:
+            self._immediate[effect.ref] = effect.error
+            return
+        future = self._answers.pop(effect.ref, None)
+        if future is not None and not future.done():
+            future.set_exception(effect.error)
+
+    def _tell_loss(self, effect: fx.TellLoss) -> None:
+        processes = self._parts.processes
+        process = processes.get(effect.local)
+        if process is None:
+            return
+        if effect.on_lost == "exit" and isinstance(effect.loss, NameLost):
+            processes.kill(effect.local, effect.loss)
+        else:
+            process.mailbox.put_always(effect.loss)
+
+    def _name_changed(self, effect: fx.NameAdded | fx.NameRemoved) -> None:
+        self._parts.names.changed(effect)
+
+    def _peer_up(self, effect: fx.PeerUp) -> None:
+        self._parts.dataplane.link_up(self._parts.transport.link(effect.conn))
+
+    def _peer_down(self, effect: fx.PeerDown) -> None:
+        self.counters["peers_lost"] += 1
+        self._parts.dataplane.link_down(effect.peer, effect.conn, effect.reason)
+
+    def _raise_creation(self, effect: fx.RaiseCreation) -> None:
+        _log.warning("%s starts with a creation past its last one: was the clock set back?", self.name)
+        self._parts.raise_creation(effect.creation)
+
+    def _write_log(self, effect: fx.Log) -> None:
+        _log.log(effect.level, "%s: %s", self._parts.name, effect.text)
+
+    def _count(self, effect: fx.Count) -> None:
+        self.counters[effect.counter] += effect.by
+
+    def _send(self, effect: fx.Send) -> None:
+        self._parts.transport.send(effect)
+
+    def _want_drain(self, effect: fx.WantDrain) -> None:
+        self._parts.transport.want_drain(effect)
+
+    def _dial(self, effect: fx.Dial) -> None:
+        self._parts.transport.dial(effect)
+
+    def _admit(self, effect: fx.Admit) -> None:
+        self._parts.transport.admit(effect)
+
+    def _refuse(self, effect: fx.Refuse) -> None:
+        self._parts.transport.refuse(effect)
+
+    def _close_link(self, effect: fx.Close) -> None:
+        self._parts.transport.close_link(effect)
+
+    _EFFECTS: ClassVar[dict[type, Callable[..., None]]] = {
+        fx.Send: _send,
+        fx.WantDrain: _want_drain,
+        fx.Dial: _dial,
+        fx.Admit: _admit,
+        fx.Refuse: _refuse,
+        fx.Close: _close_link,
+        fx.Succeed: _succeed,
+        fx.Fail: _fail,
+        fx.TellLoss: _tell_loss,
+        fx.NameAdded: _name_changed,
+        fx.NameRemoved: _name_changed,
+        fx.PeerUp: _peer_up,
+        fx.PeerDown: _peer_down,
+        fx.RaiseCreation: _raise_creation,
+        fx.Log: _write_log,
+        fx.Count: _count,
+    }
+
+    # --- putting it together ---
+
+    @property
+    def _parts(self) -> "_Parts":
+        """What a node is made of, once its name is final. A port left open is bound here, before anything runs."""
+        if self._built is None:
+            if self._state == "closed":
+                raise NodeClosed(f"{self._settings.name} is closed")
+            self._built = self._build()
+        return self._built
+
+    def _build(self) -> "_Parts":
+        settings = self._settings
+        sock = bind(settings.listen)
+        try:
+            name = _final_name(settings.name, sock.getsockname()[1])
+            credentials = Credentials.from_cookies(settings.cookies)
+            creation = time.time_ns()
+            kernel = Kernel(name, creation, self._times, random.Random())  # noqa: S311 - jitter is no secret
+            driver = Driver(kernel, self._perform)
+            names = Names(self, kernel.names.view, self._times.down_after + 2 * self._times.heartbeat)
+            processes = Processes(name, creation, self._process_exited)
+            dataplane = DataPlane(
+                name,
+                creation,
+                processes,
+                kernel.names.view,
+                names.local.whereis,
+                self._codec,
+                self.counters,
+                self._strict,
+            )
+            transport = Transport(
+                sock,
+                credentials,
+                lambda: Identity(name, kernel.creation, settings.cluster, credentials.keys),
+                driver,
+                dataplane,
+                kernel.new_connection,
+                self.counters,
+                heartbeat=self._times.heartbeat,
+                max_outbox=self._max_outbox,
+            )
+        except BaseException:
+            sock.close()
+            raise
+        return _Parts(name, kernel, driver, processes, dataplane, transport, names)
+
+    def _process_exited(self, process: Process, reason: object) -> None:
+        parts = self._parts
+        parts.names.local.process_exited(process.pid)
+        parts.driver.submit(fx.ProcessExited(process.pid.local))
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A node with its name final."""
+
+    name: str
+    kernel: Kernel
+    driver: Driver
+    processes: Processes
+    dataplane: DataPlane
+    transport: Transport
+    names: Names
+
+    def raise_creation(self, creation: int) -> None:
+        """Start anew under a higher creation; no pid has been given out yet."""
+        self.processes.creation = self.dataplane.creation = creation
+
+
+async def start(name: str | None = None, **settings: Any) -> Node:
+    """Make a node and start it, for notebooks and frameworks: ``node = await kinfolk.start(...)``, then `node.close()`.
+
+    Takes what `Node` takes, raises what `Node` and `Node.start` raise.
+    """
+    node = Node(name, **settings)
+    await node.start()
+    return node
+
+
+def run(main: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    """Run an async function to its end on a new event loop (uvloop's, when that is installed); return its result."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main())
+    return cast("R", uvloop.run(main()))
+
+
+def _final_name(name: str, bound_port: int) -> str:
+    """A name with port 0 gets the port that was bound."""
+    word, _, _ = name.partition("@")
+    address = node_address(name)
+    return name if address.port else f"{word}@{Address(address.host, bound_port)}"

@@ -1,0 +1,364 @@
+"""`node.names`: the cluster-wide registry as users see it.
+
+`whereis` is one lookup in a local dictionary, for every name of every node. Registering and unregistering go through
+the kernel, which tells all peers and waits for them.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from msgspec import Struct
+
+from kinfolk import effects as fx
+from kinfolk.core.ledger import Claim
+from kinfolk.effects import NameAdded, NameRemoved
+from kinfolk.errors import NameTaken, NameUnknown, NameWaitTimeout, NodeClosed, NoProcess
+from kinfolk.ids import Pid, check_name
+
+if TYPE_CHECKING:
+    from kinfolk.node import Node
+
+
+class Resync(Struct, frozen=True):
+    """A watcher lagged too far behind: events were left out. `names` is the table as it is now; changes follow."""
+
+    names: dict[str, Pid]
+
+
+NameEvent = NameAdded | NameRemoved | Resync
+
+
+class Registration:
+    """What `register` returns: a handle of exactly this claim of the name.
+
+    `epoch` is a fencing token where the registry's authority gives one; on the mesh it is None.
+    """
+
+    def __init__(self, names: "Names", claim: Claim) -> None:
+        self._names = names
+        self._claim = claim
+        self.name = claim.name
+        self.pid = claim.pid
+        self.epoch: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<registration of {self.name!r} for {self.pid}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Registration) and self._claim == other._claim
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.pid, self._claim.position))
+
+    async def release(self, *, timeout: float | None = None) -> None:
+        """Give up the name, if it is still held by this very claim.
+
+        Returns when every peer knows, or after `timeout` seconds (default: as for `register`).
+
+        Raises:
+            NameUnknown: this registration has ended, and nothing was changed.
+            NodeClosed: the node is closed.
+        """
+        await self._names.withdraw(self.name, self._claim.position, timeout)
+
+
+class Names:
+    """The names of the cluster, from one node.
+
+    Attributes:
+        whereis: ``whereis(name) -> Pid | None``, the holder of a name. One dictionary lookup: it waits for nothing, and
+            works from any thread. The answer may differ between nodes while a change is under way.
+        local: names that only this node knows.
+    """
+
+    whereis: Callable[[str], Pid | None]
+
+    def __init__(self, node: "Node", view: Mapping[str, Pid], patience: float) -> None:
+        self._node = node
+        self._view = view
+        self._patience = patience
+        self._waiters: dict[str, set[asyncio.Future[Pid]]] = {}
+        self._watches: WeakSet[NameWatch] = WeakSet()
+        self.whereis = view.get
+        self.local = LocalNames(node)
+
+    def snapshot(self) -> dict[str, Pid]:
+        """All names with their holders, as this node knows them at this moment."""
+        return dict(self._view)
+
+    def __len__(self) -> int:
+        return len(self._view)
+
+    async def register(
+        self, name: str, pid: Pid, *, timeout: float | None = None, on_lost: fx.OnLost = "exit"
+    ) -> Registration:
+        """Claim a name for a process of this node, cluster-wide.
+
+        When it returns, every connected node resolves the name to `pid`. The same pid under the same name again gives
+        the same registration. Before the node has started and joined, it waits for that.
+
+        Args:
+            name: 1 to 255 bytes of UTF-8.
+            pid: a living process of this node.
+            timeout: seconds; the default is long enough to count a dying peer out.
+            on_lost: what happens to the process if a healed partition finds an older claim: it ends with reason
+                `NameLost`, or gets `NameLost` as a message.
+
+        Raises:
+            NameTaken: another process holds the name.
+            NotConfirmed: some peers did not acknowledge in time; the claim is withdrawn.
+            NoProcess: the process is dead.
+            NameUnknown: the name was unregistered meanwhile.
+            NodeClosed: the node is closed.
+            ValueError, TypeError: the name or pid is not valid.
+
+        Cancelling it withdraws the claim.
+        """
+        self._check(name, pid)
+        known = self._node.kernel.names.own.get(name)
+        patience = self._patience if timeout is None else timeout
+        ref, answer = self._node.order(lambda ref: fx.Register(ref, name, pid, True, patience, on_lost))
+        try:
+            claim = await answer
+        except asyncio.CancelledError:
+            self._node.submit(fx.Abandon(ref))
+            if answer.done() and not answer.cancelled() and answer.exception() is None and known is None:
+                # Confirmed in the moment of the cancellation: nobody would know that the name is held.
+                confirmed = answer.result()
+                assert isinstance(confirmed, Claim), "a Register succeeds with its claim"
+                self._node.order_unheard(lambda ref: fx.Unregister(ref, name, confirmed.position, 0.0))
+            raise
+        assert isinstance(claim, Claim), "a Register succeeds with its claim"
+        return Registration(self, claim)
+
+    def register_nowait(self, name: str, pid: Pid, *, on_lost: fx.OnLost = "exit") -> Registration:
+        """Claim a name and return at once, also before the node has started.
+
+        The claim holds here from now on and travels to the peers. If it loses to another before every peer has
+        acknowledged it, the process gets `NameTaken` as a message.
+
+        Raises:
+            NameTaken: another process holds the name, as far as this node knows.
+            NoProcess: the process is dead.
+            NodeClosed: the node is closed.
+            ValueError, TypeError: the name or pid is not valid.
+        """
+        self._check(name, pid)
+        claim = self._node.order_now(lambda ref: fx.Register(ref, name, pid, False, 0.0, on_lost))
+        assert isinstance(claim, Claim), "a Register succeeds with its claim"
+        return Registration(self, claim)
+
+    async def unregister(self, name: str, *, timeout: float | None = None) -> None:
+        """Give up a name of this node. Returns when every peer knows, or after `timeout` seconds.
+
+        Raises:
+            NameUnknown: nobody has the name, or a process of another node has it.
+            NodeClosed: the node is closed.
+        """
+        check_name(name)
+        await self.withdraw(name, None, timeout)
+
+    async def withdraw(self, name: str, position: int | None, timeout: float | None) -> None:
+        """Give up a name; with a position, only the claim made there. See `unregister` and `Registration.release`."""
+        self._node.check_open()
+        patience = self._patience if timeout is None else timeout
+        _, answer = self._node.order(lambda ref: fx.Unregister(ref, name, position, patience))
+        await answer
+
+    async def wait_for(self, name: str, *, timeout: float | None = None) -> Pid:
+        """Wait until somebody holds the name.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Returns:
+            The holder at the moment it appeared here.
+
+        Raises:
+            NameWaitTimeout: nobody did in time (also a TimeoutError).
+            NodeClosed: the node is closed.
+        """
+        check_name(name)
+        self._node.check_open()
+        holder = self._view.get(name)
+        if holder is not None:
+            return holder
+        future: asyncio.Future[Pid] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(name, set()).add(future)
+        try:
+            async with asyncio.timeout(timeout):
+                return await future
+        except TimeoutError:
+            raise NameWaitTimeout(name, f"no process registered it within {timeout:g} s") from None
+        finally:
+            waiting = self._waiters.get(name)
+            if waiting is not None:
+                waiting.discard(future)
+                if not waiting:
+                    del self._waiters[name]
+
+    def watch(self, pattern: str = "*", *, max_events: int = 10_000) -> "NameWatch":
+        """Follow the names that match: first a NameAdded for each that is there, then every change in order.
+
+        Args:
+            pattern: a name, or a prefix followed by ``*``.
+            max_events: how far the watcher may lag behind. Beyond, waiting events are replaced by one `Resync`.
+
+        Returns:
+            An async iterator of NameAdded, NameRemoved and Resync. It raises NodeClosed when the node closes.
+        """
+        self._node.check_open()
+        watch = NameWatch(self._view, pattern, max_events)
+        self._watches.add(watch)
+        return watch
+
+    # --- for the node ---
+
+    def changed(self, change: NameAdded | NameRemoved) -> None:
+        """Pass one change of the view on to those who wait for it."""
+        if isinstance(change, NameAdded) and change.name in self._waiters:
+            for future in self._waiters.pop(change.name):
+                if not future.done():
+                    future.set_result(change.pid)
+        for watch in self._watches:
+            watch.changed(change)
+
+    def close(self, error: NodeClosed) -> None:
+        """Let everybody who waits know that the node is closed."""
+        for waiting in self._waiters.values():
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(error)
+        self._waiters.clear()
+        for watch in list(self._watches):
+            watch.fail(error)
+
+    def _check(self, name: str, pid: Pid) -> None:
+        check_name(name)
+        if not isinstance(pid, Pid):
+            raise TypeError(f"expected a Pid, as spawn() returns it, not {type(pid).__name__}")
+        self._node.check_open()
+        if pid.node != self._node.name:
+            raise ValueError(f"{pid} is a process of another node: register it there")
+        if not self._node.is_alive(pid):
+            raise NoProcess(f"cannot register {name!r}: {pid} is dead")
+
+
+class NameWatch:
+    """The async iterator that `Names.watch` returns. `close()` ends it; so does dropping it."""
+
+    def __init__(self, view: Mapping[str, Pid], pattern: str, max_events: int) -> None:
+        if "*" in pattern[:-1]:
+            raise ValueError(f"pattern {pattern!r}: only a trailing '*' is a wildcard")
+        self._view = view
+        self._prefix, self._any = (pattern[:-1], True) if pattern.endswith("*") else (pattern, False)
+        self._max_events = max_events
+        self._snapshot = [(name, view[name]) for name in self._matching()]
+        self._snapshot.reverse()
+        self._events: deque[NameEvent] = deque()
+        self._future: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+        self._closed = False
+
+    def __aiter__(self) -> "NameWatch":
+        return self
+
+    async def __anext__(self) -> NameEvent:
+        while True:
+            if self._snapshot:
+                return NameAdded(*self._snapshot.pop())
+            if self._events:
+                return self._events.popleft()
+            if self._error is not None:
+                raise self._error
+            if self._closed:
+                raise StopAsyncIteration
+            self._future = asyncio.get_running_loop().create_future()
+            try:
+                await self._future
+            finally:
+                self._future = None
+
+    def close(self) -> None:
+        """End the iteration."""
+        self._closed = True
+        self._snapshot.clear()
+        self._events.clear()
+        self._wake()
+
+    def changed(self, change: NameAdded | NameRemoved) -> None:
+        """Take in a change of the view."""
+        if self._closed or not self._matches(change.name):
+            return
+        if len(self._events) >= self._max_events:
+            self._events.clear()
+            self._snapshot.clear()
+            self._events.append(Resync({name: self._view[name] for name in self._matching()}))
+        else:
+            self._events.append(change)
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """Raise this once everything that happened before has been seen."""
+        self._error = error
+        self._wake()
+
+    def _matches(self, name: str) -> bool:
+        return name.startswith(self._prefix) if self._any else name == self._prefix
+
+    def _matching(self) -> list[str]:
+        return [name for name in self._view if self._matches(name)]
+
+    def _wake(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+
+class LocalNames:
+    """Names that only this node knows, for processes of its own. ``(name, node)`` reaches them from afar."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+        self._holders: dict[str, Pid] = {}
+
+    def register(self, name: str, pid: Pid) -> None:
+        """Give a process of this node a name on this node.
+
+        Raises:
+            NameTaken: another process has it.
+            NoProcess: the process is dead.
+            ValueError, TypeError: the name or pid is not valid.
+        """
+        check_name(name)
+        if pid.node != self._node.name:
+            raise ValueError(f"{pid} is a process of another node: its names belong there")
+        if not self._node.is_alive(pid):
+            raise NoProcess(f"cannot register {name!r}: {pid} is dead")
+        holder = self._holders.setdefault(name, pid)
+        if holder != pid:
+            raise NameTaken(name, holder)
+
+    def unregister(self, name: str) -> None:
+        """Take the name away.
+
+        Raises:
+            NameUnknown: nobody has it.
+        """
+        if self._holders.pop(name, None) is None:
+            raise NameUnknown(name, "no process of this node has it")
+
+    def whereis(self, name: str) -> Pid | None:
+        """The process with this name on this node."""
+        return self._holders.get(name)
+
+    def snapshot(self) -> dict[str, Pid]:
+        """All names of this node alone."""
+        return dict(self._holders)
+
+    def process_exited(self, pid: Pid) -> None:
+        """A process is dead: it has no names."""
+        for name in [name for name, holder in self._holders.items() if holder == pid]:
+            del self._holders[name]

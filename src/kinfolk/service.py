@@ -1,0 +1,74 @@
+"""The node's own service: a process of every node that answers questions about it.
+
+It has the node-scoped name "kinfolk". The command line asks it, through an observer; so may any process, as
+``await me.call(("kinfolk", node), ["nodes"])``. Requests are lists, answers are builtins alone; a pid is its text.
+"""
+
+import asyncio
+import heapq
+import itertools
+from typing import Any
+
+from kinfolk.process import Process
+from kinfolk.wire.session import OBSERVED
+
+SERVICE_NAME = OBSERVED
+PAGE = 2000
+"""Names in one answer: with the longest names and node names together that stays below 2 MiB."""
+_SLICE = 20_000  # names looked at before others get their turn: a few milliseconds
+
+
+async def service(me: Process) -> None:
+    """Answer until the node closes."""
+    async for call in me.calls():
+        match call.body:
+            case ["info"]:
+                call.reply(_info(me))
+            case ["nodes"]:
+                call.reply(_nodes(me))
+            case ["names", str(prefix), str(after), int(limit)] if limit > 0:
+                call.reply(await _page(me, prefix, after, min(limit, PAGE)))
+            case ["whereis", str(name)]:
+                holder = me.node.names.whereis(name)
+                call.reply(None if holder is None else str(holder))
+            case _:
+                call.fail(
+                    'unknown request; the service knows ["info"], ["nodes"], ["names", prefix, after, limit] and'
+                    ' ["whereis", name]'
+                )
+
+
+def _info(me: Process) -> dict[str, Any]:
+    node = me.node
+    return {
+        "name": node.name,
+        "creation": node.creation,
+        "cluster": node.cluster,
+        "peers": node.peers(),
+        "names": len(node.names),
+        "processes": len(node.processes()),
+        "counters": dict(node.counters),
+    }
+
+
+def _nodes(me: Process) -> dict[str, int]:
+    """The asked node and its peers, each with its creation."""
+    node = me.node
+    return dict(sorted({**node.kernel.peers(), node.name: node.creation}.items()))
+
+
+async def _page(me: Process, prefix: str, after: str, limit: int) -> dict[str, Any]:
+    """The first names in order that begin with the prefix and come after another.
+
+    However many names there are, the loop is kept for a few milliseconds at a time: the smallest are found slice by
+    slice, in a snapshot. Names that come or go between two pages may be missing or too many, as in any listing.
+    """
+    table = me.node.names.snapshot()
+    names = iter(table)
+    smallest: list[str] = []
+    while some := list(itertools.islice(names, _SLICE)):
+        matching = (name for name in some if name > after and name.startswith(prefix))
+        smallest = heapq.nsmallest(limit + 1, itertools.chain(smallest, matching))
+        await asyncio.sleep(0)
+    page = smallest[:limit]
+    return {"names": [[name, str(table[name])] for name in page], "more": len(smallest) > limit}
