@@ -1,7 +1,5 @@
 """Erlang-style processes for asyncio, in a cluster where every node knows every name."""
 
-from importlib.metadata import version
-
 from kinfolk.cookie import Cookie, new_cookie
 from kinfolk.effects import NameAdded, NameRemoved
 from kinfolk.errors import (
@@ -34,7 +32,7 @@ from kinfolk.node import Node, run, start
 from kinfolk.process import Process, current_process
 from kinfolk.registry import Names, NameWatch, Registration, Resync
 
-__version__ = version("kinfolk")
+__version__ = "0.1.0"
 
 __all__ = [
     "AuthenticationFailed",

@@ -1,4 +1,4 @@
-"""`node.blocking`: a node for the other threads of its program. Each call blocks its thread until the answer is there."""
+"""`node.blocking`: a node for the other threads of its program. Each method blocks its thread until it is done."""
 
 import asyncio
 import threading
@@ -45,9 +45,7 @@ class Blocking:
         """As `Node.call`."""
         return self._run(lambda: self._node.call(target, request, timeout=timeout))
 
-    def register(
-        self, name: str, pid: Pid, *, timeout: float | None = None, on_lost: OnLost = "exit"
-    ) -> Registration:
+    def register(self, name: str, pid: Pid, *, timeout: float | None = None, on_lost: OnLost = "exit") -> Registration:
         """As `Names.register`."""
         return self._run(lambda: self._node.names.register(name, pid, timeout=timeout, on_lost=on_lost))
 

@@ -34,6 +34,7 @@ from kinfolk.errors import (
 )
 from kinfolk.ids import MAX_NAME_BYTES, Address, Pid, Seed, check_node_name
 from kinfolk.wire import frames
+from kinfolk.wire.handshake import printable
 
 
 class Settings(Struct, frozen=True):
@@ -44,8 +45,8 @@ class Settings(Struct, frozen=True):
     down_after: float = 5.0
     """The silence after which a peer counts as lost."""
     redial_min: float = 0.1
-    redial_max: float = 10.0
-    """A lost peer is dialled again after these, doubling, with jitter."""
+    redial_max: float = 60.0
+    """The shortest and the longest wait before a lost peer is dialled again; in between, a fifth of its absence."""
     forget_after: float = 24 * 3600.0
     """How long a lost peer is dialled."""
     sync_part: int = 1000
@@ -53,11 +54,19 @@ class Settings(Struct, frozen=True):
 
 
 class _Order(Struct):
-    """A Register that waits for its claim to be decided."""
+    """A Register that waits: for the claim of ours at `position`, or for `rival` to be confirmed or to lose."""
 
-    ref: int
-    name: str
-    position: int
+    wanted: fx.Register
+    position: int = 0
+    rival: Pid | None = None
+
+    @property
+    def ref(self) -> int:
+        return self.wanted.ref
+
+    @property
+    def name(self) -> str:
+        return self.wanted.name
 
 
 class _Join(Struct):
@@ -101,6 +110,7 @@ class Kernel:
         self._conns = 0
         self._orders: dict[int, _Order] = {}
         self._waiting: dict[int, list[_Order]] = {}  # by position of the claim
+        self._undecided: dict[str, list[_Order]] = {}  # by name, of those that wait for a rival
         self._leaving: dict[int, list[int]] = {}  # refs by position of the withdrawal
         self._standing: set[int] = set()  # positions of claims that somebody holds without waiting for them
         self._joins: dict[int, _Join] = {}
@@ -253,6 +263,7 @@ class Kernel:
         self._log(level, f"{session.peer} is down: {reason}")
         # The names first, so that who hears of the loss finds them free.
         self._apply(self.names.peer_down(session.peer, session.creation, returns))
+        self._settle_rivals_of(session.peer)
         self._do(fx.PeerDown(session.peer, session.creation, conn, reason))
         for target in self.members.targets.values():
             if target.answers == session.peer and target.conn is None:
@@ -282,7 +293,8 @@ class Kernel:
     def _redial(self, target: Target) -> None:
         """Dial again later: soon at first, then ever more slowly, never all at the same moment."""
         least, most = self.settings.redial_min, self.settings.redial_max
-        delay = most if target.refused else min(most, least * 2 ** min(target.attempts, 16))
+        absent = self._now.mono - target.wanted_since
+        delay = most if target.refused else min(most, max(least, absent / 5))
         self._timers.set(("dial", target.seed.address), self._now.mono + delay * (0.5 + self._rng.random()))
 
     def _redial_due(self, address: Address) -> None:
@@ -316,18 +328,23 @@ class Kernel:
         self._timers.set(("join", order.ref), self._now.mono + order.timeout)
         self.names.hold()
         for target in seeds:
+            target.asked_for = True
             session = self.members.session_with(target)
             if session is None:
                 target.attempts = 0
                 self._dial(target)
             else:
-                self._join_wants(self._joins[order.ref], self.members.by_peer)
+                # Its list may name some that an earlier join has yet to reach; who came after that has met us since.
+                self._join_wants(self._joins[order.ref], {**self.members.by_peer, **dict.fromkeys(session.listed)})
         self._settle_joins()
 
     def _forget(self, order: fx.Forget) -> None:
         for seed in order.seeds:
             target = self.members.targets.get(seed.address)
-            if target is not None and self.members.session_with(target) is None:
+            if target is None:
+                continue
+            target.asked_for = False
+            if self.members.session_with(target) is None:
                 self._drop_target(target)
 
     def _join_wants(self, join: _Join, peers: Iterable[str]) -> None:
@@ -403,7 +420,11 @@ class Kernel:
             return
         holder = self.names.view.get(order.name)
         if holder is not None:
-            self._do(fx.Fail(order.ref, NameTaken(order.name, holder)))
+            if order.wait:
+                self._hold(_Order(order, rival=holder))
+                self._settle_rivals(order.name)
+            else:
+                self._do(fx.Fail(order.ref, NameTaken(order.name, holder)))
             return
         changes = self.names.claim(order.name, order.pid, order.on_lost, self._now.wall_ms)
         own = self.names.own[order.name]
@@ -423,9 +444,42 @@ class Kernel:
             self._standing.add(position)
             self._do(fx.Succeed(order.ref, own.claim))
             return
-        waiting = self._orders[order.ref] = _Order(order.ref, order.name, position)
-        self._waiting.setdefault(position, []).append(waiting)
-        self._timers.set(("order", order.ref), self._now.mono + order.timeout)
+        self._hold(_Order(order, position))
+
+    def _hold(self, waiting: _Order) -> None:
+        if waiting.ref not in self._orders:  # else it waits already, and has its deadline
+            self._timers.set(("order", waiting.ref), self._now.mono + waiting.wanted.timeout)
+        self._orders[waiting.ref] = waiting
+        self._beside(waiting).append(waiting)
+
+    def _beside(self, waiting: _Order) -> list[_Order]:
+        """All who wait for the same as this one."""
+        if waiting.rival is None:
+            return self._waiting.setdefault(waiting.position, [])
+        return self._undecided.setdefault(waiting.name, [])
+
+    def _settle_rivals(self, name: str, gone: Pid | None = None) -> None:
+        """Tell those who came second who has won, once that is certain: until then the winner may still lose itself.
+
+        If it has (its claim is `gone`, and no other is known), the name is free for whoever waits.
+        """
+        holder = self.names.view.get(name)
+        certain = holder is None or self.names.is_confirmed(name)
+        for waiting in self._undecided.pop(name, ()):
+            if holder is not None:
+                waiting.rival = holder
+            if not certain or (holder is None and waiting.rival != gone):
+                self._beside(waiting).append(waiting)
+            elif holder is not None:
+                self._answer(waiting, fx.Fail(waiting.ref, NameTaken(name, holder)))
+            else:
+                self._register(waiting.wanted)
+
+    def _settle_rivals_of(self, peer: str) -> None:
+        """What is not known by now of the claims of this peer is gone, or was never made."""
+        for waiting in [waiting for those in self._undecided.values() for waiting in those]:
+            if waiting.rival is not None and waiting.rival.node == peer:
+                self._settle_rivals(waiting.name, waiting.rival)
 
     def _abandon(self, order: fx.Abandon) -> None:
         self._give_up(order.ref, None)
@@ -433,7 +487,10 @@ class Kernel:
     def _order_due(self, ref: int) -> None:
         if ref in self._orders:
             waiting = self._orders[ref]
-            self._give_up(ref, NotConfirmed(waiting.name, self.names.ledger.missing(waiting.position)))
+            if waiting.rival is not None:
+                self._give_up(ref, NameTaken(waiting.name, self.names.view.get(waiting.name, waiting.rival)))
+            else:
+                self._give_up(ref, NotConfirmed(waiting.name, self.names.ledger.missing(waiting.position)))
         else:
             for position, refs in list(self._leaving.items()):
                 if ref in refs:  # silent peers are no reason to raise: the name is withdrawn, they hear it in order
@@ -445,14 +502,18 @@ class Kernel:
         if waiting is None:
             return
         self._timers.cancel(("order", ref))
-        others = self._waiting[waiting.position]
+        others = self._beside(waiting)
         others.remove(waiting)
         if error is not None:
             self._do(fx.Fail(ref, error))
-        if not others:
-            del self._waiting[waiting.position]
-            if waiting.position not in self._standing:
-                self._apply(self.names.withdraw([waiting.name]))
+        if others:
+            return
+        if waiting.rival is not None:
+            del self._undecided[waiting.name]
+            return
+        del self._waiting[waiting.position]
+        if waiting.position not in self._standing:
+            self._apply(self.names.withdraw([waiting.name]))
 
     def _unregister(self, order: fx.Unregister) -> None:
         own = self.names.own.get(order.name)
@@ -478,18 +539,25 @@ class Kernel:
             self._do(fx.Fail(order.ref, NameUnknown(order.name)))
 
     def _process_exited(self, fact: fx.ProcessExited) -> None:
+        for waiting in [waiting for those in self._undecided.values() for waiting in those]:
+            pid = waiting.wanted.pid
+            if pid.local == fact.local:
+                self._give_up(waiting.ref, _exited(pid, waiting.name))
         self._apply(self.names.process_exited(fact.local), gone=True)
 
     # --- what the name table changed ---
 
     def _apply(self, changes: Iterable[core.Change], gone: bool = False) -> None:
         """Pass on, in order, what an event did to the name table. `gone`: the process behind it has exited."""
+        resolved: dict[str, Pid | None] = {}
         for change in changes:
             match change:
                 case core.Added(name, pid):
                     self._do(fx.NameAdded(name, pid))
+                    resolved.setdefault(name)
                 case core.Removed(name, pid):
                     self._do(fx.NameRemoved(name, pid))
+                    resolved[name] = pid
                 case core.Acknowledge(peer, position):
                     self._send(self.members.by_peer[peer], frames.Acknowledged([position]))
                 case core.Claimed(claim):
@@ -505,12 +573,15 @@ class Kernel:
                 case core.Contest(peer, loser, winner, confirmed):
                     self._do(fx.Count("names_contested"))
                     self._send(self.members.by_peer[peer], _contest(loser, winner, confirmed))
+        for name, gone_pid in resolved.items():  # only now: it may claim the name, in the next entry of the ledger
+            self._settle_rivals(name, gone_pid)
 
     def _confirmed(self, change: core.Confirmed) -> None:
         claim = change.claim
         self._tell(frames.NameConfirmed(change.position, claim.name, claim.position))
         for waiting in self._waiting.pop(claim.position, ()):
             self._answer(waiting, fx.Succeed(waiting.ref, claim))
+        self._settle_rivals(claim.name)
 
     def _withdrawn(self, change: core.Withdrawn, gone: bool) -> None:
         names, positions = [c.name for c in change.claims], [c.position for c in change.claims]
@@ -518,8 +589,7 @@ class Kernel:
         for claim in change.claims:
             self._standing.discard(claim.position)
             if gone:
-                error = NoProcess(f"{claim.pid} exited before its name {claim.name!r} was confirmed")
-                self._fail_waiting(claim, error)
+                self._fail_waiting(claim, _exited(claim.pid, claim.name))
 
     def _lost(self, change: core.Lost) -> None:
         own, winner = change.own, change.winner
@@ -531,10 +601,14 @@ class Kernel:
             self._log(logging.WARNING, f"{claim.pid}: {loss}")
             self._do(fx.TellLoss(claim.pid.local, loss, on_lost))
         else:
-            taken = NameTaken(claim.name, winner.pid)
-            self._fail_waiting(claim, taken)
+            for waiting in self._waiting.pop(claim.position, ()):
+                waiting.rival = winner.pid
+                if winner.pid.node in self.members.by_peer:  # its claim is known here, or will be in a moment
+                    self._beside(waiting).append(waiting)
+                else:
+                    self._answer(waiting, fx.Fail(waiting.ref, NameTaken(claim.name, winner.pid)))
             if claim.position in self._standing:
-                self._do(fx.TellLoss(claim.pid.local, taken, "message"))
+                self._do(fx.TellLoss(claim.pid.local, NameTaken(claim.name, winner.pid), "message"))
 
     def _accepted(self, change: core.Accepted) -> None:
         self.names.ledger.forget(change.position)
@@ -558,7 +632,7 @@ class Kernel:
             peers = [check_node_name(peer) for peer in operation.names if peer != self.name]
         except ValueError as error:
             raise RemoteProtocolError(f"lists a peer that cannot be: {error}") from None
-        session.greeted = True
+        session.greeted, session.listed = True, tuple(peers)
         for join in self._joins.values():
             self._join_wants(join, peers)
         for peer in peers:
@@ -573,8 +647,12 @@ class Kernel:
 
     def _goodbye(self, session: Session, operation: frames.Goodbye) -> None:
         self._do(fx.Close(session.conn, "", "the peer has ended the session"))
-        reason = f"it ended the session ({operation.code}): {operation.detail}"
+        reason = f"it ended the session ({printable(operation.code)}): {printable(operation.detail)}"
         self._session_ended(session.conn, reason)
+        if operation.code == "closed":  # it comes back by itself, if it does; nobody needs to look for it
+            for target in list(self.members.targets.values()):
+                if target.answers == session.peer and not target.asked_for:
+                    self._drop_target(target)
 
     def _ledger_synced(self, session: Session, operation: frames.LedgerSynced) -> None:
         peer = session.peer
@@ -602,6 +680,7 @@ class Kernel:
         self._apply(self.names.sync_part(peer, claims, self._now.wall_ms))
         if operation.done and session.conn in self.members.sessions:
             self.names.sync_done(peer)
+            self._settle_rivals_of(peer)
             session.synced = True
             self._settle_joins()
 
@@ -618,6 +697,7 @@ class Kernel:
     def _name_confirmed(self, session: Session, operation: frames.NameConfirmed) -> None:
         changes = self.names.peer_confirmed(session.peer, operation.position, operation.name, operation.claim)
         self._apply(changes)
+        self._settle_rivals(operation.name)
 
     def _acknowledged(self, session: Session, operation: frames.Acknowledged) -> None:
         self._apply(self.names.peer_acknowledged(session.peer, operation.positions))
@@ -758,6 +838,10 @@ class Kernel:
         frames.Acknowledged: _acknowledged,
         frames.NameContested: _name_contested,
     }
+
+
+def _exited(pid: Pid, name: str) -> NoProcess:
+    return NoProcess(f"{pid} exited before its name {name!r} was confirmed")
 
 
 def _contest(loser: Claim, winner: Claim, confirmed: bool) -> frames.NameContested:

@@ -5,6 +5,7 @@ by the kernel; messages go through the data plane; this file only puts them toge
 """
 
 import asyncio
+import importlib
 import itertools
 import logging
 import os
@@ -16,7 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, cast, overload
+from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, overload
 
 import kinfolk.settings
 from kinfolk import effects as fx
@@ -34,7 +35,7 @@ from kinfolk.shell.dataplane import DataPlane, Target
 from kinfolk.shell.driver import Driver
 from kinfolk.shell.tasks import Processes
 from kinfolk.shell.tls import Credentials
-from kinfolk.shell.transport import Transport, bind
+from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Transport, bind
 from kinfolk.wire.codec import Codec
 from kinfolk.wire.handshake import Identity
 
@@ -231,9 +232,9 @@ class Node:
         try:
             await joined
         except KinfolkError as error:
-            # Nobody asked for these neighbours: none of them may keep the node from starting, or be dialled for ever.
             _log.info("%s starts without some of its neighbours on this machine: %s", self.name, error)
-            self.submit(fx.Forget(seeds))
+        # Nobody asked for these neighbours: none may keep the node from starting, or be dialled once it is gone.
+        self.submit(fx.Forget(seeds))
 
     async def connect(self, node: str, *, timeout: float = 10.0) -> None:
         """Connect to a node, and to everybody it knows; return when all their names are here.
@@ -562,6 +563,7 @@ class Node:
                 kernel.new_connection,
                 self.counters,
                 heartbeat=self._times.heartbeat,
+                dial_timeout=min(HANDSHAKE_TIMEOUT, max(1.0, self._times.down_after)),
                 max_outbox=self._max_outbox,
             )
         except BaseException:
@@ -605,10 +607,11 @@ async def start(name: str | None = None, **settings: Any) -> Node:
 def run(main: Callable[[], Coroutine[Any, Any, R]]) -> R:
     """Run an async function to its end on a new event loop (uvloop's, when that is installed); return its result."""
     try:
-        import uvloop
+        factory = importlib.import_module("uvloop").new_event_loop
     except ImportError:
-        return asyncio.run(main())
-    return cast("R", uvloop.run(main()))
+        factory = None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main())
 
 
 def _final_name(name: str, bound_port: int) -> str:

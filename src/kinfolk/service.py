@@ -5,7 +5,6 @@ It has the node-scoped name "kinfolk". The command line asks it, through an obse
 """
 
 import asyncio
-import heapq
 import itertools
 from typing import Any
 
@@ -13,9 +12,9 @@ from kinfolk.process import Process
 from kinfolk.wire.session import OBSERVED
 
 SERVICE_NAME = OBSERVED
-PAGE = 2000
-"""Names in one answer: with the longest names and node names together that stays below 2 MiB."""
-_SLICE = 20_000  # names looked at before others get their turn: a few milliseconds
+PAGE = 5000
+"""Names in one answer: with the longest names and node names together that stays below 4 MiB."""
+_SLICE = 5000  # names looked at before others get their turn: a few milliseconds
 
 
 async def service(me: Process) -> None:
@@ -65,10 +64,13 @@ async def _page(me: Process, prefix: str, after: str, limit: int) -> dict[str, A
     """
     table = me.node.names.snapshot()
     names = iter(table)
-    smallest: list[str] = []
+    found: list[str] = []
     while some := list(itertools.islice(names, _SLICE)):
-        matching = (name for name in some if name > after and name.startswith(prefix))
-        smallest = heapq.nsmallest(limit + 1, itertools.chain(smallest, matching))
+        full = len(found) > limit
+        found += [
+            name for name in some if after < name and name.startswith(prefix) and not (full and name > found[limit])
+        ]
+        found.sort()
+        del found[limit + 1 :]  # one more than wanted tells that there are more
         await asyncio.sleep(0)
-    page = smallest[:limit]
-    return {"names": [[name, str(table[name])] for name in page], "more": len(smallest) > limit}
+    return {"names": [[name, str(table[name])] for name in found[:limit]], "more": len(found) > limit}

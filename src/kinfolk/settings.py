@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from kinfolk.cookie import Cookie, read_cookie_file, user_cookie
@@ -133,18 +134,17 @@ def _listen_address(text: str, port: int) -> Address:
 
 
 def _seeds(join: Sequence[str] | None, env: Mapping[str, str], file: Mapping[str, object]) -> tuple[Seed, ...] | None:
-    texts: object = join
-    if texts is None and "KINFOLK_JOIN" in env:
-        texts = env["KINFOLK_JOIN"]
-    if texts is None:
-        texts = file.get("join")
-    if texts is None:
+    given: object = join
+    if given is None:
+        given = env.get("KINFOLK_JOIN", file.get("join"))
+    if given is None:
         return None
-    if isinstance(texts, str):
-        texts = [part.strip() for part in texts.split(",") if part.strip()]
-    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
-        raise ValueError("join must be a list of nodes, as in ['ada@10.0.0.1:4370']")
-    return tuple(Seed.parse(text) for text in texts)
+    if isinstance(given, str):
+        given = [part.strip() for part in given.split(",") if part.strip()]
+    try:
+        return tuple(Seed.parse(text) for text in msgspec.convert(given, list[str]))
+    except msgspec.ValidationError:
+        raise ValueError("join must be a list of nodes, as in ['ada@10.0.0.1:4370']") from None
 
 
 def _cookies(cookie: str | Cookie | Sequence[str | Cookie] | None, cookie_file: str | None) -> tuple[Cookie, ...]:

@@ -4,8 +4,7 @@ from kinfolk.cli import exits, output
 from kinfolk.cli.asking import Asking, ask
 from kinfolk.ids import check_name
 from kinfolk.observer import Observer
-
-_PAGE = 2000
+from kinfolk.service import PAGE
 
 
 def names(prefix: str = "", /, *, asking: Asking = Asking()) -> int:  # noqa: B008 - it is frozen
@@ -20,7 +19,7 @@ def names(prefix: str = "", /, *, asking: Asking = Asking()) -> int:  # noqa: B0
     async def every_page(node: Observer) -> list[list[str]]:
         found: list[list[str]] = []
         while True:
-            page = await node.call(["names", prefix, found[-1][0] if found else "", _PAGE])
+            page = await node.call(["names", prefix, found[-1][0] if found else "", PAGE])
             found += page["names"]
             if not page["more"]:
                 return found

@@ -31,6 +31,8 @@ class Session(Struct):
     """When the last bytes came, in seconds."""
     greeted: bool = False
     """Whether the peer's list of peers has come."""
+    listed: tuple[str, ...] = ()
+    """That list."""
     synced: bool = False
     """Whether the peer's sync has ended: all its names are here."""
     unsent: list[str] = []
@@ -57,6 +59,8 @@ class Target(Struct):
     """Dials that failed since the last success."""
     refused: bool = False
     """The last dial ended in a refusal that trying again will not change."""
+    asked_for: bool = False
+    """Whether the user named it to join: then it is dialled even after it has said that it closes."""
     wanted_since: float = 0.0
     """Since when we have been without a session, in seconds."""
 

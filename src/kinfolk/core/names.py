@@ -164,6 +164,11 @@ class Names:
         own = self.own.get(name)
         return own is not None and not own.confirmed
 
+    def is_confirmed(self, name: str) -> bool:
+        """Whether the holder of the name, in the view, has a confirmed claim."""
+        holder = self.view.get(name)
+        return holder is not None and self._is_confirmed(self._claim_of(holder.node, name))
+
     # --- what peers tell of their ledgers ---
 
     def sync_begins(self, peer: str, creation: int, position: int) -> None:

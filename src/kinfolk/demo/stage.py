@@ -28,6 +28,7 @@ class Member:
         """Its node's name, once it has started."""
         self._process = process
         self._log = log
+        self._obeying = asyncio.Lock()  # one order after the other
 
     def __str__(self) -> str:
         return self.word
@@ -41,7 +42,7 @@ class Member:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None, "both are pipes"
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with self._obeying, asyncio.timeout(PATIENCE):
                 stdin.write(json.encode((order, arguments)) + b"\n")
                 await stdin.drain()
                 return json.decode(await stdout.readline(), type=Reply)

@@ -16,6 +16,8 @@ from kinfolk.demo.stage import PATIENCE, Member, Stage, stage
 _RACES = 30
 _QUIET = 0.3
 """Seconds in which what is gone is watched for not coming back."""
+_WIDTH = 82
+"""Characters of an outcome, before the time that it took."""
 
 
 class Step:
@@ -45,50 +47,51 @@ class Story:
         await self._meet(ada, bob, carl)
         await self._share(ada, bob, carl)
         await self._call(carl)
-        await self._race()
+        await self._race(ada, carl)
         await self._exit()
         former_db = self._names["db"]
         await self._die(bob)
         (bob,) = await self._here.enter("bob")
         await self._return(bob, ada)
-        await self._start_anew(bob, former_db)
+        await self._stay_gone(former_db)
+        await self._start_anew(bob)
 
     async def _meet(self, ada: Member, bob: Member, carl: Member) -> None:
-        with self._step("ada starts; bob and carl start, and are told nothing but her address") as step:
+        with self._step("ada starts; bob and carl start, knowing nothing but her address") as step:
             await ada.start()
             await asyncio.gather(bob.start(join=ada), carl.start(join=ada))
             self._members = [ada, bob, carl]
             await self._agreed(within=PATIENCE)
-            step.outcome = "they have found each other: all three are connected"
+            step.outcome = "they find each other: all three are connected"
 
     async def _share(self, ada: Member, bob: Member, carl: Member) -> None:
-        with self._step("ada registers the name clock, bob db and cache, carl mail") as step:
+        with self._step("ada registers clock, bob registers db and cache, carl registers mail") as step:
             owners = {"clock": ada, "db": bob, "cache": bob, "mail": carl}
             pids = await asyncio.gather(*(owner.do("register", name) for name, owner in owners.items()))
             self._names = dict(zip(owners, pids, strict=True))
             await self._agreed()
-            step.outcome = "every node knows all four"
+            step.outcome = "every node knows all four names"
 
     async def _call(self, carl: Member) -> None:
-        with self._step("carl looks up clock, which lives on ada, and calls it") as step:
+        with self._step("carl looks up clock, which is on ada, and calls it") as step:
             answer = await carl.do("greet", "clock")
             if answer != f"hello carl, I am {self._names['clock']}":
                 raise Broken(f"carl was answered {answer!r}")
             step.outcome = f"“{answer}”"
 
-    async def _race(self) -> None:
-        with self._step(f"all three register the name captain at the same moment, {_RACES} times") as step:
+    async def _race(self, *rivals: Member) -> None:
+        with self._step(f"ada and carl both register captain at the same moment, {_RACES} times") as step:
             won: Counter[str] = Counter()
             for _ in range(_RACES):
-                replies = await asyncio.gather(*(member.attempt("register", "captain") for member in self._members))
+                replies = await asyncio.gather(*(rival.attempt("register", "captain") for rival in rivals))
                 number = winner(replies)
                 self._names["captain"] = str(replies[number].value)
                 await self._agreed()
-                await self._members[number].do("unregister", "captain")
+                await rivals[number].do("unregister", "captain")
                 del self._names["captain"]
-                won[self._members[number].word] += 1
-            score = ", ".join(f"{member} {won[member.word]}" for member in self._members)
-            step.outcome = f"exactly one of them each time, and the others are told whom ({score})"
+                won[rivals[number].word] += 1
+            score = ", ".join(f"{rival} {won[rival.word]}" for rival in rivals)
+            step.outcome = f"each time exactly one gets it, and the other is told who ({score})"
 
     async def _exit(self) -> None:
         with self._step("the process named mail exits") as step:
@@ -107,35 +110,39 @@ class Story:
             step.outcome = "db and cache are gone everywhere; ada, carl and clock are still there"
 
     async def _return(self, bob: Member, ada: Member) -> None:
-        with self._step("bob comes back, with the same name on the same port, and is told ada's address") as step:
+        with self._step("bob comes back, under the same name on the same port, knowing ada's address") as step:
             await bob.start(join=ada)
             self._members.append(bob)
             await self._agreed(within=PATIENCE)
-            step.outcome = "he is connected to both, and knows what they know"
+            step.outcome = "he is connected to both, and knows the names they know"
 
-    async def _start_anew(self, bob: Member, former_db: str) -> None:
-        with self._step("bob registers db anew") as step:
+    async def _stay_gone(self, former_db: str) -> None:
+        with self._step("do his old names come back with him?") as step:
             await self._agreed(throughout=_QUIET)
-            self._names["db"] = await bob.do("register", "db")
-            await self._agreed()
             for member in self._members:
                 failed(await member.attempt("call", former_db, ["greet", "ghost"]), "NoProcess")
-            step.outcome = "every node knows the new process; the one before is dead to all, and cache stays gone"
+            step.outcome = "no, db and cache stay gone; a call to his old process raises NoProcess everywhere"
+
+    async def _start_anew(self, bob: Member) -> None:
+        with self._step("bob registers db again") as step:
+            self._names["db"] = await bob.do("register", "db")
+            await self._agreed()
+            step.outcome = "every node knows the new process"
 
     # --- telling and checking ---
 
     @contextmanager
     def _step(self, what: str) -> Iterator[Step]:
         self._steps += 1
-        self._print((f"{self._steps:>3}  ", "bold cyan"), (what, "bold"))
+        self._print((f"{self._steps:>2}  ", "cyan"), (what, "bold"))
         step, since = Step(), time.perf_counter()
         try:
             yield step
         except Broken as error:
-            self._print(("  ✗  ", "bold red"), (str(error), "red"))
+            self._print(("    ✗ ", "bold red"), (str(error), "red"))
             raise
         took = f"{(time.perf_counter() - since) * 1000:.0f} ms"
-        self._print(("  ✓  ", "bold green"), (step.outcome, ""), (f"  {took}", "dim"))
+        self._print(("    ✓ ", "bold green"), (f"{step.outcome:<{_WIDTH}}", ""), (f"{took:>7}", "dim"))
 
     def _print(self, *parts: tuple[str, str]) -> None:
         self._console.print(Text.assemble(*parts), soft_wrap=True)

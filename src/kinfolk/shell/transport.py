@@ -28,6 +28,8 @@ _log = logging.getLogger("kinfolk")
 
 HANDSHAKE_TIMEOUT = 5.0
 """Seconds from the first packet to an open session."""
+SHUTDOWN_TIMEOUT = 1.0
+"""Seconds in which the other end must take what we still have to say to it when a connection is closed."""
 MAX_HALF_OPEN = 512
 """Connections that have not finished TLS; above, the oldest is dropped."""
 MAX_HALF_OPEN_PER_HOST = 128
@@ -210,7 +212,9 @@ class Transport:
         driver: gets the facts.
         dataplane: gets the frames that are messages.
         counters: of the node.
+        new_connection: gives numbers to connections that are accepted.
         heartbeat: seconds; how closely the kernel needs to know when bytes came.
+        dial_timeout: seconds from TCP to an open session; a stopped machine's kernel still accepts connections.
         max_outbox: bytes that may wait for one peer.
     """
 
@@ -225,6 +229,7 @@ class Transport:
         counters: Counter[str],
         *,
         heartbeat: float,
+        dial_timeout: float,
         max_outbox: int,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop
@@ -237,6 +242,7 @@ class Transport:
         self._new_connection = new_connection
         self._counters = counters
         self._heartbeat = heartbeat
+        self._dial_timeout = dial_timeout
         self._links: dict[int, Link] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}  # of the connections that are not open yet
         self._half_open: dict[int, tuple[str, asyncio.Task[None]]] = {}
@@ -356,6 +362,7 @@ class Transport:
                     sock,
                     ssl=self._credentials.server,
                     ssl_handshake_timeout=2 * HANDSHAKE_TIMEOUT,  # ours ends first, and covers the rest as well
+                    ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
                 )
                 self._half_open.pop(conn, None)
                 if len(self._unproved) >= MAX_UNPROVED:
@@ -386,7 +393,7 @@ class Transport:
     async def _dial(self, conn: int, seed: Seed) -> None:
         link = Link(self, conn, seed)
         try:
-            async with asyncio.timeout(HANDSHAKE_TIMEOUT):
+            async with asyncio.timeout(self._dial_timeout):
                 await self.loop.create_connection(
                     lambda: self._connecting(link),
                     seed.address.host,
@@ -394,12 +401,13 @@ class Transport:
                     ssl=self._credentials.client,
                     server_hostname=SERVER_NAME,
                     ssl_handshake_timeout=2 * HANDSHAKE_TIMEOUT,
+                    ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
                 )
                 await link.opened
         except _RefusedError as refused:
             failed = fx.DialFailed(conn, refused.code, refused.error, refused.number)
         except TimeoutError:
-            text = f"{seed} did not answer within {HANDSHAKE_TIMEOUT:g} s: is it stopped, or a firewall in between?"
+            text = f"{seed} did not answer within {self._dial_timeout:g} s: is it stopped, or a firewall in between?"
             failed = fx.DialFailed(conn, "unreachable", NodeUnreachable(text))
         except OSError as error:
             told = dial_error(seed, error, past_tls=link.has_tls)

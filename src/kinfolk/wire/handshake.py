@@ -169,6 +169,8 @@ class Dialler:
                 raise AssertionError(f"{other!r} is in no row of ACCEPTS for a dialler")
 
     def _challenged(self, challenge: Challenge, frame: bytes) -> Step:
+        if challenge.version != VERSION:  # before its names: another version may have other ones
+            return Step(event=_other_version(self._me.name, VERSION, printable(challenge.name), challenge.version))
         _check_peer(challenge.name, "peer", challenge.cluster)
         refused = self._judge(challenge)
         if refused is not None:
@@ -182,8 +184,6 @@ class Dialler:
     def _judge(self, listener: Challenge) -> Refused | None:
         """What an honest listener has checked as well."""
         me = self._me
-        if listener.version != VERSION:
-            return _other_version(me.name, VERSION, listener.name, listener.version)
         if listener.cluster != me.cluster:
             return _other_cluster(me.name, me.cluster, listener.name, listener.cluster)
         if listener.name == me.name:

@@ -154,7 +154,7 @@ class _Compiler:
 
         def lower(value: Any, depth: int) -> object:
             if type(value) is not origin:
-                raise Unsendable(f"a {type(value).__name__} where the message type says {origin.__name__}")
+                raise Unsendable(f"found {type(value).__name__} where the message type says {origin.__name__}")
             _check(depth)
             lowered: dict[str, object] = dict(tagged)
             for name, encode_name, inner in fields:
@@ -207,7 +207,7 @@ class _Compiler:
         def lower(value: Any, depth: int) -> object:
             _expect(value, tuple, depth)
             if len(value) != len(inners):
-                raise Unsendable(f"a tuple of {len(value)} where the message type says {len(inners)}")
+                raise Unsendable(f"found a tuple of {len(value)} where the message type says {len(inners)}")
             return list(_lower_each(value, enumerate(inners), depth).values())
 
         return lower
@@ -305,7 +305,7 @@ def _expect(value: object, types: type | tuple[type, ...], depth: int) -> None:
     _check(depth)
     if not isinstance(value, types):
         names = " or ".join(kind.__name__ for kind in (types if isinstance(types, tuple) else (types,)))
-        raise Unsendable(f"a {type(value).__name__} where the message type says {names}")
+        raise Unsendable(f"found {type(value).__name__} where the message type says {names}")
 
 
 def _as_it_is(value: object, depth: int) -> object:  # noqa: ARG001 - a Lower

@@ -1,0 +1,87 @@
+"""The README's programs do what the README says, in OS processes of their own, as a reader would run them."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SMALLEST, COUNTER, CLIENT, TOUR = PROGRAMS
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A user's environment without any setting, and a home of its own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("KINFOLK_")}
+    return {**kept, "KINFOLK_HOME": str(tmp_path / "home"), "PYTHONUNBUFFERED": "1"}
+
+
+def run(program: str, environment: dict[str, str], where: Path) -> str:
+    file = where / "program.py"
+    file.write_text(program)
+    done = subprocess.run(
+        [sys.executable, str(file)], cwd=where, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def running(program: str, environment: dict[str, str], where: Path) -> Iterator[subprocess.Popen[str]]:
+    file = where / "counter.py"
+    file.write_text(program)
+    with subprocess.Popen(
+        [sys.executable, str(file)], cwd=where, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_the_smallest_program_says_hi(environment: dict[str, str], tmp_path: Path) -> None:
+    assert run(SMALLEST, environment, tmp_path) == "hi\n"
+
+
+def test_two_programs_find_each_others_names_with_no_setting_at_all(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    with running(COUNTER, environment, tmp_path) as counter:
+        assert counter.stdout is not None
+        name = counter.stdout.readline().split()[0]
+        assert run(CLIENT, environment, tmp_path) == f"found at {name}\nthe total is 5\n"
+        assert run(CLIENT, environment, tmp_path) == f"found at {name}\nthe total is 10\n"
+        asked = subprocess.run(
+            [sys.executable, "-m", "kinfolk", "whereis", "counter"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert asked.returncode == 0, asked.stderr
+        assert asked.stdout.startswith(name)
+
+
+def test_the_tour_does_what_it_shows(environment: dict[str, str], tmp_path: Path) -> None:
+    lines = run(TOUR, environment, tmp_path).splitlines()
+    assert lines[0] == "got {'any': 'MessagePack'}"
+    assert lines[1] == "the total is 15"
+    assert lines[2].startswith("the name 'counter' is held by program-")
+    watched = [line for line in lines if line.startswith("watching:")]
+    assert "NameAdded(name='counter'" in watched[0]
+    assert "NameRemoved(name='counter'" in watched[1]
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    for command in re.findall(r"kinfolk (cookie new|run|nodes|names|whereis)", README):
+        asked = subprocess.run(
+            [sys.executable, "-m", "kinfolk", *command.split(), "--help"], capture_output=True, timeout=30, check=False
+        )
+        assert asked.returncode == 0, command

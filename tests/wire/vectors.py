@@ -1,0 +1,124 @@
+"""Recorded frames: what went over the wire once must mean the same for ever. docs/protocol.md shows the same bytes.
+
+Bytes are grouped as length, tag, array of operations, then field by field. The handshake is that of Ada and Bob in
+`tests.wire.pair`: their names, cookie, nonces and fingerprints, and these two creations.
+"""
+
+from typing import NamedTuple
+
+from msgspec import Raw
+
+from kinfolk.wire.frames import (
+    Acknowledged,
+    Answered,
+    Called,
+    Challenge,
+    ChallengeAck,
+    ChallengeReply,
+    ExitSignal,
+    Goodbye,
+    Hello,
+    LedgerSynced,
+    NameClaimed,
+    NameConfirmed,
+    NameContested,
+    NamesWithdrawn,
+    Operation,
+    Peers,
+    Ping,
+    Pong,
+    Refusal,
+    Sent,
+    SentToName,
+)
+from tests.wire.pair import ADA, ADA_NONCE, BOB, BOB_NONCE
+
+ADA_CREATION = 0x18FE2A5C0DE00001
+BOB_CREATION = 0x18FE2A5C0DE00002
+STAMP = 0x018C0000ABCD0000
+
+HI, HO = Raw(b"\xa2hi"), Raw(b"\xa2ho")
+
+REPLY_PROOF = bytes.fromhex("20681d1e5514363a4e77c590232e44bea1ebd0743d6bb54e5b251e6e9c44617b")
+ACK_PROOF = bytes.fromhex("fe8ac4ffdaf408e57d74e7807ff057748da44bb38d07048e4255215f495defca")
+
+
+class Vector(NamedTuple):
+    operations: list[Operation]
+    hex: str
+
+    @property
+    def frame(self) -> bytes:
+        return bytes.fromhex(self.hex)
+
+
+VECTORS: dict[type[Operation], Vector] = {
+    Hello: Vector(
+        [Hello(1, [], "peer", "kinfolk", ADA, ADA_CREATION, BOB, ADA_NONCE)],
+        "61000000 01 91 98 01 90 a470656572 a76b696e666f6c6b b16164614031302e302e302e313a34333730"
+        " cf18fe2a5c0de00001 b1626f624031302e302e302e323a34333730"
+        " c4200a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
+    ),
+    Challenge: Vector(
+        [Challenge(1, [], "kinfolk", BOB, BOB_CREATION, BOB_NONCE)],
+        "4a000000 02 91 96 01 90 a76b696e666f6c6b b1626f624031302e302e302e323a34333730 cf18fe2a5c0de00002"
+        " c4200b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b",
+    ),
+    ChallengeReply: Vector(
+        [ChallengeReply(REPLY_PROOF)],
+        "25000000 03 91 91 c42020681d1e5514363a4e77c590232e44bea1ebd0743d6bb54e5b251e6e9c44617b",
+    ),
+    ChallengeAck: Vector(
+        [ChallengeAck(ACK_PROOF)],
+        "25000000 04 91 91 c420fe8ac4ffdaf408e57d74e7807ff057748da44bb38d07048e4255215f495defca",
+    ),
+    Refusal: Vector(
+        [Refusal("stale", "newer", ADA_CREATION)],
+        "18000000 05 91 93 a57374616c65 a56e65776572 cf18fe2a5c0de00001",
+    ),
+    Sent: Vector([Sent(3, 7, HI), Sent(4, None, HO)], "0e000000 10 92 93 03 07 a26869 93 04 c0 a2686f"),
+    SentToName: Vector([SentToName("logger", 7, HI)], "0e000000 11 91 93 a66c6f67676572 07 a26869"),
+    Called: Vector([Called(3, 7, 1, 5000, HI)], "0c000000 34 91 95 03 07 01 cd1388 a26869"),
+    Answered: Vector([Answered(1, "ok", HO)], "0a000000 35 91 93 01 a26f6b a2686f"),
+    ExitSignal: Vector([ExitSignal(3, 7, "kill")], "0a000000 15 91 93 03 07 a46b696c6c"),
+    Peers: Vector(
+        [Peers([ADA, "carl@[::1]:4370"])],
+        "26000000 12 91 91 92 b16164614031302e302e302e313a34333730 af6361726c405b3a3a315d3a34333730",
+    ),
+    Ping: Vector([Ping(1)], "04000000 f0 91 91 01"),
+    Pong: Vector([Pong(1)], "04000000 f1 91 91 01"),
+    Goodbye: Vector([Goodbye("closed", "bye")], "0e000000 36 91 92 a6636c6f736564 a3627965"),
+    NameClaimed: Vector(
+        [NameClaimed(1, "db", 3, STAMP), NameClaimed(2, "näme", 4, STAMP + 1)],
+        "23000000 1b 92 94 01 a26462 03 cf018c0000abcd0000 94 02 a56ec3a46d65 04 cf018c0000abcd0001",
+    ),
+    NamesWithdrawn: Vector(
+        [NamesWithdrawn(3, ["db", "näme"], [1, 2])],
+        "11000000 1c 91 93 03 92a26462a56ec3a46d65 920102",
+    ),
+    LedgerSynced: Vector(
+        [LedgerSynced(ADA_CREATION, 5, True, ["db", "näme"], [3, 4], [1, 2], [STAMP, STAMP + 1], [True, False])],
+        "34000000 1d 91 98 cf18fe2a5c0de00001 05 c3 92a26462a56ec3a46d65 920304 920102"
+        " 92cf018c0000abcd0000cf018c0000abcd0001 92c3c2",
+    ),
+    NameConfirmed: Vector([NameConfirmed(3, "db", 1)], "08000000 31 91 93 03 a26462 01"),
+    Acknowledged: Vector([Acknowledged([1, 2])], "06000000 30 91 91 920102"),
+    NameContested: Vector(
+        [NameContested("db", 1, ADA, ADA_CREATION, 2, 4, STAMP + 1, True)],
+        "2e000000 32 91 98 a26462 01 b16164614031302e302e302e313a34333730 cf18fe2a5c0de00001 02 04"
+        " cf018c0000abcd0001 c3",
+    ),
+}
+"""One for each kind of frame."""
+
+MORE = {
+    "PEER_LIST without peers": Vector([Peers([])], "04000000 12 91 91 90"),
+    "GLOBAL_SYNC without claims": Vector(
+        [LedgerSynced(ADA_CREATION, 0, True, [], [], [], [], [])],
+        "13000000 1d 91 98 cf18fe2a5c0de00001 00 c3 90 90 90 90 90",
+    ),
+    "CALL by name, by nobody": Vector(
+        [Called("kinfolk", None, 2, 5000, HI)],
+        "13000000 34 91 95 a76b696e666f6c6b c0 02 cd1388 a26869",
+    ),
+}
