@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from kinfolk.errors import KinfolkError
 from kinfolk.ids import Pid
 
 PID = Pid("ada@10.0.0.1:4370", 0xC0FFEE, 7)
-CLASSES = [item for _, item in inspect.getmembers(errors, inspect.isclass) if issubclass(item, BaseException)]
+CLASSES: list[Any] = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, BaseException)]
 
 
 def takes_arguments_of_its_own(cls) -> bool:
@@ -88,13 +89,17 @@ def test_an_error_survives_a_copy_and_a_pickle(error, way):
         ),
         (
             errors.NotConfirmed("db", ["bob@h:1", "carl@h:1"]),
-            "the claim of 'db' was withdrawn: no answer in time from bob@h:1, carl@h:1;"
-            " register it again, or allow a longer timeout",
+            (
+                "the claim of 'db' was withdrawn: no answer in time from bob@h:1, carl@h:1;"
+                " register it again, or allow a longer timeout"
+            ),
         ),
         (
             errors.NotConfirmed("db"),
-            "the claim of 'db' was withdrawn: this node had not finished joining;"
-            " register it again, or allow a longer timeout",
+            (
+                "the claim of 'db' was withdrawn: this node had not finished joining;"
+                " register it again, or allow a longer timeout"
+            ),
         ),
         (errors.NameUnknown("db"), "name 'db': no process is registered under it"),
         (errors.NameLost("db", PID), "the name 'db' was lost to ada@10.0.0.1:4370/c0ffee/7, whose claim is older"),

@@ -56,17 +56,10 @@ class Settings(Struct, frozen=True):
 class _Order(Struct):
     """A Register that waits: for the claim of ours at `position`, or for `rival` to be confirmed or to lose."""
 
-    wanted: fx.Register
+    ref: int
+    name: str
     position: int = 0
     rival: Pid | None = None
-
-    @property
-    def ref(self) -> int:
-        return self.wanted.ref
-
-    @property
-    def name(self) -> str:
-        return self.wanted.name
 
 
 class _Join(Struct):
@@ -263,7 +256,6 @@ class Kernel:
         self._log(level, f"{session.peer} is down: {reason}")
         # The names first, so that who hears of the loss finds them free.
         self._apply(self.names.peer_down(session.peer, session.creation, returns))
-        self._settle_rivals_of(session.peer)
         self._do(fx.PeerDown(session.peer, session.creation, conn, reason))
         for target in self.members.targets.values():
             if target.answers == session.peer and target.conn is None:
@@ -421,11 +413,12 @@ class Kernel:
         holder = self.names.view.get(order.name)
         if holder is not None:
             if order.wait:
-                self._hold(_Order(order, rival=holder))
+                self._hold(_Order(order.ref, order.name, rival=holder), order.timeout)
                 self._settle_rivals(order.name)
             else:
                 self._do(fx.Fail(order.ref, NameTaken(order.name, holder)))
             return
+        self._tell_rivals(order.name, None)  # who waits in vain must not be told of a claim made after that
         changes = self.names.claim(order.name, order.pid, order.on_lost, self._now.wall_ms)
         own = self.names.own[order.name]
         self._wait_for(order, own)
@@ -444,13 +437,12 @@ class Kernel:
             self._standing.add(position)
             self._do(fx.Succeed(order.ref, own.claim))
             return
-        self._hold(_Order(order, position))
+        self._hold(_Order(order.ref, order.name, position), order.timeout)
 
-    def _hold(self, waiting: _Order) -> None:
-        if waiting.ref not in self._orders:  # else it waits already, and has its deadline
-            self._timers.set(("order", waiting.ref), self._now.mono + waiting.wanted.timeout)
+    def _hold(self, waiting: _Order, timeout: float) -> None:
         self._orders[waiting.ref] = waiting
         self._beside(waiting).append(waiting)
+        self._timers.set(("order", waiting.ref), self._now.mono + timeout)
 
     def _beside(self, waiting: _Order) -> list[_Order]:
         """All who wait for the same as this one."""
@@ -458,28 +450,29 @@ class Kernel:
             return self._waiting.setdefault(waiting.position, [])
         return self._undecided.setdefault(waiting.name, [])
 
-    def _settle_rivals(self, name: str, gone: Pid | None = None) -> None:
+    def _settle_rivals(self, name: str) -> None:
         """Tell those who came second who has won, once that is certain: until then the winner may still lose itself.
 
-        If it has (its claim is `gone`, and no other is known), the name is free for whoever waits.
+        Where the name is free, its rival has lost, and the claim that it lost to is on its way here; or nobody has won.
         """
+        if name not in self._undecided:
+            return
         holder = self.names.view.get(name)
-        certain = holder is None or self.names.is_confirmed(name)
-        for waiting in self._undecided.pop(name, ()):
-            if holder is not None:
-                waiting.rival = holder
-            if not certain or (holder is None and waiting.rival != gone):
-                self._beside(waiting).append(waiting)
-            elif holder is not None:
-                self._answer(waiting, fx.Fail(waiting.ref, NameTaken(name, holder)))
-            else:
-                self._register(waiting.wanted)
+        if holder is None:
+            if ("free", name) not in self._timers:
+                self._timers.set(("free", name), self._now.mono + self.settings.heartbeat)
+        elif self.names.is_confirmed(name):
+            self._tell_rivals(name, holder)
 
-    def _settle_rivals_of(self, peer: str) -> None:
-        """What is not known by now of the claims of this peer is gone, or was never made."""
-        for waiting in [waiting for those in self._undecided.values() for waiting in those]:
-            if waiting.rival is not None and waiting.rival.node == peer:
-                self._settle_rivals(waiting.name, waiting.rival)
+    def _still_free(self, name: str) -> None:
+        if name not in self.names.view:
+            self._tell_rivals(name, None)
+
+    def _tell_rivals(self, name: str, holder: Pid | None) -> None:
+        for waiting in self._undecided.pop(name, ()):
+            last = holder or waiting.rival
+            assert last is not None, "whoever waits for a rival has seen one"
+            self._answer(waiting, fx.Fail(waiting.ref, NameTaken(name, last)))
 
     def _abandon(self, order: fx.Abandon) -> None:
         self._give_up(order.ref, None)
@@ -539,25 +532,20 @@ class Kernel:
             self._do(fx.Fail(order.ref, NameUnknown(order.name)))
 
     def _process_exited(self, fact: fx.ProcessExited) -> None:
-        for waiting in [waiting for those in self._undecided.values() for waiting in those]:
-            pid = waiting.wanted.pid
-            if pid.local == fact.local:
-                self._give_up(waiting.ref, _exited(pid, waiting.name))
         self._apply(self.names.process_exited(fact.local), gone=True)
 
     # --- what the name table changed ---
 
     def _apply(self, changes: Iterable[core.Change], gone: bool = False) -> None:
         """Pass on, in order, what an event did to the name table. `gone`: the process behind it has exited."""
-        resolved: dict[str, Pid | None] = {}
         for change in changes:
             match change:
                 case core.Added(name, pid):
                     self._do(fx.NameAdded(name, pid))
-                    resolved.setdefault(name)
+                    self._settle_rivals(name)
                 case core.Removed(name, pid):
                     self._do(fx.NameRemoved(name, pid))
-                    resolved[name] = pid
+                    self._settle_rivals(name)
                 case core.Acknowledge(peer, position):
                     self._send(self.members.by_peer[peer], frames.Acknowledged([position]))
                 case core.Claimed(claim):
@@ -573,8 +561,6 @@ class Kernel:
                 case core.Contest(peer, loser, winner, confirmed):
                     self._do(fx.Count("names_contested"))
                     self._send(self.members.by_peer[peer], _contest(loser, winner, confirmed))
-        for name, gone_pid in resolved.items():  # only now: it may claim the name, in the next entry of the ledger
-            self._settle_rivals(name, gone_pid)
 
     def _confirmed(self, change: core.Confirmed) -> None:
         claim = change.claim
@@ -589,7 +575,8 @@ class Kernel:
         for claim in change.claims:
             self._standing.discard(claim.position)
             if gone:
-                self._fail_waiting(claim, _exited(claim.pid, claim.name))
+                error = NoProcess(f"{claim.pid} exited before its name {claim.name!r} was confirmed")
+                self._fail_waiting(claim, error)
 
     def _lost(self, change: core.Lost) -> None:
         own, winner = change.own, change.winner
@@ -603,10 +590,8 @@ class Kernel:
         else:
             for waiting in self._waiting.pop(claim.position, ()):
                 waiting.rival = winner.pid
-                if winner.pid.node in self.members.by_peer:  # its claim is known here, or will be in a moment
-                    self._beside(waiting).append(waiting)
-                else:
-                    self._answer(waiting, fx.Fail(waiting.ref, NameTaken(claim.name, winner.pid)))
+                self._beside(waiting).append(waiting)
+            self._settle_rivals(claim.name)
             if claim.position in self._standing:
                 self._do(fx.TellLoss(claim.pid.local, NameTaken(claim.name, winner.pid), "message"))
 
@@ -680,7 +665,6 @@ class Kernel:
         self._apply(self.names.sync_part(peer, claims, self._now.wall_ms))
         if operation.done and session.conn in self.members.sessions:
             self.names.sync_done(peer)
-            self._settle_rivals_of(peer)
             session.synced = True
             self._settle_joins()
 
@@ -723,6 +707,8 @@ class Kernel:
                     self._redial_due(address)
                 case ("join", int(ref)):
                     self._join_over(self._joins[ref])
+                case ("free", str(name)):
+                    self._still_free(name)
                 case _:
                     raise AssertionError(f"no timer has the key {key!r}")
 
@@ -838,10 +824,6 @@ class Kernel:
         frames.Acknowledged: _acknowledged,
         frames.NameContested: _name_contested,
     }
-
-
-def _exited(pid: Pid, name: str) -> NoProcess:
-    return NoProcess(f"{pid} exited before its name {name!r} was confirmed")
 
 
 def _contest(loser: Claim, winner: Claim, confirmed: bool) -> frames.NameContested:

@@ -71,12 +71,10 @@ class Replies(Generic[R]):
         cls.__reply_type__ = _reply_type_in_bases(cls)
 
 
+# This tells type checkers what msgspec does: annotations are fields, and a request does not change. On a metaclass
+# derived from msgspec's, mypy would miss that a request is frozen.
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
-class _RequestMeta(msgspec.StructMeta):
-    """Tells type checkers what msgspec does: annotations are fields, and a request does not change."""
-
-
-class Request(msgspec.Struct, Replies[R], metaclass=_RequestMeta, frozen=True):
+class Request(msgspec.Struct, Replies[R], frozen=True):
     """Base of typed requests: a frozen msgspec Struct whose parameter is the type of the reply.
 
     ::

@@ -230,6 +230,11 @@ class Process:
 
     @overload
     async def call(self, target: "Target", request: Replies[R], *, timeout: float | None = 5.0) -> R: ...
+    # Only mypy comes here, when a reply is not of the type that it is used as: else it would take the next, an Any.
+    @overload
+    async def call(  # type: ignore[overload-cannot-match]
+        self, target: "Target", request: Replies[object], *, timeout: float | None = 5.0
+    ) -> object: ...
     @overload
     async def call(self, target: "Target", request: object, *, timeout: float | None = 5.0) -> Any: ...
     async def call(self, target: "Target", request: object, *, timeout: float | None = 5.0) -> Any:

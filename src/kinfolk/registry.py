@@ -259,6 +259,7 @@ class NameWatch:
         self._snapshot = [(name, view[name]) for name in self._matching()]
         self._snapshot.reverse()
         self._events: deque[NameEvent] = deque()
+        self._lags = False
         self._future: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self._closed = False
@@ -270,6 +271,11 @@ class NameWatch:
         while True:
             if self._snapshot:
                 return NameAdded(*self._snapshot.pop())
+            if self._lags:
+                # The table of this moment: between two inputs of the kernel it fits the changes that follow. In the
+                # midst of one, when `changed` is called, it may be ahead of them.
+                self._lags = False
+                return self._resync()
             if self._events:
                 return self._events.popleft()
             if self._error is not None:
@@ -284,27 +290,33 @@ class NameWatch:
 
     def close(self) -> None:
         """End the iteration."""
-        self._closed = True
+        self._closed, self._lags = True, False
         self._snapshot.clear()
         self._events.clear()
         self._wake()
 
     def changed(self, change: NameAdded | NameRemoved) -> None:
         """Take in a change of the view."""
-        if self._closed or not self._matches(change.name):
+        if self._closed or self._lags or not self._matches(change.name):
             return
         if len(self._events) >= self._max_events:
+            self._lags = True
             self._events.clear()
             self._snapshot.clear()
-            self._events.append(Resync({name: self._view[name] for name in self._matching()}))
         else:
             self._events.append(change)
         self._wake()
 
     def fail(self, error: Exception) -> None:
         """Raise this once everything that happened before has been seen."""
+        if self._lags:
+            self._lags = False
+            self._events.append(self._resync())
         self._error = error
         self._wake()
+
+    def _resync(self) -> Resync:
+        return Resync({name: self._view[name] for name in self._matching()})
 
     def _matches(self, name: str) -> bool:
         return name.startswith(self._prefix) if self._any else name == self._prefix
@@ -333,6 +345,8 @@ class LocalNames:
             ValueError, TypeError: the name or pid is not valid.
         """
         check_name(name)
+        if not isinstance(pid, Pid):
+            raise TypeError(f"expected a Pid, as spawn() returns it, not {type(pid).__name__}")
         if pid.node != self._node.name:
             raise ValueError(f"{pid} is a process of another node: its names belong there")
         if not self._node.is_alive(pid):

@@ -1,6 +1,8 @@
 """Neighbours on one machine: who is announced is found, and nothing else is."""
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,21 @@ def test_withdrawn_and_forgotten_nodes_are_not_found(home):
     forget(home, "kinfolk", IPV6)
     forget(home, "kinfolk", IPV6)
     assert neighbours(home, "kinfolk") == []
+
+
+def test_the_announcement_of_a_dead_os_process_is_removed(home):
+    path = announce(home, "kinfolk", ADA)
+    announce(home, "kinfolk", IPV6)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    path.write_text(str(gone.pid))
+    assert neighbours(home, "kinfolk") == [IPV6]
+    assert not path.exists()
+
+
+def test_an_announcement_that_is_being_written_counts(home):
+    announce(home, "kinfolk", ADA).write_text("")
+    assert neighbours(home, "kinfolk") == [ADA]
 
 
 def test_clusters_do_not_see_each_other(home):

@@ -194,7 +194,7 @@ def refusal(body: object) -> str:
 scalars = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary()
 )
-# In whole seconds: Python itself misreads an offset of microseconds alone (`time.fromisoformat("01:00+00:00:00.000007")`).
+# In whole seconds: Python itself misreads an offset of microseconds alone, time.fromisoformat("01:00+00:00:00.000007").
 offsets = st.integers(-23 * 3600, 23 * 3600).map(lambda seconds: timezone(timedelta(seconds=seconds)))
 typed = (
     st.builds(
@@ -460,15 +460,13 @@ def test_nesting_is_bounded_at_the_sender_and_a_body_that_contains_itself_is_ref
 
 
 def test_nesting_is_bounded_at_the_receiver():
-    deep = b"\x91" * 100_000 + b"\x01"
     with pytest.raises(BadBody, match="nested too deeply"):
-        Codec().decode(deep)
-    body = msgspec.msgpack.encode(1)
+        READER.decode(b"\x91" * 100_000 + b"\x01")
+    body = b"\x01"
     for _ in range(2_000):
-        body = msgspec.msgpack.encode(Ext(2, msgspec.msgpack.encode(["row", [b"", 1]])[:-2] + body + b""))[:]
-        body = msgspec.msgpack.encode(Ext(2, b"\x92\xa3row\x93\xa3row\x01" + body))
-    with pytest.raises(BadBody):
-        Codec([Row]).decode(body)
+        body = msgspec.msgpack.encode(Ext(2, b"\x92\xa3row\x93\xa3row\x01" + body))  # a Row in a Row
+    with pytest.raises(BadBody, match="nested too deeply"):
+        READER.decode(body)
 
 
 def test_an_enormous_count_allocates_nothing():

@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: always.
     """
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")  # an encoding that lacks a letter of a name is no reason for a traceback
     try:
         code = _command(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()

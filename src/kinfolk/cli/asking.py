@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from kinfolk import settings
 from kinfolk.cli import exits
-from kinfolk.errors import AuthenticationFailed, NodeUnreachable
+from kinfolk.errors import AuthenticationFailed, CallTimeout, NodeUnreachable
 from kinfolk.ids import Seed
 from kinfolk.observer import Observer
 from kinfolk.shell import neighbours
@@ -22,24 +22,29 @@ T = TypeVar("T")
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Asking:
-    """Options of the commands that ask a node."""
+    """Options of the commands that ask a node. (Their help is not in docstrings, whose line ends would be shown.)"""
 
-    node: Annotated[str | None, Parameter(env_var="KINFOLK_NODE")] = None
-    """The node to ask, by name or as host:port. Default: the first of KINFOLK_JOIN or of join in kinfolk.toml, else one
-    that runs on this machine."""
-
-    cookie_file: Path | None = None
-    """File of the cluster's cookie, of mode 0600. Default: KINFOLK_COOKIE_FILE, KINFOLK_COOKIE, kinfolk.toml, else your
-    own."""
-
-    cluster: str | None = None
-    """Name of the cluster. Default: KINFOLK_CLUSTER, kinfolk.toml, else "kinfolk"."""
-
-    timeout: float = 5.0
-    """Seconds to wait for the session, and then for each answer."""
-
-    json: Annotated[bool, Parameter(negative="")] = False
-    """Print JSON."""
+    node: Annotated[
+        str | None,
+        Parameter(
+            env_var="KINFOLK_NODE",
+            help="The node to ask, by name or as host:port. Default: the first of KINFOLK_JOIN or of join in"
+            " kinfolk.toml, else one of yours that runs on this machine.",
+        ),
+    ] = None
+    cookie_file: Annotated[
+        Path | None,
+        Parameter(
+            help="File of the cluster's cookie, of mode 0600. Default: KINFOLK_COOKIE_FILE, KINFOLK_COOKIE, cookie_file"
+            " in kinfolk.toml, else your own cookie."
+        ),
+    ] = None
+    cluster: Annotated[
+        str | None,
+        Parameter(help="Name of the cluster. Default: KINFOLK_CLUSTER, cluster in kinfolk.toml, else kinfolk."),
+    ] = None
+    timeout: Annotated[float, Parameter(help="Seconds to wait for the session, and then for each answer.")] = 5.0
+    json: Annotated[bool, Parameter(help="Print JSON.", negative="", show_default=False)] = False
 
 
 def ask(options: Asking, question: Callable[[Observer], Awaitable[T]]) -> T:
@@ -77,15 +82,18 @@ async def _ask(
 
 
 async def _neighbour(known: settings.Settings, timeout: float) -> Observer:
-    """A session with the first node of this machine that answers."""
+    """A session with the first node of this machine that lets us in."""
     home = settings.home(os.environ)
+    refusal: Exception | None = None
     for name in neighbours.neighbours(home, known.cluster):
         node = Observer(name, cookies=known.cookies, cluster=known.cluster, timeout=timeout)
         try:
             return await node.open()
         except NodeUnreachable:
             neighbours.forget(home, known.cluster, name)
-    raise NodeUnreachable(
+        except (AuthenticationFailed, CallTimeout) as error:
+            refusal = refusal or error
+    raise refusal or NodeUnreachable(
         f"no node of yours runs on this machine in the cluster {known.cluster}: start one, or say which to ask with"
         " --node or KINFOLK_NODE"
     )

@@ -1,5 +1,9 @@
 """`kinfolk names` and `kinfolk whereis`: who has which name."""
 
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from kinfolk.cli import exits, output
 from kinfolk.cli.asking import Asking, ask
 from kinfolk.ids import check_name
@@ -7,7 +11,7 @@ from kinfolk.observer import Observer
 from kinfolk.service import PAGE
 
 
-def names(prefix: str = "", /, *, asking: Asking = Asking()) -> int:  # noqa: B008 - it is frozen
+def names(prefix: Annotated[str, Parameter(show_default=False)] = "", /, *, asking: Asking = Asking()) -> int:  # noqa: B008 - it is frozen
     """List the names of the cluster with their holders, as one node knows them.
 
     Parameters

@@ -20,13 +20,18 @@ from kinfolk.node import run as run_loop
 
 Main = Callable[[Node], Awaitable[object]]
 
+_JOIN = (
+    "Nodes to join, by name or as host:port, with commas between; the rest of the cluster is found by itself."
+    " Default: KINFOLK_JOIN, join in kinfolk.toml, else your nodes on this machine."
+)
+
 
 def run(
     function: Annotated[str, Parameter(name="MODULE:FUNC")],
     /,
     *,
     name: str | None = None,
-    join: list[str] | None = None,
+    join: Annotated[str | None, Parameter(help=_JOIN)] = None,
     listen: str | None = None,
     cluster: str | None = None,
     cookie_file: Path | None = None,
@@ -40,8 +45,6 @@ def run(
         An async function that takes the node. The current directory is importable.
     name
         name@host:port, where other nodes dial it; only the word before the @ for a free port on loopback.
-    join
-        Nodes to join, by name or as host:port; several with commas. The rest of the cluster is found by itself.
     listen
         The address to bind, if it is not the one in the name.
     cluster
@@ -53,7 +56,7 @@ def run(
     """
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s")
     main = _load(function)
-    seeds = None if join is None else [seed for part in join for seed in part.split(",") if seed]
+    seeds = None if join is None else [seed.strip() for seed in join.split(",") if seed.strip()]
     try:
         node = Node(name, join=seeds, listen=listen, cluster=cluster, cookie_file=cookie_file)
     except (ValueError, OSError) as error:

@@ -268,7 +268,7 @@ class Names:
         a claim confirmed between the two sessions would be one that a connected peer does not know.
         """
         self._lost[peer] = creation
-        # What an operation had changed before it proved to break the protocol is still to be told, but not to its sender.
+        # What an operation had changed before it broke the protocol is still to be told, but not to its sender.
         self._changes = [c for c in self._changes if not (isinstance(c, Acknowledge | Contest) and c.peer == peer)]
         mirror = self.mirrors.pop(peer, None)
         for claim in list(mirror.claims.values()) if mirror else ():

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -16,7 +16,7 @@ from kinfolk.demo.stage import PATIENCE, Member, Stage, stage
 _RACES = 30
 _QUIET = 0.3
 """Seconds in which what is gone is watched for not coming back."""
-_WIDTH = 82
+_WIDTH = 66
 """Characters of an outcome, before the time that it took."""
 
 
@@ -47,7 +47,7 @@ class Story:
         await self._meet(ada, bob, carl)
         await self._share(ada, bob, carl)
         await self._call(carl)
-        await self._race(ada, carl)
+        await self._race()
         await self._exit()
         former_db = self._names["db"]
         await self._die(bob)
@@ -79,19 +79,19 @@ class Story:
                 raise Broken(f"carl was answered {answer!r}")
             step.outcome = f"“{answer}”"
 
-    async def _race(self, *rivals: Member) -> None:
-        with self._step(f"ada and carl both register captain at the same moment, {_RACES} times") as step:
+    async def _race(self) -> None:
+        with self._step(f"all three register captain at the same moment, {_RACES} times") as step:
             won: Counter[str] = Counter()
             for _ in range(_RACES):
-                replies = await asyncio.gather(*(rival.attempt("register", "captain") for rival in rivals))
+                replies = await asyncio.gather(*(member.attempt("register", "captain") for member in self._members))
                 number = winner(replies)
                 self._names["captain"] = str(replies[number].value)
                 await self._agreed()
-                await rivals[number].do("unregister", "captain")
+                await self._members[number].do("unregister", "captain")
                 del self._names["captain"]
-                won[rivals[number].word] += 1
-            score = ", ".join(f"{rival} {won[rival.word]}" for rival in rivals)
-            step.outcome = f"each time exactly one gets it, and the other is told who ({score})"
+                won[self._members[number].word] += 1
+            score = ", ".join(f"{member} {won[member.word]}" for member in self._members)
+            step.outcome = f"one gets it each time ({score}), the others learn who"
 
     async def _exit(self) -> None:
         with self._step("the process named mail exits") as step:
@@ -107,7 +107,7 @@ class Story:
             del self._names["db"], self._names["cache"]
             await self._agreed(within=PATIENCE)
             await asyncio.gather(*(member.do("greet", "clock") for member in self._members))
-            step.outcome = "db and cache are gone everywhere; ada, carl and clock are still there"
+            step.outcome = "db and cache are gone everywhere; ada, carl and clock stay"
 
     async def _return(self, bob: Member, ada: Member) -> None:
         with self._step("bob comes back, under the same name on the same port, knowing ada's address") as step:
@@ -121,7 +121,7 @@ class Story:
             await self._agreed(throughout=_QUIET)
             for member in self._members:
                 failed(await member.attempt("call", former_db, ["greet", "ghost"]), "NoProcess")
-            step.outcome = "no, db and cache stay gone; a call to his old process raises NoProcess everywhere"
+            step.outcome = "no; and a call to his old process raises NoProcess everywhere"
 
     async def _start_anew(self, bob: Member) -> None:
         with self._step("bob registers db again") as step:
@@ -132,7 +132,7 @@ class Story:
     # --- telling and checking ---
 
     @contextmanager
-    def _step(self, what: str) -> Iterator[Step]:
+    def _step(self, what: str) -> Generator[Step]:
         self._steps += 1
         self._print((f"{self._steps:>2}  ", "cyan"), (what, "bold"))
         step, since = Step(), time.perf_counter()

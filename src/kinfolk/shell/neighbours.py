@@ -1,13 +1,14 @@
 """Neighbours: how nodes of one user on one machine find each other without any setting.
 
-Each such node keeps an empty file, named after itself, in ``<home>/nodes/<cluster>/``; whoever starts next dials the
-names found there. The directory is only a hint of whom to dial: a node that died leaves its file behind, and whoever is
-dialled has to prove that it knows the cookie.
+Each such node keeps a file, named after itself, in ``<home>/nodes/<cluster>/``; whoever starts next dials the names
+found there. In it stands the OS process of the node, so that the file of one that was killed is recognised and removed.
+The directory is only a hint of whom to dial: whoever is dialled has to prove that it knows the cookie.
 
 Two nodes that start at once find each other when each announces itself before it looks: the later of the two
 announcements comes before its own look, and after the other's.
 """
 
+import os
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -28,6 +29,7 @@ def announce(home: Path, cluster: str, name: str) -> Path:
     for directory in (home, home / "nodes", path.parent):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600)
+    path.write_text(str(os.getpid()))
     return path
 
 
@@ -40,12 +42,15 @@ def withdraw(path: Path) -> None:
 
 
 def neighbours(home: Path, cluster: str) -> list[str]:
-    """The names of all announced nodes, those included that died without taking it back. Sorted; [] if unreadable."""
+    """The names of all announced nodes, sorted; [] if unreadable. Announcements of dead OS processes are removed."""
     try:
-        files = [path.name for path in (home / "nodes" / cluster).iterdir()]
+        files = [path for path in (home / "nodes" / cluster).iterdir() if _is_node_name(unquote(path.name))]
     except OSError:
         return []
-    return sorted(name for name in map(unquote, files) if _is_node_name(name))
+    for path in files:
+        if _is_dead(path):
+            withdraw(path)
+    return sorted(unquote(path.name) for path in files if path.exists())
 
 
 def forget(home: Path, cluster: str, name: str) -> None:
@@ -56,6 +61,19 @@ def forget(home: Path, cluster: str, name: str) -> None:
 def _file(home: Path, cluster: str, name: str) -> Path:
     # ':' and the like stand for something else in the file names of some systems.
     return home / "nodes" / cluster / quote(name, safe="@")
+
+
+def _is_dead(path: Path) -> bool:
+    """Whether the OS process that made the announcement is gone for certain."""
+    if os.name != "posix":
+        return False  # elsewhere, signal 0 is no question
+    try:
+        os.kill(int(path.read_text()), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, OverflowError):
+        pass  # another user's, or not written yet
+    return False
 
 
 def _is_node_name(name: str) -> bool:

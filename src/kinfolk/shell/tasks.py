@@ -287,6 +287,10 @@ class Processes:
         for task, dying in self._dying.items():
             if dying.due > now:
                 continue
+            if not dying.reported and now - dying.due > self._linger_after / 2:
+                # The loop itself was busy: the task has not had its turn to end yet.
+                dying.due = now + self._linger_after
+                continue
             if not dying.reported:
                 dying.reported = True
                 _log.warning(

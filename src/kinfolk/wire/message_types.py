@@ -32,7 +32,7 @@ class Unsendable(Exception):
 
 def is_message_type(kind: type) -> bool:
     """Whether its instances travel as named messages."""
-    return isinstance(kind, msgspec.StructMeta) or hasattr(kind, "__dataclass_fields__")
+    return hasattr(kind, "__struct_fields__") or hasattr(kind, "__dataclass_fields__")
 
 
 def wire_name(kind: type) -> str:

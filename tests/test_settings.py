@@ -1,0 +1,277 @@
+"""Settings: what goes before what, and what each wrong one is told. The real home is never touched."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from kinfolk.cookie import Cookie, new_cookie
+from kinfolk.ids import Address
+from kinfolk.settings import DEFAULT_CLUSTER, home, resolve
+
+STRONG, OTHER = new_cookie(), new_cookie()
+PUBLIC, LOOPBACK = "ada@10.0.0.1:4370", "ada@127.0.0.1:4370"
+
+
+@pytest.fixture
+def place(tmp_path):
+    """An empty working directory, a home that does not exist yet, and nothing in the environment but that home."""
+    directory, user = tmp_path / "work", tmp_path / "home"
+    directory.mkdir()
+    environ = {"KINFOLK_HOME": str(user)}
+
+    def settings(**arguments):
+        return resolve(environ=environ, directory=directory, **arguments)
+
+    def refusal(**arguments):
+        with pytest.raises(ValueError, match=r".") as caught:
+            settings(**arguments)
+        return str(caught.value)
+
+    def toml(text):
+        (directory / "kinfolk.toml").write_text(text)
+
+    def cookie_file(text, mode=0o600):
+        path = tmp_path / f"cookie-{len(list(tmp_path.iterdir()))}"
+        path.write_text(text)
+        path.chmod(mode)
+        return str(path)
+
+    return SimpleNamespace(
+        settings=settings, refusal=refusal, toml=toml, cookie_file=cookie_file, environ=environ, home=user
+    )
+
+
+# --- nothing given ---
+
+
+def test_without_any_setting_a_node_is_on_loopback_and_finds_its_neighbours(place):
+    settings = place.settings()
+    assert settings.name.endswith("@127.0.0.1:0")
+    assert settings.listen == Address("127.0.0.1", 0)
+    assert settings.cluster == DEFAULT_CLUSTER
+    assert settings.join == ()
+    assert settings.neighbours
+
+
+def test_names_made_up_differ(place):
+    assert place.settings().name != place.settings().name
+
+
+def test_without_a_cookie_the_users_own_is_made_once(place):
+    assert not place.home.exists()
+    first, second = place.settings().cookies, place.settings().cookies
+    assert first == second and len(first) == 1 and not first[0].weak
+    assert (place.home / "cookie").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_users_cookie_is_not_made_when_another_is_given(place):
+    place.settings(cookie=STRONG)
+    assert not place.home.exists()
+
+
+def test_home_is_where_the_environment_says():
+    assert home({"KINFOLK_HOME": "/somewhere"}) == Path("/somewhere")
+    assert home({}) == home({"KINFOLK_HOME": ""}) == Path.home() / ".kinfolk"
+
+
+# --- argument before environment before file ---
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "read"),
+    [
+        ("name", ["arg@127.0.0.1:1", "env@127.0.0.1:2", "toml@127.0.0.1:3"], lambda s: s.name),
+        ("listen", ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"], lambda s: str(s.listen)),
+        ("cluster", ["arg", "env", "toml"], lambda s: s.cluster),
+        ("join", ["arg@127.0.0.1:1", "env@127.0.0.1:2", "toml@127.0.0.1:3"], lambda s: ",".join(map(str, s.join))),
+    ],
+)
+def test_an_argument_goes_before_the_environment_before_the_file(place, key, values, read):
+    argument, environment, file = values
+    place.toml(f'{key} = "{file}"')
+    assert read(place.settings()) == file
+    place.environ[f"KINFOLK_{key.upper()}"] = environment
+    assert read(place.settings()) == environment
+    assert read(place.settings(**{key: [argument] if key == "join" else argument})) == argument
+
+
+def test_of_cookies_too_the_argument_goes_first_then_the_environment_then_the_file(place):
+    texts = [new_cookie() for _ in range(5)]
+    cookies = [(Cookie(text),) for text in texts]
+    place.toml(f'cookie_file = "{place.cookie_file(texts[0])}"')
+    assert place.settings().cookies == cookies[0]
+    place.environ["KINFOLK_COOKIE"] = texts[1]
+    assert place.settings().cookies == cookies[1]
+    place.environ["KINFOLK_COOKIE_FILE"] = place.cookie_file(texts[2])
+    assert place.settings().cookies == cookies[2]
+    assert place.settings(cookie_file=place.cookie_file(texts[3])).cookies == cookies[3]
+    assert place.settings(cookie=texts[4]).cookies == cookies[4]
+
+
+def test_an_empty_variable_is_none(place):
+    place.environ |= {"KINFOLK_NAME": "", "KINFOLK_COOKIE": "", "KINFOLK_COOKIE_FILE": "", "KINFOLK_CLUSTER": ""}
+    settings = place.settings()
+    assert settings.name.endswith("@127.0.0.1:0") and settings.cluster == DEFAULT_CLUSTER and settings.neighbours
+
+
+def test_the_real_environment_is_not_read_when_one_is_given(place, monkeypatch):
+    monkeypatch.setenv("KINFOLK_NAME", "real@127.0.0.1:1")
+    assert not place.settings().name.startswith("real@")
+
+
+def test_the_real_environment_is_the_default(place, monkeypatch, tmp_path):
+    monkeypatch.setenv("KINFOLK_NAME", "real@127.0.0.1:1")
+    assert resolve(cookie=STRONG, directory=tmp_path).name == "real@127.0.0.1:1"
+
+
+# --- names and addresses ---
+
+
+def test_a_word_alone_is_a_name_on_loopback(place):
+    assert place.settings(name="ada").name == "ada@127.0.0.1:0"
+
+
+def test_a_name_is_written_in_the_one_form_of_its_address(place):
+    assert place.settings(name="ada@[0:0::1]:04370").name == "ada@[::1]:4370"
+
+
+def test_a_node_listens_where_its_name_says_or_elsewhere(place):
+    def listen(text):
+        return place.settings(name=PUBLIC, cookie=STRONG, listen=text).listen
+
+    assert listen(None) == ("10.0.0.1", 4370)
+    assert listen("0.0.0.0") == ("0.0.0.0", 4370)
+    assert listen("0.0.0.0:5000") == ("0.0.0.0", 5000)
+    assert listen("[::]") == ("::", 4370)
+    assert listen("[::]:5000") == ("::", 5000)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"name": "a b"}, "the node name is 'a b': it must be 1 to 64 letters"),
+        ({"name": "ada@localhost"}, "needs a host and a port"),
+        ({"name": "ada@10.0.0.256:1"}, "is no IPv4 address"),
+        ({"listen": "127.0.0.1:99999"}, "port '99999' in '127.0.0.1:99999' must be a number"),
+        ({"listen": "::1"}, "put it in brackets"),
+        ({"cluster": "my cluster"}, "the cluster's name is 'my cluster'"),
+        ({"join": ["bob"]}, "needs a host and a port"),
+        ({"join": ["bob@127.0.0.1:0"]}, "port 0 is no port"),
+        ({"join": {"bob@127.0.0.1:1": 1}}, "join must be a list of nodes, as in ['ada@10.0.0.1:4370']"),
+        ({"join": [1]}, "join must be a list of nodes"),
+        ({"cookie": []}, "cookie is an empty list"),
+        ({"cookie": "  "}, "the cookie from an argument must be one line of text"),
+        ({"cookie": STRONG[:-1]}, "is damaged"),
+        ({"cookie": STRONG, "cookie_file": "x"}, "give cookie or cookie_file, not both"),
+    ],
+)
+def test_a_wrong_argument_is_told_what_is_wrong(place, arguments, says):
+    assert says in place.refusal(**arguments)
+
+
+# --- whom to join ---
+
+
+def test_seeds_come_from_a_list_or_from_a_text_with_commas(place):
+    expected = ["bob@127.0.0.1:1", "127.0.0.1:2"]
+    assert [str(seed) for seed in place.settings(join=expected).join] == expected
+    place.environ["KINFOLK_JOIN"] = " bob@127.0.0.1:1 ,127.0.0.1:2,"
+    assert [str(seed) for seed in place.settings().join] == expected
+    del place.environ["KINFOLK_JOIN"]
+    place.toml('join = ["bob@127.0.0.1:1", "127.0.0.1:2"]')
+    assert [str(seed) for seed in place.settings().join] == expected
+
+
+def test_neighbours_are_joined_only_when_nothing_was_said_of_whom_to_join_and_no_cookie_given(place):
+    assert place.settings(name=LOOPBACK).neighbours
+    assert not place.settings(join=[]).neighbours
+    assert not place.settings(join=["127.0.0.1:1"]).neighbours
+    assert not place.settings(cookie=STRONG).neighbours
+    place.environ["KINFOLK_JOIN"] = ""
+    assert not place.settings().neighbours
+    del place.environ["KINFOLK_JOIN"]
+    place.toml("join = []")
+    assert not place.settings().neighbours
+
+
+# --- cookies ---
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"name": PUBLIC},
+        {"name": "ada@db.example.com:1"},
+        {"name": LOOPBACK, "listen": "0.0.0.0"},
+        {"name": PUBLIC, "listen": "127.0.0.1:1"},
+        {"name": LOOPBACK, "listen": "[::]:1"},
+    ],
+)
+def test_a_node_that_others_could_reach_needs_a_good_cookie(place, where):
+    refusal = place.refusal(**where)
+    assert "can be reached by other machines, so it needs a cookie: make one with `kinfolk cookie new`" in refusal
+    assert not place.home.exists()
+    weak = place.refusal(**where, cookie="xyzzy")
+    assert "a free-text cookie can be guessed" in weak and "allow_weak_cookie=True" in weak
+    assert "xyzzy" not in weak
+    assert "can be guessed" in place.refusal(**where, cookie=[STRONG, "xyzzy"])
+    assert "can be guessed" in place.refusal(**where, cookie_file=place.cookie_file("xyzzy"))
+    assert place.settings(**where, cookie="xyzzy", allow_weak_cookie=True).cookies == (Cookie("xyzzy"),)
+    assert place.settings(**where, cookie=STRONG).cookies == (Cookie(STRONG),)
+
+
+def test_a_weak_cookie_is_enough_on_loopback(place):
+    assert place.settings(name=LOOPBACK, cookie="xyzzy").cookies[0].weak
+
+
+def test_several_cookies_keep_their_order(place):
+    assert place.settings(cookie=[STRONG, Cookie(OTHER)]).cookies == (Cookie(STRONG), Cookie(OTHER))
+    assert place.settings(cookie=(OTHER, STRONG)).cookies == (Cookie(OTHER), Cookie(STRONG))
+
+
+def test_a_cookie_file_is_read_and_must_be_private(place):
+    assert place.settings(cookie_file=Path(place.cookie_file(STRONG + "\n"))).cookies == (Cookie(STRONG),)
+    with pytest.raises(FileNotFoundError):
+        place.settings(cookie_file="no such file")
+    if os.name == "posix":
+        with pytest.raises(PermissionError, match="chmod 600"):
+            place.settings(cookie_file=place.cookie_file(STRONG, 0o644))
+
+
+def test_a_cookie_says_where_it_came_from(place):
+    place.environ["KINFOLK_COOKIE"] = STRONG[:-1]
+    assert "the cookie from KINFOLK_COOKIE is damaged" in place.refusal()
+
+
+def test_no_cookie_is_shown_in_a_repr(place):
+    assert STRONG not in repr(place.settings(cookie=STRONG))
+    assert "xyzzy" not in repr(place.settings(cookie="xyzzy"))
+
+
+# --- the file ---
+
+
+def test_a_cookie_never_stands_in_the_file(place):
+    place.toml(f'cookie = "{STRONG}"')
+    refusal = place.refusal()
+    assert "holds a cookie: put it into a file of mode 0600 and name that as cookie_file" in refusal
+    assert STRONG not in refusal
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name = ", "is not valid TOML"),
+        ('nmae = "ada"', "has unknown keys nmae: known are cluster, cookie_file, join, listen, name"),
+        ("name = 5", "kinfolk.toml: name must be a string"),
+        ("cluster = 0", "kinfolk.toml: cluster must be a string"),
+        ("cookie_file = ['x']", "kinfolk.toml: cookie_file must be a string"),
+        ("join = 5", "join must be a list of nodes"),
+        ("join = [5]", "join must be a list of nodes"),
+    ],
+)
+def test_a_wrong_file_is_told_what_is_wrong(place, text, says):
+    place.toml(text)
+    assert says in place.refusal()
