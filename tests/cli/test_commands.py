@@ -1,0 +1,93 @@
+"""What every command has in common, and `kinfolk cookie`."""
+
+import stat
+import subprocess
+import sys
+
+import pytest
+
+import kinfolk
+from kinfolk import Cookie
+from kinfolk.cli import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["nonsense"], "nonsense"),
+        (["names", "--nonsense"], "--nonsense"),
+        (["names", "one", "two"], "two"),
+        (["whereis"], "NAME"),
+        (["run"], "MODULE:FUNC"),
+        (["run", "a:b", "--log-level", "loud"], "loud"),
+        (["names", "--timeout", "soon"], "soon"),
+        (["cookie", "old"], "old"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_one_line(capsys, arguments, complaint):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2
+    assert out == ""
+    assert err.startswith("kinfolk: ") and err.count("\n") == 1
+    assert complaint in err and "--help" in err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["names", "--help"], ["cookie"], ["cookie", "new", "--help"]])
+def test_help_is_shown_and_is_no_error(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    assert "Usage: kinfolk" in capsys.readouterr().out
+
+
+def test_the_version_is_printed(shell):
+    assert shell.run("--version").out == f"kinfolk {kinfolk.__version__}\n"
+
+
+def test_the_installed_command_is_the_module(shell):
+    script = f"{sys.prefix}/bin/kinfolk"
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, env=shell.environ)
+    assert done.stdout == f"kinfolk {kinfolk.__version__}\n"
+
+
+def test_a_new_cookie_is_printed_alone_and_is_another_each_time(capsys):
+    texts = set()
+    for _ in range(2):
+        with pytest.raises(SystemExit) as ended:
+            main(["cookie", "new"])
+        assert ended.value.code == 0
+        out, err = capsys.readouterr()
+        assert out.count("\n") == 1 and err == ""
+        assert not Cookie(out).weak
+        texts.add(out)
+    assert len(texts) == 2
+
+
+def test_a_new_cookie_goes_into_a_new_file_that_only_the_user_can_read(shell):
+    path = shell.directory / "cookie"
+    ended = shell.run("cookie", "new", "--file", "cookie")
+    assert (ended.out, ended.err, ended.code) == ("", "", 0)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not Cookie(path.read_text()).weak
+
+
+def test_a_cookie_is_never_overwritten(inside, shell):
+    (shell.directory / "cookie").write_text("precious")
+    ended = inside(shell, "cookie", "new", "--file", "cookie")
+    assert ended.code == 2
+    assert "never overwritten" in ended.only_line
+    assert (shell.directory / "cookie").read_text() == "precious"
+
+
+def test_a_cookie_file_that_cannot_be_made_is_told(inside, shell):
+    ended = inside(shell, "cookie", "new", "--file", "no/such/place")
+    assert ended.code == 2
+    assert "no/such/place" in ended.only_line
+
+
+def test_no_option_takes_a_secret():
+    with pytest.raises(SystemExit) as ended:
+        main(["nodes", "--cookie", "secret"])
+    assert ended.value.code == 2

@@ -1,0 +1,149 @@
+"""An observer asks a node's own service, and is no part of the mesh."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from kinfolk import CallTimeout, Cookie, Node, NodeLost, Refused, new_cookie, service
+from kinfolk.observer import Observer
+from kinfolk.service import SERVICE_NAME
+from kinfolk.shell import transport
+from kinfolk.wire import frames
+
+COOKIE = Cookie(new_cookie())
+
+
+@pytest.fixture
+async def node():
+    async with Node("ada", cookie=COOKIE, join=[]) as node:
+        yield node
+
+
+def observer(node: Node, **settings: float) -> Observer:
+    return Observer(node.name, cookies=[COOKIE], cluster=node.cluster, **settings)
+
+
+async def idle(me):
+    await me.receive()
+
+
+async def test_the_service_tells_what_the_node_is(node):
+    await node.names.register("db", node.spawn(idle))
+    async with observer(node) as seen, Node("bob", cookie=COOKIE, join=[node.name]) as bob:
+        assert seen.name == node.name
+        info = await seen.call(["info"])
+        assert (info["name"], info["creation"], info["cluster"]) == (node.name, node.creation, node.cluster)
+        assert (info["peers"], info["names"], info["processes"]) == ([bob.name], 1, 2)
+        assert await seen.call(["nodes"]) == {node.name: node.creation, bob.name: bob.creation}
+        assert await seen.call(["whereis", "db"]) == str(node.names.whereis("db"))
+        assert await seen.call(["whereis", "nobody"]) is None
+
+
+async def test_a_process_may_ask_the_service_as_well(node):
+    async with Node("bob", cookie=COOKIE, join=[node.name]) as bob:
+        assert (await bob.call((SERVICE_NAME, node.name), ["info"]))["name"] == node.name
+
+
+@pytest.mark.parametrize("request_", ["info", ["info", 1], ["names"], ["names", "", "", 0], ["shutdown"], None, {}])
+async def test_the_service_refuses_what_it_does_not_know_and_lives_on(node, request_):
+    async with observer(node) as seen:
+        with pytest.raises(Refused, match="unknown request"):
+            await seen.call(request_)
+        assert await seen.call(["whereis", "nobody"]) is None
+
+
+async def test_names_come_in_pages_each_in_order_and_of_the_prefix(node, monkeypatch):
+    monkeypatch.setattr(service, "PAGE", 3)
+    monkeypatch.setattr(service, "_SLICE", 4)
+    names = [f"{kind}/{number}" for number in (3, 1, 4, 5, 9, 2, 6) for kind in ("b", "a", "ä")]
+    for name in names:
+        await node.names.register(name, node.spawn(idle))
+    async with observer(node) as seen:
+        for prefix in ("", "a/", "ä", "b/3", "c"):
+            found: list[str] = []
+            more = True
+            while more:
+                page = await seen.call(["names", prefix, found[-1] if found else "", 1000])
+                more = page["more"]
+                assert len(page["names"]) <= 3
+                assert all(pid == str(node.names.whereis(name)) for name, pid in page["names"])
+                found += [name for name, _ in page["names"]]
+            assert found == sorted(name for name in names if name.startswith(prefix))
+        assert len((await seen.call(["names", "", "", 2]))["names"]) == 2
+
+
+async def test_an_observer_is_no_peer_and_nobody_waits_for_its_word(node):
+    async with observer(node) as seen:
+        await seen.call(["info"])
+        assert node.peers() == []
+        async with Node("bob", cookie=COOKIE, join=[node.name]) as bob:
+            assert bob.peers() == [node.name]
+            await bob.names.register("db", bob.spawn(idle))
+    assert node.counters["peers_lost"] == 1, "bob alone"
+
+
+async def test_an_observer_may_take_its_time(node, monkeypatch):
+    monkeypatch.setattr(transport, "HANDSHAKE_TIMEOUT", 0.2)
+    async with observer(node) as seen:
+        await asyncio.sleep(0.3)  # past the time in which a connection must have become a session
+        assert await seen.call(["whereis", "nobody"]) is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        frames.Peers([]),
+        frames.Sent(1, None, msgspec.Raw(b"\x01")),
+        frames.Called("db", None, 1, 99, msgspec.Raw(b"\x01")),
+    ],
+)
+async def test_an_observer_that_wants_more_than_to_ask_the_service_is_cut_off(node, more):
+    async with observer(node) as seen:
+        assert seen._session is not None
+        seen._session.outbox.encode(more)
+        with pytest.raises(NodeLost, match="observer"):
+            await seen.call(["info"])
+    async with observer(node) as seen:
+        assert (await seen.call(["info"]))["name"] == node.name
+
+
+async def test_a_call_that_is_not_answered_times_out_and_its_late_answer_is_dropped(node):
+    async with observer(node) as seen:
+        held: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def slow(me):
+            async for call in me.calls():
+                if call.body == "slow":
+                    await held
+                call.reply(call.body)
+
+        node.names.local.unregister(SERVICE_NAME)
+        node.names.local.register(SERVICE_NAME, node.spawn(slow))
+        with pytest.raises(CallTimeout, match=r"0\.05 s"):
+            await seen.call("slow", timeout=0.05)
+        held.set_result(None)
+        assert await seen.call("quick") == "quick"
+
+
+async def test_calls_made_at_once_each_get_their_own_answer(node):
+    async with observer(node) as seen:
+        answers = await asyncio.gather(*(seen.call(["names", "", "", number]) for number in range(1, 20)))
+    assert answers == [{"names": [], "more": False}] * 19
+
+
+async def test_a_node_that_closes_ends_the_session(node):
+    async with observer(node) as seen:
+        await node.close()
+        with pytest.raises(NodeLost, match=node.name):
+            await seen.call(["info"])
+        with pytest.raises(NodeLost):
+            await seen.call(["info"])
+
+
+async def test_a_closed_observer_says_so(node):
+    seen = await observer(node).open()
+    await seen.close()
+    await seen.close()
+    with pytest.raises(NodeLost, match="is not open"):
+        await seen.call(["info"])
