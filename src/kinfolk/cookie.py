@@ -128,6 +128,24 @@ def _free_text(text: str, origin: str) -> bytes:
 # --- files ---
 
 
+def check_private(path: Path, what: str, status: os.stat_result | None = None) -> None:
+    """Raise unless a file of secrets is a regular file that only its owner can read.
+
+    Args:
+        what: what it is, in words, for the message.
+        status: of the open file, if it is open.
+
+    Raises:
+        OSError: it cannot be looked at; PermissionError if others may read or change it.
+        ValueError: not a regular file.
+    """
+    status = status or path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{what} {path} must be a regular file")
+    if os.name == "posix" and status.st_mode & 0o077:
+        raise PermissionError(f"{what} {path} is open to other users: run `chmod 600 {shlex.quote(os.fspath(path))}`")
+
+
 def read_cookie_file(path: Path) -> Cookie:
     """The cookie in a file that only its owner can read.
 
@@ -138,13 +156,7 @@ def read_cookie_file(path: Path) -> Cookie:
     # Checked on the open file, so that it cannot be exchanged in between; not blocking, in case it is a pipe.
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     with open(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"the cookie file {path} must be a regular file")
-        if os.name == "posix" and status.st_mode & 0o077:
-            raise PermissionError(
-                f"the cookie file {path} is open to other users: run `chmod 600 {shlex.quote(os.fspath(path))}`"
-            )
+        check_private(path, "the cookie file", os.fstat(fd))
         content = file.read(_MAX_FILE + 1)
     if len(content) > _MAX_FILE:
         raise ValueError(f"{path} is no cookie file: it holds more than {_MAX_FILE} bytes")

@@ -32,7 +32,7 @@ from kinfolk.errors import (
     NotConfirmed,
     RemoteProtocolError,
 )
-from kinfolk.ids import MAX_NAME_BYTES, Address, Pid, Seed, check_node_name
+from kinfolk.ids import MAX_CREATION, MAX_NAME_BYTES, Address, Pid, Seed, check_node_name
 from kinfolk.wire import frames
 from kinfolk.wire.handshake import printable
 
@@ -194,7 +194,7 @@ class Kernel:
             case "self":
                 self._drop_target(target, fact.error)
                 return
-            case "stale" if not (self.members.creations or self.creation_is_final):
+            case "stale" if not (self.members.creations or self.creation_is_final or fact.number >= MAX_CREATION):
                 self.creation = self.names.creation = max(self.creation, fact.number) + 1
                 self._do(fx.RaiseCreation(self.creation))
                 self._dial(target)

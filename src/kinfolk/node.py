@@ -34,7 +34,7 @@ from kinfolk.shell import neighbours
 from kinfolk.shell.dataplane import DataPlane, Target
 from kinfolk.shell.driver import Driver
 from kinfolk.shell.tasks import Processes
-from kinfolk.shell.tls import Credentials
+from kinfolk.shell.tls import Credentials, OwnCertificates
 from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Transport, bind
 from kinfolk.wire.codec import Codec
 from kinfolk.wire.handshake import Identity
@@ -63,6 +63,7 @@ class Node:
             user on this machine, if this node has no other cookie than that user's.
         cookie, cookie_file: the secret that all nodes of the cluster share; of several, the first is used and the
             others are accepted. Default: the user's own, for nodes on loopback alone.
+        tls: certificates of your own authority, each naming its node, in place of those derived from the cookie.
         listen: the address to bind, if it is not the one in the name.
         cluster: the name of the cluster; nodes of others are refused.
         heartbeat: seconds between signs of life.
@@ -88,7 +89,8 @@ class Node:
         *,
         join: Sequence[str] | None = None,
         cookie: str | Cookie | Sequence[str | Cookie] | None = None,
-        cookie_file: str | os.PathLike[str] | None = None,
+        cookie_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+        tls: OwnCertificates | None = None,
         listen: str | None = None,
         cluster: str | None = None,
         heartbeat: float = 1.0,
@@ -109,9 +111,11 @@ class Node:
             cluster=cluster,
             cookie=cookie,
             cookie_file=cookie_file,
+            tls=tls,
             join=join,
             allow_weak_cookie=allow_weak_cookie,
         )
+        self._allow_weak_cookie = allow_weak_cookie
         self._times = Settings(heartbeat=heartbeat, down_after=down_after or 5 * heartbeat)
         self._join_timeout = join_timeout
         self._min_peers = min_peers
@@ -255,6 +259,38 @@ class Node:
             raise ValueError(f"{node} is this node itself")
         _, joined = self.order(lambda ref: fx.Join(ref, (seed,), timeout, False))
         await joined
+
+    def rekey(
+        self,
+        *,
+        cookie: str | Cookie | Sequence[str | Cookie] | None = None,
+        cookie_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+        tls: OwnCertificates | None = None,
+    ) -> None:
+        """Take other keys for every connection that begins from now on. Sessions that are open go on.
+
+        A cookie is exchanged in three steps, each on all nodes before the next: [old, new], [new, old], [new].
+
+        Args:
+            cookie, cookie_file, tls: as for the node; the files are read now. Without any, those of the environment
+                and of ``kinfolk.toml`` are read again.
+
+        Raises:
+            ValueError, OSError: as for the node; nothing has changed.
+        """
+        self.check_open()
+        settings = kinfolk.settings.resolve(
+            name=self.name,
+            listen=str(self._settings.listen),
+            cluster=self.cluster,
+            cookie=cookie,
+            cookie_file=cookie_file,
+            tls=tls,
+            join=[],
+            allow_weak_cookie=self._allow_weak_cookie,
+        )
+        self._parts.transport.rekey(Credentials.of(settings.cookies, settings.tls))
+        _log.info("%s uses other keys from now on", self.name)
 
     async def close(self) -> None:
         """End every process, tell the peers, free the port. Takes a few seconds at most; closing again does nothing."""
@@ -543,7 +579,7 @@ class Node:
         sock = bind(settings.listen)
         try:
             name = _final_name(settings.name, sock.getsockname()[1])
-            credentials = Credentials.from_cookies(settings.cookies)
+            credentials = Credentials.of(settings.cookies, settings.tls)
             creation = time.time_ns()
             kernel = Kernel(name, creation, self._times, random.Random())  # noqa: S311 - jitter is no secret
             driver = Driver(kernel, self._perform)

@@ -16,7 +16,7 @@ from kinfolk.cookie import Cookie
 from kinfolk.errors import CallFailed, CallTimeout, KinfolkError, NodeLost, NodeUnreachable, RemoteProtocolError
 from kinfolk.ids import Seed
 from kinfolk.service import SERVICE_NAME
-from kinfolk.shell.tls import SERVER_NAME, Credentials, peer_fingerprint
+from kinfolk.shell.tls import SERVER_NAME, Credentials, OwnCertificates, peer_fingerprint
 from kinfolk.shell.transport import dial_error, refusal_error
 from kinfolk.wire import codec, frames
 from kinfolk.wire.handshake import NONCE_BYTES, Dialler, Fingerprints, Identity, Proved, Refused
@@ -33,6 +33,7 @@ class Observer:
         where: the node's name, or only ``host:port``.
         cookies: the first is used to prove ourselves, all to check the node.
         cluster: the name of the cluster; a node of another refuses.
+        tls: certificates of an own authority, if the cluster has one.
         timeout: seconds for the session to open, and then for each answer.
 
     Attributes:
@@ -42,10 +43,18 @@ class Observer:
         ValueError: not a node name or address, or no cookie.
     """
 
-    def __init__(self, where: str, *, cookies: Sequence[Cookie], cluster: str, timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        where: str,
+        *,
+        cookies: Sequence[Cookie],
+        cluster: str,
+        tls: OwnCertificates | None = None,
+        timeout: float = 5.0,
+    ) -> None:
         self.name = ""
         self._seed = Seed.parse(where)
-        self._credentials = Credentials.from_cookies(cookies)
+        self._credentials = Credentials.of(cookies, tls)
         self._cluster = cluster
         self._timeout = timeout
         self._codec = codec.Codec()

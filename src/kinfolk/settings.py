@@ -9,7 +9,7 @@ import re
 import secrets
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,8 +17,9 @@ from msgspec import Struct
 
 from kinfolk.cookie import Cookie, read_cookie_file, user_cookie
 from kinfolk.ids import Address, Seed, check_word, node_address
+from kinfolk.shell.tls import OwnCertificates
 
-_KEYS = {"name", "listen", "cluster", "cookie_file", "join"}
+_KEYS = {"name", "listen", "cluster", "cookie_file", "join", "tls_certificate", "tls_key", "tls_authority"}
 DEFAULT_CLUSTER = "kinfolk"
 
 
@@ -31,6 +32,8 @@ class Settings(Struct, frozen=True):
     cluster: str
     cookies: tuple[Cookie, ...]
     join: tuple[Seed, ...]
+    tls: OwnCertificates | None
+    """Certificates of an own authority, if they take the place of those derived from the cookie."""
     neighbours: bool
     """Whether nothing was said of whom to join, so that the nodes of this user on this machine find each other."""
 
@@ -41,7 +44,8 @@ def resolve(
     listen: str | None = None,
     cluster: str | None = None,
     cookie: str | Cookie | Sequence[str | Cookie] | None = None,
-    cookie_file: str | os.PathLike[str] | None = None,
+    cookie_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    tls: OwnCertificates | None = None,
     join: Sequence[str] | None = None,
     allow_weak_cookie: bool = False,
     environ: Mapping[str, str] | None = None,
@@ -72,7 +76,11 @@ def resolve(
         raise ValueError("give cookie or cookie_file, not both")
     if cookie is None and cookie_file is None and not env.get("KINFOLK_COOKIE_FILE") and env.get("KINFOLK_COOKIE"):
         cookie = Cookie(env["KINFOLK_COOKIE"], "KINFOLK_COOKIE")  # the environment goes before the file's cookie_file
-    cookies = _cookies(cookie, text("cookie_file", None if cookie_file is None else os.fspath(cookie_file)))
+    if isinstance(cookie_file, str | os.PathLike):
+        cookie_file = [cookie_file]
+    named = text("cookie_file", None) if cookie_file is None else None
+    files = cookie_file or _parts(named or "")
+    cookies = _cookies(cookie, [Path(path) for path in files])
     if not cookies and not loopback:
         raise ValueError(
             f"{full_name} can be reached by other machines, so it needs a cookie: make one with `kinfolk cookie new`"
@@ -90,6 +98,7 @@ def resolve(
         cluster=check_word(text("cluster", cluster) or DEFAULT_CLUSTER, "the cluster's name"),
         cookies=cookies or (user_cookie(home(env)),),
         join=seeds or (),
+        tls=tls or _own_certificates(text),
         neighbours=seeds is None and own,
     )
 
@@ -98,6 +107,16 @@ def home(environ: Mapping[str, str] | None = None) -> Path:
     """Where a user's loopback cookie is, and the list of its nodes on this machine: $KINFOLK_HOME or ~/.kinfolk."""
     env = os.environ if environ is None else environ
     return Path(env.get("KINFOLK_HOME") or Path.home() / ".kinfolk")
+
+
+def _own_certificates(text: Callable[[str, str | None], str | None]) -> OwnCertificates | None:
+    paths = {key: text(key, None) for key in ("tls_certificate", "tls_key", "tls_authority")}
+    if not any(paths.values()):
+        return None
+    missing = [key for key, path in paths.items() if not path]
+    if missing:
+        raise ValueError(f"own certificates need all three of {', '.join(paths)}: {', '.join(missing)} is missing")
+    return OwnCertificates(*(Path(path) for path in paths.values() if path))
 
 
 def _read_file(path: Path) -> dict[str, object]:
@@ -140,17 +159,22 @@ def _seeds(join: Sequence[str] | None, env: Mapping[str, str], file: Mapping[str
     if given is None:
         return None
     if isinstance(given, str):
-        given = [part.strip() for part in given.split(",") if part.strip()]
+        given = _parts(given)
     try:
         return tuple(Seed.parse(text) for text in msgspec.convert(given, list[str]))
     except msgspec.ValidationError:
         raise ValueError("join must be a list of nodes, as in ['ada@10.0.0.1:4370']") from None
 
 
-def _cookies(cookie: str | Cookie | Sequence[str | Cookie] | None, cookie_file: str | None) -> tuple[Cookie, ...]:
+def _parts(text: str) -> list[str]:
+    """What stands between the commas of a setting that is a list."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _cookies(cookie: str | Cookie | Sequence[str | Cookie] | None, files: Sequence[Path]) -> tuple[Cookie, ...]:
     """The first is used, the others are accepted as well."""
     if cookie is None:
-        return () if cookie_file is None else (read_cookie_file(Path(cookie_file)),)
+        return tuple(read_cookie_file(path) for path in files)
     if isinstance(cookie, str | Cookie):
         cookie = [cookie]
     if not cookie:

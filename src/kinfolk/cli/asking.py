@@ -71,7 +71,9 @@ async def _ask(
         if seed is None:
             node = await _neighbour(known, timeout)
         else:
-            node = await Observer(str(seed), cookies=known.cookies, cluster=known.cluster, timeout=timeout).open()
+            node = await Observer(
+                str(seed), cookies=known.cookies, cluster=known.cluster, tls=known.tls, timeout=timeout
+            ).open()
     except AuthenticationFailed as error:
         if error.reason != "cookie":
             raise
@@ -86,7 +88,7 @@ async def _neighbour(known: settings.Settings, timeout: float) -> Observer:
     home = settings.home(os.environ)
     refusal: Exception | None = None
     for name in neighbours.neighbours(home, known.cluster):
-        node = Observer(name, cookies=known.cookies, cluster=known.cluster, timeout=timeout)
+        node = Observer(name, cookies=known.cookies, cluster=known.cluster, tls=known.tls, timeout=timeout)
         try:
             return await node.open()
         except NodeUnreachable:

@@ -5,8 +5,9 @@ it (the leaf) and demands one from the other end. TLS 1.3 alone, no resumption: 
 both directions. The leaf carries a constant name, so that a stranger who connects learns neither cluster nor node; who
 is at the other end is decided inside TLS, by `kinfolk.wire.handshake`, whose proofs name both leaves.
 
-The pieces are apart, so that certificates of one's own authority can take the place of the derived ones: a
-`Certificate`, the authorities to trust, and the proof keys of the cookie make `Credentials`.
+Certificates of one's own authority can take the place of the derived ones (`OwnCertificates`). Then a certificate
+names its cluster and node in a URI, ``kinfolk://cluster/name@host:port``, and a node is taken for no other than its
+certificate names: stealing one node's key does not make a thief all of them. The cookie is still required.
 """
 
 import hashlib
@@ -19,6 +20,8 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -26,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from kinfolk.cookie import Cookie, ProofKeys
+from kinfolk.cookie import Cookie, ProofKeys, check_private
 
 SERVER_NAME = "node.kinfolk.invalid"
 """The name in every leaf, and the server name that every dialler asks for. It can never resolve (RFC 6761)."""
@@ -51,6 +54,22 @@ class Certificate:
 
 
 @dataclass(frozen=True)
+class OwnCertificates:
+    """Files of an own authority, in PEM, for ``Node(tls=...)``.
+
+    The node's certificate must be good for servers and clients, and name ``kinfolk://cluster/name@host:port`` as a URI
+    among its subject's alternative names.
+    """
+
+    certificate: Path
+    """The node's certificate, followed by those between it and the authority, if there are any."""
+    key: Path
+    """Its private key, not encrypted; a file that only its owner can read."""
+    authority: Path
+    """The authorities whose certificates are trusted."""
+
+
+@dataclass(frozen=True)
 class Credentials:
     """What a process needs to connect and to be connected to."""
 
@@ -62,6 +81,13 @@ class Credentials:
     """SHA-256 of our own leaf."""
     keys: tuple[ProofKeys, ...]
     """Of each cookie: the first to prove ourselves, all to check the other end."""
+    names_nodes: bool = False
+    """Whether certificates name their node, so that each end must be the one that its certificate names."""
+
+    @classmethod
+    def of(cls, cookies: Sequence[Cookie], own: OwnCertificates | None) -> "Credentials":
+        """Credentials under an own authority if there is one, else under the cookie's."""
+        return cls.from_cookies(cookies) if own is None else cls.from_files(own, cookies)
 
     @classmethod
     def from_cookies(cls, cookies: Sequence[Cookie]) -> "Credentials":
@@ -83,6 +109,40 @@ class Credentials:
             fingerprint(leaf.der),
             tuple(cookie.proof_keys() for cookie in cookies),
         )
+
+    @classmethod
+    def from_files(cls, own: OwnCertificates, cookies: Sequence[Cookie]) -> "Credentials":
+        """Credentials of an own authority.
+
+        Raises:
+            OSError: a file cannot be read; PermissionError if others can read the key.
+            ValueError: no cookie, or a file is not what it should be.
+        """
+        if not cookies:
+            raise ValueError("own certificates do not replace the cookie: make one with `kinfolk cookie new`")
+        check_private(own.key, "the key file")
+        own.authority.read_bytes()  # raises with its path in the message, which ssl's errors leave out
+        try:
+            leaf = x509.load_pem_x509_certificate(own.certificate.read_bytes())
+            server, client = (_own_context(kind, own) for kind in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT))
+        except (ssl.SSLError, ValueError) as error:
+            raise ValueError(
+                f"{own.certificate}, {own.key} and {own.authority} do not make a TLS identity ({error}): they must be"
+                " PEM files, and the key that of the certificate"
+            ) from None
+        keys = tuple(cookie.proof_keys() for cookie in cookies)
+        return cls(server, client, fingerprint(leaf.public_bytes(Encoding.DER)), keys, names_nodes=True)
+
+
+def node_uri(cluster: str, name: str) -> str:
+    """How an own certificate names its node."""
+    return f"kinfolk://{cluster}/{name}"
+
+
+def named_nodes(connection: ssl.SSLObject | ssl.SSLSocket) -> frozenset[str]:
+    """The URIs in the other end's certificate. Only after the TLS handshake."""
+    alternatives: Any = (connection.getpeercert() or {}).get("subjectAltName", ())
+    return frozenset(value for kind, value in alternatives if kind == "URI")
 
 
 def fingerprint(der: bytes) -> bytes:
@@ -182,6 +242,22 @@ def _usage(*, digital_signature: bool = False, key_cert_sign: bool = False) -> x
 
 
 def _context(protocol: int, leaf: Certificate, trusted: Sequence[bytes]) -> ssl.SSLContext:
+    context = _strict_context(protocol)
+    for der in trusted:
+        context.load_verify_locations(cadata=der)
+    _load(context, leaf)
+    return context
+
+
+def _own_context(protocol: int, own: OwnCertificates) -> ssl.SSLContext:
+    context = _strict_context(protocol)
+    context.check_hostname = False  # hosts are named as the authority's owner pleases; what counts is the URI
+    context.load_verify_locations(own.authority)
+    context.load_cert_chain(own.certificate, own.key)
+    return context
+
+
+def _strict_context(protocol: int) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
@@ -189,9 +265,6 @@ def _context(protocol: int, leaf: Certificate, trusted: Sequence[bytes]) -> ssl.
     context.options |= ssl.OP_NO_TICKET
     if protocol == ssl.PROTOCOL_TLS_SERVER:
         context.num_tickets = 0  # TLS 1.3 resumes by these alone
-    for der in trusted:
-        context.load_verify_locations(cadata=der)
-    _load(context, leaf)
     return context
 
 

@@ -6,6 +6,7 @@ link lives by its callbacks alone. What one turn of the loop produced for a peer
 """
 
 import asyncio
+import dataclasses
 import logging
 import os
 import secrets
@@ -19,7 +20,7 @@ from kinfolk.errors import AuthenticationFailed, NodeUnreachable, RemoteProtocol
 from kinfolk.ids import Address, Seed
 from kinfolk.shell.dataplane import CONTROL, DataPlane, Waiting
 from kinfolk.shell.driver import Driver
-from kinfolk.shell.tls import SERVER_NAME, Credentials, peer_fingerprint, probable_cause
+from kinfolk.shell.tls import SERVER_NAME, Credentials, named_nodes, node_uri, peer_fingerprint, probable_cause
 from kinfolk.wire import frames
 from kinfolk.wire.handshake import NONCE_BYTES, Dialler, Fingerprints, Identity, Listener, Proved, Refused
 from kinfolk.wire.session import OBSERVED, Event, Opened, Operations, Session, State
@@ -47,8 +48,11 @@ _NO_REFUSAL = frozenset({"duplicate", "closed"})
 class Link(asyncio.BufferedProtocol):
     """One connection and its session."""
 
-    def __init__(self, transport: "Transport", conn: int, seed: Seed | None) -> None:
+    def __init__(self, transport: "Transport", credentials: Credentials, conn: int, seed: Seed | None) -> None:
         self._owner = transport
+        self._named: frozenset[str] | None = None  # by the other end's certificate, where certificates name nodes
+        self.credentials = credentials
+        """Those that the connection began with; the node may have others by now."""
         self._tls: asyncio.Transport | None = None
         self._session: Session | None = None
         self._flushing = False
@@ -78,7 +82,8 @@ class Link(asyncio.BufferedProtocol):
         self._tls = transport
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
         tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
-        self._session = self._owner.new_session(self.seed, peer_fingerprint(tls))
+        self._session = self._owner.new_session(self, peer_fingerprint(tls))
+        self._named = named_nodes(tls) if self.credentials.names_nodes else None
         self._flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -127,6 +132,10 @@ class Link(asyncio.BufferedProtocol):
         """The state machine of this connection."""
         assert self._session is not None, "nobody knows of a link before its handshake has begun"
         return self._session
+
+    def may_be(self, uri: str) -> bool:
+        """Whether the other end's certificate lets it be the node with this URI."""
+        return self._named is None or uri in self._named
 
     @property
     def is_open(self) -> bool:
@@ -270,6 +279,10 @@ class Transport:
         for link in list(self._links.values()):
             link.abort()
 
+    def rekey(self, credentials: Credentials) -> None:
+        """Use these for every connection that begins from now on; those that are there go on."""
+        self._credentials = credentials
+
     def link(self, conn: int) -> Link:
         """The link of an open session."""
         return self._links[conn]
@@ -354,13 +367,13 @@ class Transport:
         task.cancel()
 
     async def _accept(self, conn: int, sock: socket.socket, host: str) -> None:
-        link = Link(self, conn, None)
+        link = Link(self, self._credentials, conn, None)
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT):
                 await self.loop.connect_accepted_socket(
                     lambda: self._connecting(link),
                     sock,
-                    ssl=self._credentials.server,
+                    ssl=link.credentials.server,
                     ssl_handshake_timeout=2 * HANDSHAKE_TIMEOUT,  # ours ends first, and covers the rest as well
                     ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
                 )
@@ -374,7 +387,7 @@ class Transport:
         except TimeoutError:
             self._not_opened(link, host, f"no handshake within {HANDSHAKE_TIMEOUT:g} s")
         except (OSError, AuthenticationFailed, NodeUnreachable, RemoteProtocolError) as error:
-            self._not_opened(link, host, _why(error))
+            self._not_opened(link, host, _why(error, link.has_tls))
         finally:
             self._half_open.pop(conn, None)
             self._unproved.pop(conn, None)
@@ -391,14 +404,14 @@ class Transport:
             _log.warning("a connection from %s did not become a session: %s", host, why)
 
     async def _dial(self, conn: int, seed: Seed) -> None:
-        link = Link(self, conn, seed)
+        link = Link(self, self._credentials, conn, seed)
         try:
             async with asyncio.timeout(self._dial_timeout):
                 await self.loop.create_connection(
                     lambda: self._connecting(link),
                     seed.address.host,
                     seed.address.port,
-                    ssl=self._credentials.client,
+                    ssl=link.credentials.client,
                     server_hostname=SERVER_NAME,
                     ssl_handshake_timeout=2 * HANDSHAKE_TIMEOUT,
                     ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
@@ -438,13 +451,14 @@ class Transport:
 
     # --- what links report ---
 
-    def new_session(self, seed: Seed | None, peer: bytes) -> Session:
-        """The session of a connection whose TLS is up."""
-        fingerprints = Fingerprints(self._credentials.fingerprint, peer)
+    def new_session(self, link: Link, peer: bytes) -> Session:
+        """The session of a connection whose TLS is up, and whose other end has a certificate with this fingerprint."""
+        fingerprints = Fingerprints(link.credentials.fingerprint, peer)
         nonce = secrets.token_bytes(NONCE_BYTES)
-        if seed is None:
-            return Session(Listener(self._identity(), fingerprints=fingerprints, nonce=nonce))
-        return Session(Dialler(self._identity(), fingerprints=fingerprints, nonce=nonce, expects=seed.expects))
+        me = dataclasses.replace(self._identity(), keys=link.credentials.keys)
+        if link.seed is None:
+            return Session(Listener(me, fingerprints=fingerprints, nonce=nonce))
+        return Session(Dialler(me, fingerprints=fingerprints, nonce=nonce, expects=link.seed.expects))
 
     def happened(self, link: Link, event: Event) -> None:
         """A session has understood something."""
@@ -458,6 +472,8 @@ class Transport:
                     self._dataplane.receive(link, operations)
             case Proved(purpose="observer"):
                 link.session.admit()
+            case Proved(peer=peer) | Opened(peer=peer, purpose="peer") if not link.may_be(self._uri(peer)):
+                self._impostor(link, peer)
             case Proved(peer=peer, creation=creation):
                 link.name, link.creation = peer, creation
                 if link.seed is None:
@@ -472,6 +488,20 @@ class Transport:
             case Refused():
                 error = refusal_error(event)
                 link.fail(error if link.seed is None else _RefusedError(event.code, error, event.number))
+
+    def _uri(self, node: str) -> str:
+        return node_uri(self._identity().cluster, node)
+
+    def _impostor(self, link: Link, peer: str) -> None:
+        """Somebody who knows the cookie says to be a node that its certificate does not name."""
+        text = f"the certificate of {peer} does not name it: it must have the URI {self._uri(peer)}"
+        error = AuthenticationFailed(text, "name")
+        if link.seed is None:
+            link.session.refuse("name", text)
+            link.fail(error)
+        else:
+            link.session.close("", text)
+            link.fail(_RefusedError("name", error))
 
     def _observed(self, link: Link, operations: Sequence[frames.Operation]) -> None:
         """What an observer says: it may call the node's own service, and nothing else."""
@@ -587,10 +617,12 @@ def dial_error(seed: Seed, error: OSError, *, past_tls: bool) -> AuthenticationF
     return NodeUnreachable(f"cannot connect to {seed}: {error.strerror or error}; is it running there?")
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, has_tls: bool) -> str:
     """Why somebody who connected to us was not let in, for our log."""
     if isinstance(error, ssl.SSLError):
         return f"TLS failed ({error.reason or error}): no kinfolk node, or one with another cookie"
     if isinstance(error, OSError):
-        return "the other end closed the connection"
+        if has_tls:
+            return "the other end closed the connection"
+        return "the other end closed the connection during TLS: no kinfolk node, or one with another cookie"
     return str(error)

@@ -136,6 +136,7 @@ class Codec:
         self._readers: dict[str, Callable[[_Bytes], object]] = {}
         self._learned: set[object] = set()
         self._writers: dict[type, tuple[str, Lower | None]] = {}
+        self._depth = 0  # messages within messages, while one is decoded
         self._decode = msgspec.msgpack.Decoder(ext_hook=self._extension).decode
         self._lower_by_type: dict[type, Lower] = {
             Pid: _lower_pid,
@@ -326,8 +327,13 @@ class Codec:
 
     def _extension(self, code: int, data: memoryview) -> object:
         if code == MESSAGE:
-            name, fields = _decode_message(data)
-            return self._message_of(name, fields)
+            if self._depth >= MAX_DEPTH:
+                raise BadBody("nested too deeply")
+            self._depth += 1
+            try:
+                return self._message_of(*_decode_message(data))
+            finally:
+                self._depth -= 1
         read = _READ.get(code)
         if read is None:
             raise BadBody(f"it holds an extension {code}, which this version does not know")
