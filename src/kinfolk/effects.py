@@ -58,10 +58,11 @@ class DialFailed(Struct, frozen=True):
 
 
 class Closed(Struct, frozen=True):
-    """A connection that was admitted or opened has ended."""
+    """A connection that was admitted or opened has ended. `level`, as in the logging module: how alarming that is."""
 
     conn: int
     reason: str
+    level: int = 20
 
 
 class Received(Struct, frozen=True):

@@ -212,7 +212,7 @@ class Kernel:
         self._settle_joins()
 
     def _connection_closed(self, fact: fx.Closed) -> None:
-        self._session_ended(fact.conn, fact.reason)
+        self._session_ended(fact.conn, fact.reason, fact.level)
 
     def _heard(self, fact: fx.Heard) -> None:
         session = self.members.sessions.get(fact.conn)
@@ -274,7 +274,7 @@ class Kernel:
     def _dial(self, target: Target) -> None:
         if target.conn is not None or self.members.session_with(target) is not None:
             return
-        if self.members.expects(target.answers):
+        if self.members.expects(target):
             self._redial(target)  # a dial of ours would only replace the session that opens in a moment
         else:
             conn = self.new_connection()

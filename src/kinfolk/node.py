@@ -582,6 +582,8 @@ class Node:
             credentials = Credentials.of(settings.cookies, settings.tls)
             creation = time.time_ns()
             kernel = Kernel(name, creation, self._times, random.Random())  # noqa: S311 - jitter is no secret
+            # Released by the first join: names taken before it are ours only if nobody in the cluster has them.
+            kernel.names.hold()
             driver = Driver(kernel, self._perform)
             names = Names(self, kernel.names.view, self._times.down_after + 2 * self._times.heartbeat)
             processes = Processes(name, creation, self._process_exited)

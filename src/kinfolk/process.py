@@ -93,13 +93,13 @@ class Process:
         self.mailbox = mailbox
         self.exit_reason: ExitReason | None = None
         """None as long as it lives."""
-        self.open_calls: set[Call[Any]] = set()
-        """Calls that it has not answered."""
+        self.open_calls: set[Call[Any]] | None = None
+        """Calls that it has not answered; None as long as there never was one."""
         self.prune_at = PRUNE_FROM
         """At so many, those whose callers have given up are thrown out."""
         self.task: asyncio.Task[Any] | None = None
         """The task that it is; None before the node has started."""
-        self._filters: dict[tuple[type[Any], bool], Match] = {}
+        self._filters: dict[tuple[type[Any], bool], Match] | None = None
 
     def __repr__(self) -> str:
         state = "" if self.exit_reason is None else ", dead"
@@ -187,6 +187,8 @@ class Process:
                 )
             return match
         kind: type[Any] = match
+        if self._filters is None:  # Made when needed: spawning must cost little.
+            self._filters = {}
         wanted = self._filters.get((kind, calls))
         if wanted is None:
             self._learn(kind)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kinfolk.core.members import Members, Verdict
+from kinfolk.core.members import Members, Target, Verdict
 from kinfolk.ids import Seed
 
 ADA, BOB = "ada@h:1", "bob@h:2"
@@ -30,7 +30,7 @@ class End:
 
     def dial(self, conn: int, seed: str) -> None:
         target = self.members.target(Seed.parse(seed), 0.0)
-        there = self.members.session_with(target) is not None or self.members.expects(target.answers)
+        there = self.members.session_with(target) is not None or self.members.expects(target)
         if target.conn is None and not there:
             self.members.dial(target, conn)
             self.say(conn, "proof")
@@ -256,9 +256,11 @@ def test_the_end_of_a_replaced_session_does_not_touch_the_one_that_replaced_it()
 def test_a_candidate_that_goes_leaves_no_trace():
     members = Members(ADA)
     members.admit(1, BOB, 1)
-    assert members.expects(BOB) and not members.expects("carl@h:3")
+    assert members.expects(Target(Seed.parse(BOB), BOB)) and members.expects(Target(Seed.parse("h:2"), ""))
+    assert not members.expects(Target(Seed.parse("carl@h:3"), "carl@h:3"))
     assert members.closed(1) is None
-    assert not members.expects(BOB) and members.candidates == {} and members.creations == {}
+    assert not members.expects(Target(Seed.parse(BOB), BOB))
+    assert members.candidates == {} and members.creations == {}
 
 
 @pytest.mark.parametrize("dialled", [True, False])
@@ -300,7 +302,8 @@ def test_a_creation_counts_as_seen_only_when_its_session_opens():
         (ADA, BOB, BOB, DUPLICATE),  # ours goes on
         (BOB, ADA, ADA, ADMIT),  # theirs does
         (ADA, BOB, "carl@h:3", ADMIT),  # a dial to somebody else
-        (ADA, BOB, "h:2", ADMIT),  # we do not know yet whom we dial: decided when the sessions could open
+        (ADA, BOB, "h:2", DUPLICATE),  # by an address: it is the one in the peer's name
+        (ADA, BOB, "alias:2", ADMIT),  # we do not know yet whom we dial: decided when the sessions could open
         (ADA, BOB, None, ADMIT),
     ],
 )

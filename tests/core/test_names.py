@@ -499,6 +499,24 @@ def test_our_own_claim_is_defended_by_contest(kind):
     assert only(Contest, claims(names, bob, "db", 20)) == [Contest(BOB, bob.claims["db"], ours, False)]
 
 
+def test_who_stands_against_our_claim_is_told_at_once_that_it_is_confirmed(kind):
+    names, bob = table(kind), Peer(BOB)
+    connect(names, bob)
+    ours = claim_at(names, 10)
+    claims(names, bob, "db", 20)
+    told = only(Contest, names.peer_acknowledged(BOB, [ours.position]))
+    assert told == [Contest(BOB, bob.claims["db"], ours, True)]
+
+
+def test_a_claim_held_back_and_confirmed_meanwhile_needs_no_acknowledgement(kind):
+    names, bob, carl = table(kind), Peer(BOB), Peer(CARL)
+    connect(names, bob, carl)
+    claims(names, bob, "db", 10)
+    claims(names, carl, "db", 20, confirmed=True)
+    changes = names.peer_withdrew(BOB, *bob.withdraw("db"))
+    assert only(Acknowledge, changes) == [Acknowledge(BOB, 2)]
+
+
 def test_two_that_are_left_when_a_third_goes_are_judged_again(kind):
     names, bob, carl, dave = table(kind), Peer(BOB), Peer(CARL), Peer(DAVE)
     connect(names, bob, carl, dave)
@@ -750,6 +768,10 @@ MUTANTS = [
         test_who_sees_two_claims_tells_the_losers_origin_and_again_while_both_live,
     ),
     (without(_contests=lambda self, loser: False), test_our_own_claim_is_defended_by_contest),
+    (
+        without(_confirm=lambda self, position: None),
+        test_who_stands_against_our_claim_is_told_at_once_that_it_is_confirmed,
+    ),
     (without(_contests=lambda self, loser: False), test_two_that_are_left_when_a_third_goes_are_judged_again),
     (without(_rank=lambda self, claim: claim.order), test_a_confirmed_claim_outranks_an_older_one_that_is_not),
     (
@@ -1191,5 +1213,5 @@ class AnyEvents(RuleBasedStateMachine):
                 assert (name, mirror.creation, mirror.claims[told].position) in self.acknowledged
 
 
-AnyEvents.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None, derandomize=True)
+AnyEvents.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None, derandomize=True)
 test_any_sequence_of_events_keeps_the_table_consistent = AnyEvents.TestCase

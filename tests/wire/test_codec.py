@@ -461,12 +461,15 @@ def test_nesting_is_bounded_at_the_sender_and_a_body_that_contains_itself_is_ref
 
 def test_nesting_is_bounded_at_the_receiver():
     with pytest.raises(BadBody, match="nested too deeply"):
-        READER.decode(b"\x91" * 100_000 + b"\x01")
+        READER.decode(b"\x91" * 1_000_000 + b"\x01")
     body = b"\x01"
-    for _ in range(2_000):
+    for level in range(1, 2_001):
         body = msgspec.msgpack.encode(Ext(2, b"\x92\xa3row\x93\xa3row\x01" + body))  # a Row in a Row
+        if level == 100:
+            READER.decode(body)
     with pytest.raises(BadBody, match="nested too deeply"):
         READER.decode(body)
+    READER.decode(WRITER.encode(Row(1, Row(2, 3))))
 
 
 def test_an_enormous_count_allocates_nothing():

@@ -15,7 +15,7 @@ from enum import Enum
 
 from msgspec import Struct
 
-from kinfolk.ids import Address, Seed
+from kinfolk.ids import Address, Seed, node_address
 
 
 class Session(Struct):
@@ -94,7 +94,7 @@ class Members:
         self._events += 1
         if creation < self.creations.get(peer, 0):
             return Verdict.STALE
-        if self.name < peer and any(target.seed.expects == peer for target in self.dials.values()):
+        if self.name < peer and any(_leads_to(target, peer) for target in self.dials.values()):
             return Verdict.DUPLICATE
         self.candidates[conn] = Candidate(peer, creation, self._events)
         return Verdict.ADMIT
@@ -152,9 +152,9 @@ class Members:
         """The session that makes dialling this target unnecessary."""
         return self.by_peer.get(target.answers) if target.answers else None
 
-    def expects(self, peer: str) -> bool:
-        """Whether the peer has dialled us and its session is about to open."""
-        return any(candidate.peer == peer for candidate in self.candidates.values())
+    def expects(self, target: Target) -> bool:
+        """Whether whom we would dial has dialled us, and its session is about to open."""
+        return any(_leads_to(target, candidate.peer) for candidate in self.candidates.values())
 
     def dial(self, target: Target, conn: int) -> None:
         """A dial begins."""
@@ -167,3 +167,9 @@ class Members:
         if target is not None:
             target.conn = None
         return target
+
+
+def _leads_to(target: Target, peer: str) -> bool:
+    """Whether a dial of the target reaches this peer, as far as we know: by its name, or else by the address in it."""
+    known = target.answers or target.seed.expects
+    return known == peer if known else target.seed.address == node_address(peer)

@@ -15,6 +15,7 @@ import itertools
 import logging
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextvars import Context, copy_context
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -124,7 +125,7 @@ class Processes:
         local = next(self._locals)
         process = Process(Pid(self.name, self.creation, local), node, body, Mailbox(max_mailbox))
         coroutine = body(process, *args)
-        if not isinstance(coroutine, Coroutine):
+        if type(coroutine) is not CoroutineType and not isinstance(coroutine, Coroutine):
             raise TypeError(_not_a_body(body, coroutine))
         self._alive[local] = process
         if self._loop is None:
@@ -185,6 +186,8 @@ class Processes:
         """
         process.mailbox.put(call)
         calls = process.open_calls
+        if calls is None:
+            calls = process.open_calls = set()
         now = asyncio.get_running_loop().time()
         if len(calls) >= process.prune_at:
             # A process may never answer: those whose callers have given up must not gather for ever.

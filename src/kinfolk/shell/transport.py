@@ -533,9 +533,10 @@ class Transport:
         if not link.opened.done():
             link.fail(error if link.seed is None else _RefusedError("unreachable", _no_node(link, error)))
             return
-        _log.warning("%s broke the protocol, its session ends: %s", link.name or "a stranger", error)
         link.close("protocol", str(error))
-        self._report_closed(link, f"it broke the protocol: {error}")
+        if link.is_observer:
+            _log.warning("an observer broke the protocol, its session ends: %s", error)
+        self._report_closed(link, f"it broke the protocol: {error}", logging.WARNING)
 
     def drained(self, link: Link) -> None:
         """Little waits for this peer."""
@@ -548,19 +549,20 @@ class Transport:
             return
         self._counters["outbox_overflows"] += 1
         reason = f"{len(link.session.outbox)} bytes wait for it, more than max_outbox allows: it does not read"
-        _log.warning("the session with %s ends: %s", link.name, reason)
+        if link.is_observer:
+            _log.warning("the session with an observer ends: %s", reason)
         link.session.close("overflow", reason)
         link.abort()
-        self._report_closed(link, reason)
+        self._report_closed(link, reason, logging.WARNING)
 
     def lost(self, link: Link, reason: str, error: Exception | None) -> None:
         """A connection is gone."""
         link.fail(error if isinstance(error, OSError) else ConnectionResetError(reason))
         self._report_closed(link, reason)
 
-    def _report_closed(self, link: Link, reason: str) -> None:
+    def _report_closed(self, link: Link, reason: str, level: int = logging.INFO) -> None:
         if self._links.pop(link.conn, None) is not None and link.name and not link.is_observer:
-            self._driver.submit(fx.Closed(link.conn, reason))
+            self._driver.submit(fx.Closed(link.conn, reason, level))
         if not self._links and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 
@@ -621,7 +623,7 @@ def _why(error: Exception, has_tls: bool) -> str:
     """Why somebody who connected to us was not let in, for our log."""
     if isinstance(error, ssl.SSLError):
         return f"TLS failed ({error.reason or error}): no kinfolk node, or one with another cookie"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, AuthenticationFailed | NodeUnreachable):
         if has_tls:
             return "the other end closed the connection"
         return "the other end closed the connection during TLS: no kinfolk node, or one with another cookie"

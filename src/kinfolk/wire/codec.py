@@ -19,6 +19,7 @@ little more than msgspec itself.
 # Bodies are of any type, and pyright calls `type(body)` unknown.
 
 import functools
+import itertools
 import types
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
@@ -60,7 +61,6 @@ MAX_DEPTH = 100
 PID, MESSAGE, TIME, UUID_BYTES, DECIMAL = 1, 2, 3, 4, 5
 """The codes of our MessagePack extensions."""
 
-_PLAIN = SCALARS | {list, tuple, dict}
 _Bytes = bytes | bytearray | memoryview | msgspec.Raw
 _ENCODE_ERRORS = (TypeError, ValueError, OverflowError, AttributeError, RecursionError, msgspec.MsgspecError)
 
@@ -355,22 +355,39 @@ class Codec:
 def is_plain(body: Any, depth: int = MAX_DEPTH) -> bool:
     """Whether a body is made of builtins alone, so that msgspec can encode it as it is, together with its frame."""
     kind: type[Any] = type(body)
-    if kind in SCALARS:
-        return True
-    items: Iterable[Any]
     if kind is dict:
-        if not SCALARS.issuperset(map(type, body)):
+        if not _all_scalars(map(type, body)):
             return False
         items = body.values()
     elif kind is list or kind is tuple:
         items = body
     else:
+        return kind in SCALARS
+    if depth <= 0:
         return False
-    if SCALARS.issuperset(map(type, items)):
-        return depth > 0
-    if depth <= 1 or not _PLAIN.issuperset(map(type, items)):
-        return False
-    return all(is_plain(item, depth - 1) for item in items if type(item) not in SCALARS)
+    if _all_scalars(map(type, items)) or (len(items) > _MANY and depth > 1 and _are_flat_rows(items)):
+        return True
+    for item in items:  # noqa: SIM110 - all() with a generator takes longer
+        if type(item) not in SCALARS and not is_plain(item, depth - 1):
+            return False
+    return True
+
+
+_all_scalars = SCALARS.issuperset
+_MANY = 8
+"""Items from which on it pays to try them all at once."""
+
+
+def _are_flat_rows(items: Iterable[Any]) -> bool:
+    """Whether all items are dicts of scalars, or all are lists of scalars, found without a look at each row."""
+    kinds = set(map(type, items))
+    if kinds == {dict}:
+        return _all_scalars(map(type, _chained(items))) and _all_scalars(map(type, _chained(map(_values, items))))
+    return kinds <= {list, tuple} and _all_scalars(map(type, _chained(items)))
+
+
+_chained: Callable[[Iterable[Any]], Iterable[Any]] = itertools.chain.from_iterable
+_values: Callable[[Any], Iterable[Any]] = dict.values
 
 
 # --- the extensions ---

@@ -1,0 +1,208 @@
+"""Kernels with one rule removed. Each must fail: a mutant that survives is a hole in the simulation."""
+
+from math import inf
+from typing import Any, NamedTuple
+
+from kinfolk import effects as fx
+from kinfolk.core.ledger import Claim, Ledger
+from kinfolk.core.members import Members, Verdict
+from kinfolk.core.names import Change, Names, OwnClaim
+from kinfolk.kernel import Kernel
+
+
+class Mutant(NamedTuple):
+    """What runs on every host, and the network that shows what is wrong with it."""
+
+    network: str = ""
+    names: type[Names] = Names
+    kernel: type[Kernel] = Kernel
+
+
+SOUND = Mutant()
+
+
+# --- the rules of names ---
+
+
+class AcknowledgesAll(Names):
+    """A peer's claim is acknowledged whatever else is known of its name."""
+
+    def _may_acknowledge(self, name: str) -> bool:
+        return True
+
+
+class NeverContests(Names):
+    """Nobody tells the loser's origin."""
+
+    def _contests(self, loser: Claim) -> bool:
+        return False
+
+
+class ForgetsConfirmation(Names):
+    """A confirmed claim has no higher rank."""
+
+    def _rank(self, claim: Claim) -> Any:
+        return False, claim.order
+
+    def _outranks(self, winner: Claim, confirmed: bool, own: OwnClaim) -> bool:
+        return winner.order < own.claim.order
+
+
+class YieldsToAnybody(Names):
+    """An origin believes whoever says that its claim has lost."""
+
+    def _outranks(self, winner: Claim, confirmed: bool, own: OwnClaim) -> bool:
+        return True
+
+
+class BelievesThirds(Names):
+    """The word of a third node counts even about a node that speaks to us itself, whatever that one has said."""
+
+    def _told_more(self, winner: Claim) -> bool:
+        return False
+
+    def _races(self, winner: Claim, confirmed: bool) -> bool:
+        return not confirmed and self._lost.get(winner.pid.node) != winner.pid.creation
+
+
+class DropsLosers(Names):
+    """A claim that loses is not mirrored."""
+
+    def _keeps(self, claim: Claim) -> bool:
+        return claim.name not in self.view
+
+
+class BelievesAtOnce(Names):
+    """A confirmed winner that is not seen here counts the first time."""
+
+    def _believed(self, winner: Claim, now: float) -> bool:
+        return True
+
+
+class BelievesOfTheLost(Names):
+    """An unconfirmed winner counts at once, even of a node that we have lost."""
+
+    def _races(self, winner: Claim, confirmed: bool) -> bool:
+        return not confirmed
+
+
+class ContestsOnce(Names):
+    """A contest is not repeated."""
+
+    def contest_again(self) -> list[Change]:
+        return []
+
+
+class ViewsByRank(Names):
+    """`whereis` prefers the earlier of two unconfirmed claims to the one that was acknowledged here."""
+
+    def _view_order(self, claim: Claim) -> Any:
+        return self._rank(claim)
+
+
+class JoinsOpenly(Names):
+    """Claims made during a join are confirmed before it is over."""
+
+    def hold(self) -> None:
+        pass
+
+
+# --- the rules of the ledger ---
+
+
+class CountsOutTheReplaced(Names):
+    """A peer whose new session replaces the old one is counted out in between."""
+
+    def peer_down(self, peer: str, creation: int, returns: bool = False) -> list[Change]:
+        return super().peer_down(peer, creation)
+
+
+class _TrustingLedger(Ledger):
+    def peer_up(self, peer: str) -> None:
+        self.peers.add(peer)
+
+
+class AsksNoNewcomer(Names):
+    """A claim that waits does not wait for peers that join meanwhile."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ledger = _TrustingLedger()
+
+
+# --- the rules of sessions ---
+
+
+class _AdmittingMembers(Members):
+    def open(self, conn: int, peer: str, creation: int, dialled: bool) -> Verdict:
+        verdict = super().open(conn, peer, creation, dialled)
+        return Verdict.ADMIT if verdict is Verdict.DUPLICATE else verdict
+
+
+class OpensEverySession(Kernel):
+    """The later of two sessions always replaces the earlier."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.members = _AdmittingMembers(self.name)
+
+
+class _StubbornMembers(Members):
+    def open(self, conn: int, peer: str, creation: int, dialled: bool) -> Verdict:
+        there = self.by_peer.get(peer)
+        if there is not None and there.creation == creation:
+            self.candidates.pop(conn, None)
+            return Verdict.DUPLICATE
+        return super().open(conn, peer, creation, dialled)
+
+
+class KeepsTheFirstSession(Kernel):
+    """The earlier of two sessions always stays."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.members = _StubbornMembers(self.name)
+
+
+class WakesInPanic(Kernel):
+    """A node that was stopped believes that the others were."""
+
+    def _beat(self, due: float) -> None:
+        super()._beat(inf)
+
+
+class NeverListensForSilence(Kernel):
+    """Only a closed socket ends a session."""
+
+    def handle(self, happened: fx.Input, now: fx.Now) -> list[fx.Effect]:
+        for session in self.members.sessions.values():
+            session.heard = now.mono
+        return super().handle(happened, now)
+
+
+MUTANTS: dict[str, Mutant] = {
+    mutant.__name__: Mutant(network, names=mutant)
+    for network, mutant in (
+        ("strangers", AcknowledgesAll),
+        ("strangers", NeverContests),
+        ("strangers", ForgetsConfirmation),
+        ("strangers", YieldsToAnybody),
+        ("calm", BelievesThirds),
+        ("calm", DropsLosers),
+        ("deaths", BelievesAtOnce),
+        ("deaths", BelievesOfTheLost),
+        ("apart", ContestsOnce),
+        ("calm", ViewsByRank),
+        ("joins", JoinsOpenly),
+        ("faults", CountsOutTheReplaced),
+        ("joins", AsksNoNewcomer),
+    )
+} | {
+    mutant.__name__: Mutant(network, kernel=mutant)
+    for network, mutant in (
+        ("joins", OpensEverySession),
+        ("faults", KeepsTheFirstSession),
+        ("faults", WakesInPanic),
+        ("faults", NeverListensForSilence),
+    )
+}

@@ -1,0 +1,379 @@
+"""Random schedules, one kind for each network that shows something of its own. A seed determines everything.
+
+calm       a full mesh without faults: nothing but races, and one direction of one link that is slow
+faults     cuts, partitions, silence, stopped and restarted nodes
+strangers  two or three nodes that never meet, while all the others see them
+apart      strangers, and cuts of the links to their neighbours
+deaths     holders die; some survivors see it at once and register the names, some notice late
+joins      nodes come one by one or all at once, by one seed or by all, with names of their own
+"""
+
+import random
+from collections.abc import Callable
+
+from kinfolk.ids import Address, Pid, Seed
+from kinfolk.kernel import Settings
+from tests.simulation import world as w
+from tests.simulation.judge import Judge, Order, watched
+from tests.simulation.mutants import SOUND, Mutant
+from tests.simulation.world import Host, Node, State, World
+
+HEARTBEAT = 1.0
+DOWN_AFTER = 3.0
+LONG_ENOUGH = DOWN_AFTER + 2 * HEARTBEAT
+"""The default timeout of register: a dying peer is counted out first."""
+QUIET = 40.0
+"""Within so many seconds after the last fault everything must have settled."""
+
+
+class Schedule:
+    """One run of one network.
+
+    Args:
+        network: one of `NETWORKS`.
+        seed: determines everything.
+        mutant: what runs on every host, if not the real thing.
+        trace: takes each line of a transcript for people.
+    """
+
+    def __init__(
+        self, network: str, seed: int, mutant: Mutant = SOUND, trace: Callable[[str], None] | None = None
+    ) -> None:
+        rng = self.rng = random.Random(f"{network}/{seed}")
+        self.network = network
+        self.judge = Judge(
+            partitions=network in ("faults", "apart", "joins"),
+            prompt=network == "deaths",
+            reachable=network in ("calm", "joins"),
+        )
+        settings = Settings(
+            heartbeat=HEARTBEAT,
+            down_after=DOWN_AFTER,
+            redial_min=0.05,
+            redial_max=1.0,
+            sync_part=rng.choice((1, 2, 100)),
+        )
+        self.world = World(
+            rng,
+            settings,
+            self.judge,
+            kernel_type=mutant.kernel,
+            names_type=watched(mutant.names),
+            encoded=rng.random() < 0.15,
+        )
+        self.judge.world = self.world
+        if trace is not None:
+            self.world.trace = lambda line: trace(f"{self.world.now:8.3f} {line}")
+        self.names = ["x", "y", "z"][: rng.randint(1, 3)]
+        size = rng.choice((3, 3, 3, 3, 3, 4, 4, 5))
+        for name in w.NAMES[:size]:
+            host = self.world.add_host(name)
+            host.skew_ms = rng.randint(-500, 500)
+        self.hosts = list(self.world.hosts.values())
+
+    def run(self) -> list[str]:
+        """Run it. Returns the violations."""
+        NETWORKS[self.network](self)
+        self.settle()
+        self.judge.finish()
+        return self.judge.violations
+
+    # --- phases ---
+
+    def mesh(self) -> None:
+        """Start everybody, connected to everybody."""
+        for host in self.hosts:
+            self.start(host)
+            self.world.run(self.world.now + 0.02)
+        self.settle()
+
+    def start(self, host: Host) -> Node:
+        """Start a node that joins by all the others."""
+        node = self.world.start(host)
+        seeds = [other.seed for other in self.hosts if other is not host and other.node is not None]
+        self.judge.join(node, seeds, timeout=5.0, patient=True)
+        return node
+
+    def settle(self) -> None:
+        """Let time pass until all is quiet; most of the time that takes a moment."""
+        world, limit, step = self.world, self.world.now + QUIET, 0.1
+        while self.judge.unsettled() is not None and world.now < limit and not self.judge.violations:
+            world.run(world.now + step)
+            step = min(1.0, step * 1.5)
+
+    def heal(self) -> None:
+        """No more faults, and everything at its usual speed."""
+        for a, b in sorted(self.world.silent):
+            self.world.heal(a, b)
+        self.world.slow.clear()
+        self.world.wild_clocks = False
+
+    def spread(self, count: int, mean: float, act: Callable[[], None]) -> None:
+        """Do this so many times, at random moments `mean` seconds apart."""
+        for _ in range(count):
+            self.world.run(self.world.now + self.rng.expovariate(1 / mean))
+            if self.judge.violations:
+                return
+            act()
+
+    # --- what users do ---
+
+    def use(self) -> None:
+        """Somebody does something with a name."""
+        rng = self.rng
+        running = [node for node in self.world.running() if node.wakes <= self.world.now]
+        if not running:
+            return
+        node, name, roll = rng.choice(running), rng.choice(self.names), rng.random()
+        if roll < 0.45:
+            self.register(node, name)
+        elif roll < 0.55:
+            for racer in running:
+                if rng.random() < 0.8:
+                    self.world.at(self.world.now + rng.random() * 0.05, racer, lambda racer: self.register(racer, name), racer)
+        elif roll < 0.75:
+            owners = [owner for owner in running if name in owner.kernel.names.own]
+            if owners:
+                owner = rng.choice(owners)
+                claim = owner.kernel.names.own[name].claim
+                if rng.random() < 0.5:
+                    self.world.process_exits(owner, claim.pid.local)
+                else:
+                    position = rng.choice((None, claim.position))
+                    self.judge.unregister(owner, name, position, rng.choice((0.1, 1.0, LONG_ENOUGH)))
+        elif roll < 0.8:
+            waiting = [order for order in self.judge.orders.values() if self._can_abandon(order)]
+            if waiting:
+                self.judge.abandon(rng.choice(waiting))
+        elif roll < 0.83:
+            position = rng.randint(1, 5)  # a handle that may be stale
+            self.judge.unregister(node, name, position, 1.0)
+        elif node.processes and roll < 0.86:
+            self.world.process_exits(node, rng.choice(sorted(node.processes)))
+
+    def register(self, node: Node, name: str) -> None:
+        """A process of the node, old or new, asks for a name."""
+        rng = self.rng
+        if node.processes and rng.random() < 0.3:
+            pid = node.spawn() if rng.random() < 0.3 else _pid(node, rng.choice(sorted(node.processes)))
+        else:
+            pid = node.spawn()
+        self.judge.register(
+            node,
+            name,
+            pid,
+            wait=rng.random() < 0.75,
+            timeout=rng.choice((0.05, 0.3, LONG_ENOUGH, LONG_ENOUGH, 60.0)),
+            on_lost="exit" if rng.random() < 0.5 else "message",
+        )
+
+    def _can_abandon(self, order: Order) -> bool:
+        return order.kind == "register" and order.wait and not order.answers and order.node.wakes <= self.world.now
+
+    # --- what goes wrong ---
+
+    def slow_link(self, most: float) -> None:
+        """One direction of one link is slow."""
+        a, b = self.rng.sample([host.address.host for host in self.hosts], 2)
+        self.world.slow[a, b] = self.rng.uniform(0.1, most)
+
+    def cut(self) -> None:
+        """One connection breaks."""
+        ends = [end for node in self.world.running() for end in node.ends.values()]
+        if ends:
+            self.world.cut(self.rng.choice(ends))
+
+    def part(self, longest: float) -> None:
+        """Two hosts cannot reach each other for a while; their connections break now, or nobody notices yet."""
+        a, b = self.rng.sample([host.address.host for host in self.hosts], 2)
+        self._part(a, b, self.rng.random() * longest, self.rng.random() < 0.6, both=self.rng.random() < 0.7)
+
+    def split(self, longest: float) -> None:
+        """The hosts fall into two groups for a while."""
+        names = [host.address.host for host in self.hosts]
+        self.rng.shuffle(names)
+        at, seconds, noticed = self.rng.randint(1, len(names) - 1), self.rng.random() * longest, self.rng.random() < 0.6
+        for a in names[:at]:
+            for b in names[at:]:
+                self._part(a, b, seconds, noticed, both=True)
+
+    def _part(self, a: str, b: str, seconds: float, noticed: bool, both: bool) -> None:
+        world = self.world
+        world.stall(a, b)
+        if both:
+            world.stall(b, a)
+        if noticed:
+            for x, y in ((a, b), (b, a)):
+                node = world.hosts[x].node
+                for end in list(node.ends.values()) if node else ():
+                    if end.other is not None and end.other.node.host.address.host == y and end.state is State.OPEN:
+                        when = world.now + self.rng.random() * 0.1
+                        world.at(when, node, world.cut, end)
+
+        def mend(_: object) -> None:
+            world.heal(a, b)
+            world.heal(b, a)
+
+        world.at(world.now + seconds, None, mend)
+
+    def restart(self, longest: float) -> None:
+        """A node crashes or closes, and comes back after a while."""
+        world, rng = self.world, self.rng
+        running = world.running()
+        if len(running) < 2:
+            return
+        node = rng.choice(running)
+        if rng.random() < 0.2 and node.wakes <= world.now:
+            world.shut_down(node)
+        else:
+            silent = [host.name for host in self.hosts if rng.random() < 0.4]
+            world.crash(node, silent if rng.random() < 0.5 else ())
+        world.at(world.now + rng.random() * longest, None, self.start, node.host)
+
+    def pause(self, longest: float) -> None:
+        """A node is stopped and wakes again."""
+        running = self.world.running()
+        if running:
+            self.world.pause(self.rng.choice(running), self.rng.random() * longest)
+
+    # --- the networks ---
+
+    def calm(self) -> None:
+        self.mesh()
+        self.judge.steady = True
+        self.slow_link(1.0)
+        self.world.wild_clocks = self.rng.random() < 0.1
+        self.spread(self.rng.randint(10, 30), 0.03, self.use)
+        self.heal()
+
+    def strangers(self) -> None:
+        self._separate()
+        self.calm()
+
+    def apart(self) -> None:
+        self._separate()
+        self.mesh()
+        self.slow_link(0.5)
+
+        def act() -> None:
+            if self.rng.random() < 0.7:
+                self.use()
+            else:
+                self.cut()
+
+        self.spread(self.rng.randint(10, 30), 0.1, act)
+        self.heal()
+
+    def _separate(self) -> None:
+        names = [host.address.host for host in self.hosts]
+        self.world.strangers = set(self.rng.sample(names, self.rng.randint(2, min(3, len(names) - 1))))
+
+    def faults(self) -> None:
+        self.mesh()
+        rng = self.rng
+        self.slow_link(1.0)
+        self.world.wild_clocks = rng.random() < 0.1
+        brisk = rng.random() < 0.6
+        mean, longest = (0.06, 1.0) if brisk else (0.2, 2.5 * DOWN_AFTER)
+        kinds: list[Callable[[float], None]] = [lambda _: self.cut()] * 3 + [self.part] * 3 + [self.split, self.restart]
+        if not brisk:
+            kinds += [self.pause, self.restart]
+
+        def act() -> None:
+            if rng.random() < 0.75:
+                self.use()
+            else:
+                rng.choice(kinds)(longest)
+
+        self.spread(rng.randint(10, 30), mean, act)
+        self.world.run(self.world.now + (1.0 if brisk else longest * rng.random()))
+        self.heal()
+
+    def deaths(self) -> None:
+        """Whoever notices that a name falls free asks for it once."""
+        rng, world, judge = self.rng, self.world, self.judge
+        self.mesh()
+        names = self.names
+        for name in names:
+            self.judge.register(owner := rng.choice(world.running()), name, owner.spawn(), wait=True, timeout=LONG_ENOUGH)
+        world.run(world.now + rng.choice((0.05, 0.5)) * rng.random())
+        heirs = {node for node in world.running() if rng.random() < 0.6}
+        asked: set[str] = set()
+
+        def watch(node: Node, name: str) -> None:
+            if node in heirs and rng.random() < 0.9:
+                world.at(world.now + rng.random() * rng.choice((0.01, 0.3)), node, lambda _: claim(node, name))
+
+        def claim(node: Node, name: str) -> None:
+            if name not in node.kernel.names.view:
+                asked.add(name)
+                judge.register(node, name, node.spawn(), wait=True, timeout=LONG_ENOUGH, on_lost="message")
+
+        judge.on_free = watch
+        for _ in range(rng.choice((1, 1, 1, 2))):
+            owners = [node for node in world.running() if node.kernel.names.own] or world.running()
+            if len(world.running()) < 3:
+                break
+            victim = rng.choice(owners)
+            peers = [host.name for host in self.hosts if host is not victim.host]
+            world.crash(victim, rng.sample(peers, rng.randint(0, len(peers))))
+            asked.clear()
+            if rng.random() < 0.3:
+                world.at(world.now + rng.random() * 2 * DOWN_AFTER, None, self.start, victim.host)
+            world.run(world.now + rng.random() * 2 * DOWN_AFTER)
+        self.settle()
+        for name in sorted(asked):
+            if not any(name in node.kernel.names.own for node in world.running()):
+                judge.violation(f"{name!r} was asked for after the last death, and nobody has it")
+
+    def joins(self) -> None:
+        rng, world, judge = self.rng, self.world, self.judge
+        hosts = list(self.hosts)
+        rng.shuffle(hosts)
+        together = rng.random() < 0.4
+        late = rng.choice((0.01, 0.3, 2.0))
+        if rng.random() < 0.3:
+            self.slow_link(0.5)
+
+        def start(host: Host) -> None:
+            node = world.start(host)
+            for name in self.names:
+                if rng.random() < 0.3:
+                    judge.register(node, name, node.spawn(), wait=rng.random() < 0.5, timeout=LONG_ENOUGH, on_lost="message")
+            others = [other.seed for other in hosts if together or hosts.index(other) < hosts.index(host)]
+            if together:
+                seeds = others if rng.random() < 0.5 else [seed for seed in others if seed.expects != node.name]
+            else:
+                seeds = rng.sample(others, min(len(others), rng.choice((1, 1, 2))))
+            if rng.random() < 0.3:
+                seeds = [Seed(seed.address, "") for seed in seeds]
+            if rng.random() < 0.1:
+                seeds.append(Seed(Address("nobody", 1), ""))
+            judge.join(node, seeds, timeout=rng.choice((2.0, 5.0)), patient=rng.random() < 0.8)
+
+        for host in hosts:
+            world.at(world.now + rng.random() * late, None, start, host)
+        self.spread(rng.randint(5, 30), late / 10, self.use)
+        world.run(world.now + late)
+        if rng.random() < 0.3:
+            a, b = rng.sample(world.running(), 2)
+            judge.join(a, [b.host.seed], timeout=2.0, patient=False)
+        self.heal()
+        world.run(world.now + 0.1)
+        # Whoever came first, alone or by a seed that was not there, is brought in now.
+        for node in world.running():
+            judge.join(node, [hosts[0].seed], timeout=5.0, patient=True)
+
+
+NETWORKS: dict[str, Callable[[Schedule], None]] = {
+    "calm": Schedule.calm,
+    "faults": Schedule.faults,
+    "strangers": Schedule.strangers,
+    "apart": Schedule.apart,
+    "deaths": Schedule.deaths,
+    "joins": Schedule.joins,
+}
+
+
+def _pid(node: Node, local: int) -> Pid:
+    return Pid(node.name, node.kernel.creation, local)
