@@ -34,8 +34,11 @@ class NotConfirmed(KinfolkError, TimeoutError):
     """Not every connected peer acknowledged the claim in time, so it was withdrawn. `missing` names those peers."""
 
     def __init__(self, name: str, missing: Sequence[str] = ()) -> None:
-        super().__init__(name, tuple(missing))
+        super().__init__(name)  # of two arguments, an OSError would take the first for an errno
         self.name, self.missing = name, tuple(missing)
+
+    def __reduce__(self) -> tuple[type, tuple[str, tuple[str, ...]]]:
+        return type(self), (self.name, self.missing)
 
     def __str__(self) -> str:
         who = (
@@ -50,8 +53,13 @@ class NameUnknown(KinfolkError, LookupError):
     """No process has this name here and now, or the registration that was meant has ended."""
 
     def __init__(self, name: str, detail: str = "no process is registered under it") -> None:
-        super().__init__(name, detail)
+        super().__init__(
+            name
+        )  # of two arguments, an OSError, as which it can be caught too, would take one for an errno
         self.name, self.detail = name, detail
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.name, self.detail)
 
     def __str__(self) -> str:
         return f"name {self.name!r}: {self.detail}"

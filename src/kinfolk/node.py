@@ -309,16 +309,17 @@ class Node:
         error = NodeClosed(f"{parts.name} is closed")
         if self._announced is not None:
             neighbours.withdraw(self._announced)
-        # First the processes, so that the names they had are withdrawn in order; then the sessions.
-        await parts.processes.close(CLOSE_TIMEOUT)
-        self.submit(fx.Shutdown())
-        parts.driver.stop()
-        parts.names.close(error)
+        # Whoever waits hears of the close, not of what comes with it. Then the processes, so that the names they had are
+        # withdrawn in order; then the sessions.
         parts.dataplane.close(error)
         for future in self._answers.values():
             if not future.done():
                 future.set_exception(error)
         self._answers.clear()
+        await parts.processes.close(CLOSE_TIMEOUT)
+        self.submit(fx.Shutdown())
+        parts.driver.stop()
+        parts.names.close(error)
         await parts.transport.close(CLOSE_TIMEOUT)
         parts.kernel.names.view.clear()
         if started:

@@ -5,7 +5,7 @@ the kernel, which tells all peers and waits for them.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -81,6 +81,8 @@ class Names:
         self._view = view
         self._patience = patience
         self._waiters: dict[str, set[asyncio.Future[Pid]]] = {}
+        self._registering: Counter[str] = Counter()  # calls of `register` under way
+        self._given: dict[str, int] = {}  # position of the claim that somebody has a Registration of
         self._watches: WeakSet[NameWatch] = WeakSet()
         self.whereis = view.get
         self.local = LocalNames(node)
@@ -118,21 +120,21 @@ class Names:
         Cancelling it withdraws the claim.
         """
         self._check(name, pid)
-        known = self._node.kernel.names.own.get(name)
         patience = self._patience if timeout is None else timeout
         ref, answer = self._node.order(lambda ref: fx.Register(ref, name, pid, True, patience, on_lost))
+        self._registering[name] += 1
         try:
             claim = await answer
         except asyncio.CancelledError:
             self._node.submit(fx.Abandon(ref))
-            if answer.done() and not answer.cancelled() and answer.exception() is None and known is None:
-                # Confirmed in the moment of the cancellation: nobody would know that the name is held.
-                confirmed = answer.result()
-                assert isinstance(confirmed, Claim), "a Register succeeds with its claim"
-                self._node.order_unheard(lambda ref: fx.Unregister(ref, name, confirmed.position, 0.0))
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                self._unwanted(answer.result())
             raise
-        assert isinstance(claim, Claim), "a Register succeeds with its claim"
-        return Registration(self, claim)
+        finally:
+            self._registering[name] -= 1
+            if not self._registering[name]:
+                del self._registering[name]
+        return self._registration(claim)
 
     def register_nowait(self, name: str, pid: Pid, *, on_lost: fx.OnLost = "exit") -> Registration:
         """Claim a name and return at once, also before the node has started.
@@ -147,9 +149,7 @@ class Names:
             ValueError, TypeError: the name or pid is not valid.
         """
         self._check(name, pid)
-        claim = self._node.order_now(lambda ref: fx.Register(ref, name, pid, False, 0.0, on_lost))
-        assert isinstance(claim, Claim), "a Register succeeds with its claim"
-        return Registration(self, claim)
+        return self._registration(self._node.order_now(lambda ref: fx.Register(ref, name, pid, False, 0.0, on_lost)))
 
     async def unregister(self, name: str, *, timeout: float | None = None) -> None:
         """Give up a name of this node. Returns when every peer knows, or after `timeout` seconds.
@@ -219,10 +219,12 @@ class Names:
 
     def changed(self, change: NameAdded | NameRemoved) -> None:
         """Pass one change of the view on to those who wait for it."""
-        if isinstance(change, NameAdded) and change.name in self._waiters:
-            for future in self._waiters.pop(change.name):
+        if isinstance(change, NameAdded):
+            for future in self._waiters.pop(change.name, ()):
                 if not future.done():
                     future.set_result(change.pid)
+        elif change.pid.node == self._node.name:
+            self._given.pop(change.name, None)
         for watch in self._watches:
             watch.changed(change)
 
@@ -235,6 +237,17 @@ class Names:
         self._waiters.clear()
         for watch in list(self._watches):
             watch.fail(error)
+
+    def _registration(self, claim: object) -> Registration:
+        assert isinstance(claim, Claim), "a Register succeeds with its claim"
+        self._given[claim.name] = claim.position
+        return Registration(self, claim)
+
+    def _unwanted(self, claim: object) -> None:
+        """A claim was confirmed in the moment its `register` was cancelled: release it, unless somebody else has it."""
+        assert isinstance(claim, Claim), "a Register succeeds with its claim"
+        if self._given.get(claim.name) != claim.position and self._registering[claim.name] == 1:
+            self._node.order_unheard(lambda ref: fx.Unregister(ref, claim.name, claim.position, 0.0))
 
     def _check(self, name: str, pid: Pid) -> None:
         check_name(name)
@@ -251,8 +264,8 @@ class NameWatch:
     """The async iterator that `Names.watch` returns. `close()` ends it; so does dropping it."""
 
     def __init__(self, view: Mapping[str, Pid], pattern: str, max_events: int) -> None:
-        if "*" in pattern[:-1]:
-            raise ValueError(f"pattern {pattern!r}: only a trailing '*' is a wildcard")
+        if not pattern or "*" in pattern[:-1]:
+            raise ValueError(f"pattern {pattern!r}: give a name, or a prefix followed by the only wildcard, '*'")
         self._view = view
         self._prefix, self._any = (pattern[:-1], True) if pattern.endswith("*") else (pattern, False)
         self._max_events = max_events
@@ -282,6 +295,8 @@ class NameWatch:
                 raise self._error
             if self._closed:
                 raise StopAsyncIteration
+            if self._future is not None:
+                raise RuntimeError("two tasks wait for one watch: give each a watch of its own")
             self._future = asyncio.get_running_loop().create_future()
             try:
                 await self._future

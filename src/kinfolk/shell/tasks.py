@@ -76,7 +76,8 @@ class Processes:
         self._locals = itertools.count(1)
         self._alive: dict[int, Process] = {}
         self.get = self._alive.get
-        self._unstarted: dict[Process, tuple[_Coroutine, Context]] = {}
+        self._unborn: dict[Process, _Coroutine] = {}  # spawned, and have not taken their first step
+        self._contexts: dict[Process, Context] = {}  # of those that were spawned before the node started
         self._tasks: dict[asyncio.Task[None], Process] = {}
         self._dying: dict[asyncio.Task[None], _Dying] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -100,9 +101,9 @@ class Processes:
     def start(self) -> None:
         """The node starts, on the running loop: so do the processes that were spawned before."""
         self._loop = asyncio.get_running_loop()
-        unstarted, self._unstarted = self._unstarted, {}
-        for process, (coroutine, context) in unstarted.items():
-            self._run(process, coroutine, context)
+        contexts, self._contexts = self._contexts, {}
+        for process, context in contexts.items():
+            self._run(process, context)
 
     def spawn(
         self, body: Body, args: Sequence[object] = (), *, node: "Node", max_mailbox: int | None = None
@@ -128,26 +129,27 @@ class Processes:
         if type(coroutine) is not CoroutineType and not isinstance(coroutine, Coroutine):
             raise TypeError(_not_a_body(body, coroutine))
         self._alive[local] = process
+        self._unborn[process] = coroutine
         if self._loop is None:
-            self._unstarted[process] = coroutine, copy_context()
+            self._contexts[process] = copy_context()
         else:
-            self._run(process, coroutine, None)
+            self._run(process, None)
         return process
 
-    def _run(self, process: Process, coroutine: _Coroutine, context: Context | None) -> None:
+    def _run(self, process: Process, context: Context | None) -> None:
         assert self._loop is not None, "only after start()"
-        task = self._loop.create_task(self._life(process, coroutine), name=str(process.pid), context=context)
+        task = self._loop.create_task(self._life(process), name=str(process.pid), context=context)
         process.task = task
         self._tasks[task] = process
-        task.add_done_callback(lambda task: self._task_ended(task, coroutine))
+        task.add_done_callback(self._task_ended)
 
-    async def _life(self, process: Process, coroutine: _Coroutine) -> None:
+    async def _life(self, process: Process) -> None:
         """The task of a process. Its death is complete before the task is done."""
         task = asyncio.current_task()
         assert task is not None, "a coroutine runs in a task"
         process.begin(task)
         try:
-            await coroutine
+            await self._unborn.pop(process)
         except asyncio.CancelledError as error:
             if task.cancelling():
                 self._exited(process, KILL)
@@ -164,14 +166,15 @@ class Processes:
         else:
             self._exited(process, NORMAL)
 
-    def _task_ended(self, task: "asyncio.Task[None]", coroutine: _Coroutine) -> None:
+    def _task_ended(self, task: "asyncio.Task[None]") -> None:
         process = self._tasks.pop(task)
         if self._dying.pop(task, None) is not None and not self._dying and self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        # One that was cancelled before its first step never came to `_life`.
-        coroutine.close()
-        self._exited(process, KILL)
+        if process in self._unborn:
+            # It was cancelled before its first step, and never came to `_life`.
+            self._unborn.pop(process).close()
+            self._exited(process, KILL)
 
     # --- calls ---
 
@@ -269,12 +272,11 @@ class Processes:
                 _log.warning("could not tell the caller of %s that it is dead: %s", process.pid, error)
 
     def _cancel(self, process: Process) -> None:
-        unstarted = self._unstarted.pop(process, None)
-        if unstarted is not None:
-            unstarted[0].close()
+        if self._contexts.pop(process, None) is not None:
+            self._unborn.pop(process).close()
             return
         task, loop = process.task, self._loop
-        assert task is not None, "a process that has started has a task"
+        assert task is not None, "a process of a node that has started has a task"
         assert loop is not None, "a task has a loop"
         if task.done():
             return

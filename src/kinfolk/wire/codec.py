@@ -387,7 +387,7 @@ def _are_flat_rows(items: Iterable[Any]) -> bool:
 
 
 _chained: Callable[[Iterable[Any]], Iterable[Any]] = itertools.chain.from_iterable
-_values: Callable[[Any], Iterable[Any]] = dict.values
+_values: Callable[[Any], Iterable[Any]] = dict[Any, Any].values
 
 
 # --- the extensions ---
