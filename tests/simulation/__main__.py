@@ -39,7 +39,7 @@ def main() -> int:
         took = time.process_time() - began
         print(
             f"{network:10} {len(seeds)} schedules, {len(failing)} bad, {1000 * took / len(seeds):.2f} ms and"
-            f" {steps / len(seeds):.0f} steps each, {confirmed} confirmed, {losses} lost after that, {beaten} to the dead",
+            f" {steps / len(seeds):.0f} steps each, {confirmed} confirmed, {losses} of them lost, {beaten} to the dead",
             flush=True,
         )
         for kind, count in kinds.most_common(12):

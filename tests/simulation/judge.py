@@ -53,7 +53,7 @@ class WatchedNames(Names):
 
 
 @cache
-def watched(names_type: type[Names]) -> type[WatchedNames]:
+def watched(names_type: type) -> type[WatchedNames]:
     """The same name table, with its reports."""
     return type(f"Watched{names_type.__name__}", (WatchedNames, names_type), {})
 
@@ -85,7 +85,20 @@ class Record:
 class Order:
     """What became of one order."""
 
-    __slots__ = ("answers", "claim", "deadline", "given", "kind", "mesh", "name", "node", "pid", "ref", "release", "wait")
+    __slots__ = (
+        "answers",
+        "claim",
+        "deadline",
+        "given",
+        "kind",
+        "mesh",
+        "name",
+        "node",
+        "pid",
+        "ref",
+        "release",
+        "wait",
+    )
 
     def __init__(
         self, kind: str, ref: int, node: Node, given: float, timeout: float,
@@ -123,8 +136,8 @@ class Judge:
         self.on_free: Callable[[Node, str], None] | None = None
         """Told when a name resolves to nobody any more at a node."""
         self.last_death = 0.0
-        self.steady = False
-        """From now on no session may end."""
+        self.steady = True
+        """There has been no fault: no session may end."""
         self._refs = 0
         self.confirmed = self.losses = self.beaten_by_the_dead = 0
         self._folded: dict[Node, dict[str, Pid]] = {}
@@ -161,7 +174,9 @@ class Judge:
 
     # --- orders of the schedule ---
 
-    def register(self, node: Node, name: str, pid: Pid, *, wait: bool, timeout: float, on_lost: fx.OnLost = "exit") -> Order:
+    def register(
+        self, node: Node, name: str, pid: Pid, *, wait: bool, timeout: float, on_lost: fx.OnLost = "exit"
+    ) -> Order:
         """A process asks for a name."""
         order = self._order("register", node, timeout, name, pid, wait)
         self.world.feed(node, fx.Register(order.ref, name, pid, wait, timeout, on_lost))
@@ -266,8 +281,11 @@ class Judge:
                 for operation in happened.operations:
                     assert isinstance(operation, frames.NamesWithdrawn), "one frame, one kind"
                     self._withdrawn[node].update((peer.name, peer.kernel.creation, at) for at in operation.claims)
-            elif kind is frames.LedgerSynced and any(part.done for part in happened.operations):  # type: ignore[attr-defined]
-                node.ends[happened.conn].synced = self.world.now
+            elif kind is frames.LedgerSynced:
+                for operation in happened.operations:
+                    assert isinstance(operation, frames.LedgerSynced), "one frame, one kind"
+                    if operation.done:
+                        node.ends[happened.conn].synced = self.world.now
         elif type(happened) is fx.ProcessExited:
             for record in self.records.values():
                 if record.node is node and record.claim.pid.local == happened.local:
@@ -357,7 +375,11 @@ class Judge:
         if self.steady:
             self.violation(f"{node}: {effect.peer} is down without a fault: {effect.reason}")
         awake, settings = self.world.now - node.wakes, self.world.settings
-        if node.slept > 2 * settings.heartbeat and awake < settings.down_after and effect.reason.startswith("heard nothing"):
+        if (
+            node.slept > 2 * settings.heartbeat
+            and awake < settings.down_after
+            and effect.reason.startswith("heard nothing")
+        ):
             self.violation(f"{node} wakes and takes {effect.peer} for dead")
         self._downs.add(effect.peer)
         self._dirty = True
@@ -436,7 +458,7 @@ class Judge:
                 self.violation(f"{record} and {self._record(other, rival.claim)} are both confirmed beside a neighbour")
 
     def _barred(self, record: Record, other: Node, holder: Pid) -> bool:
-        """Whether a holder seen elsewhere is no excuse: only one confirmed out of our sight is, or one still seen there."""
+        """Whether a holder seen elsewhere is no excuse, as one confirmed out of our sight is."""
         if holder.node == other.name:
             return True
         claim = other.kernel.names.mirrors[holder.node].claims[record.claim.name]
@@ -511,12 +533,10 @@ class Judge:
     def _mesh(self, node: Node, seeds: Iterable[Seed]) -> list[Node]:
         """Every node that a joiner hears of from these seeds, if nothing happens to anybody.
 
-        One that is joining itself does not count: it finds the joiner, but perhaps later. For the same reason nothing
-        is asked of a node that has sessions already while others join.
+        One that is joining itself does not count: it finds the joiner, but perhaps later. Whom a member has met since
+        it gave its list to the joiner does not count either, for the same reason.
         """
         world = self.world
-        if node.kernel.peers() and any(count for other, count in self.joining.items() if other is not node):
-            return []
         found: list[Node] = []
         hosts = [world.by_address.get(seed.address) for seed in seeds]
         wave = [host.node for host in hosts if host is not None and host.node is not None and host.node is not node]
@@ -525,7 +545,12 @@ class Judge:
             if member in found or self.joining[member] or not world.can_meet(node.host, member.host):
                 continue
             found.append(member)
-            wave += [other for other in world.running() if other is not node and world.link(member, other) is not None]
+            here = world.link(member, node)
+            listed = inf if here is None else here.opened
+            for other in world.running():
+                there = None if other is node else world.link(member, other)
+                if there is not None and there.opened < listed:
+                    wave.append(other)
         return found
 
     def _check_joined(self, order: Order) -> None:

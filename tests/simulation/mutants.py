@@ -147,23 +147,6 @@ class OpensEverySession(Kernel):
         self.members = _AdmittingMembers(self.name)
 
 
-class _StubbornMembers(Members):
-    def open(self, conn: int, peer: str, creation: int, dialled: bool) -> Verdict:
-        there = self.by_peer.get(peer)
-        if there is not None and there.creation == creation:
-            self.candidates.pop(conn, None)
-            return Verdict.DUPLICATE
-        return super().open(conn, peer, creation, dialled)
-
-
-class KeepsTheFirstSession(Kernel):
-    """The earlier of two sessions always stays."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.members = _StubbornMembers(self.name)
-
-
 class WakesInPanic(Kernel):
     """A node that was stopped believes that the others were."""
 
@@ -201,8 +184,7 @@ MUTANTS: dict[str, Mutant] = {
     mutant.__name__: Mutant(network, kernel=mutant)
     for network, mutant in (
         ("joins", OpensEverySession),
-        ("faults", KeepsTheFirstSession),
         ("faults", WakesInPanic),
-        ("faults", NeverListensForSilence),
+        ("deaths", NeverListensForSilence),
     )
 }

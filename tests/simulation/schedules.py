@@ -58,7 +58,7 @@ class Schedule:
             settings,
             self.judge,
             kernel_type=mutant.kernel,
-            names_type=watched(mutant.names),
+            names_type=watched(mutant.names),  # type: ignore[arg-type]  # mypy takes a class for unhashable
             encoded=rng.random() < 0.15,
         )
         self.judge.world = self.world
@@ -87,12 +87,11 @@ class Schedule:
             self.world.run(self.world.now + 0.02)
         self.settle()
 
-    def start(self, host: Host) -> Node:
+    def start(self, host: Host) -> None:
         """Start a node that joins by all the others."""
         node = self.world.start(host)
         seeds = [other.seed for other in self.hosts if other is not host and other.node is not None]
         self.judge.join(node, seeds, timeout=5.0, patient=True)
-        return node
 
     def settle(self) -> None:
         """Let time pass until all is quiet; most of the time that takes a moment."""
@@ -130,7 +129,9 @@ class Schedule:
         elif roll < 0.55:
             for racer in running:
                 if rng.random() < 0.8:
-                    self.world.at(self.world.now + rng.random() * 0.05, racer, lambda racer: self.register(racer, name), racer)
+                    self.world.at(
+                        self.world.now + rng.random() * 0.05, racer, lambda racer: self.register(racer, name), racer
+                    )
         elif roll < 0.75:
             owners = [owner for owner in running if name in owner.kernel.names.own]
             if owners:
@@ -181,7 +182,7 @@ class Schedule:
         """One connection breaks."""
         ends = [end for node in self.world.running() for end in node.ends.values()]
         if ends:
-            self.world.cut(self.rng.choice(ends))
+            self.world.cut(self.rng.choice(ends), silent=self.rng.random() < 0.2)
 
     def part(self, longest: float) -> None:
         """Two hosts cannot reach each other for a while; their connections break now, or nobody notices yet."""
@@ -240,7 +241,6 @@ class Schedule:
 
     def calm(self) -> None:
         self.mesh()
-        self.judge.steady = True
         self.slow_link(1.0)
         self.world.wild_clocks = self.rng.random() < 0.1
         self.spread(self.rng.randint(10, 30), 0.03, self.use)
@@ -253,6 +253,7 @@ class Schedule:
     def apart(self) -> None:
         self._separate()
         self.mesh()
+        self.judge.steady = False
         self.slow_link(0.5)
 
         def act() -> None:
@@ -270,6 +271,7 @@ class Schedule:
 
     def faults(self) -> None:
         self.mesh()
+        self.judge.steady = False
         rng = self.rng
         self.slow_link(1.0)
         self.world.wild_clocks = rng.random() < 0.1
@@ -293,9 +295,12 @@ class Schedule:
         """Whoever notices that a name falls free asks for it once."""
         rng, world, judge = self.rng, self.world, self.judge
         self.mesh()
+        judge.steady = False
         names = self.names
         for name in names:
-            self.judge.register(owner := rng.choice(world.running()), name, owner.spawn(), wait=True, timeout=LONG_ENOUGH)
+            self.judge.register(
+                owner := rng.choice(world.running()), name, owner.spawn(), wait=True, timeout=LONG_ENOUGH
+            )
         world.run(world.now + rng.choice((0.05, 0.5)) * rng.random())
         heirs = {node for node in world.running() if rng.random() < 0.6}
         asked: set[str] = set()
@@ -339,7 +344,9 @@ class Schedule:
             node = world.start(host)
             for name in self.names:
                 if rng.random() < 0.3:
-                    judge.register(node, name, node.spawn(), wait=rng.random() < 0.5, timeout=LONG_ENOUGH, on_lost="message")
+                    judge.register(
+                        node, name, node.spawn(), wait=rng.random() < 0.5, timeout=LONG_ENOUGH, on_lost="message"
+                    )
             others = [other.seed for other in hosts if together or hosts.index(other) < hosts.index(host)]
             if together:
                 seeds = others if rng.random() < 0.5 else [seed for seed in others if seed.expects != node.name]

@@ -1,18 +1,19 @@
 """A network of kernels in virtual time: no loop, no sockets, no clock.
 
-A *host* is a place with an address; a *node* is one start of a kernel there. Two *ends* make a connection. Whatever one
-step of a kernel sends to one end travels as one packet, after a delay drawn at random, in order. Nothing happens but the
-events of one heap, so a seed determines everything.
+A *host* is a place with an address; a *node* is one start of a kernel there. Two *ends* make a connection. What one
+step of a kernel sends to one end travels as one packet, after a delay drawn at random, in order. Nothing happens but
+the events of one heap, so a seed determines everything.
 
-What may go wrong is a method each: `cut` (both ends notice, at different times, and part of what was under way is lost),
-`stall` (one direction carries nothing and nobody is told), `partition` (new connections fail or hang as well), `crash`,
-`shut_down`, `pause` (a stopped node: what comes waits). The world carries out effects and knows nothing of names; who
-watches them is told through the `Watch` interface.
+What may go wrong is a method each: `cut` (a connection breaks: the ends notice at different times, or one never does,
+and part of what was under way is lost), `stall` (one direction carries nothing, and nobody is told), `crash`,
+`shut_down`, `pause` (a stopped node: whatever happens to it waits). The world carries out effects and knows nothing of
+names; who watches them is told through `Watch`.
 """
 
 import heapq
+import itertools
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from math import inf
 from typing import Any, Protocol
@@ -30,7 +31,7 @@ EPOCH_MS = 1_700_000_000_000
 
 NAMES = ("ada", "bob", "carl", "dora", "emil")
 
-Run = list[frames.Operation]
+Run = Sequence[frames.Operation]
 Packet = list[Run] | bytearray | None
 """The frames of one step, encoded or not; None is the end of the stream."""
 
@@ -88,7 +89,7 @@ class Node:
 class End:
     """One end of a connection, and what is on its way to it."""
 
-    __slots__ = ("changed", "last", "limit", "node", "number", "other", "received", "sent", "stalled", "state", "synced")
+    __slots__ = ("last", "limit", "node", "number", "opened", "other", "received", "sent", "stalled", "state", "synced")
 
     def __init__(self, node: Node, number: int, state: State) -> None:
         self.node, self.number, self.state = node, number, state
@@ -100,6 +101,8 @@ class End:
         """When the last packet on the way arrives."""
         self.stalled: list[tuple[End, int, Packet]] | None = None
         """What waits while nothing comes through."""
+        self.opened = inf
+        """When the session opened at this end."""
         self.synced = inf
         """When the other end's names were all here."""
 
@@ -265,15 +268,17 @@ class World:
 
     # --- faults ---
 
-    def cut(self, end: End) -> None:
-        """This end notices now; the other one later, and without part of what this one had sent."""
+    def cut(self, end: End, silent: bool = False) -> None:
+        """This end notices now; the other later or, if `silent`, never. Part of what this end had sent is lost."""
         other = end.other
         end.limit = end.received
         if other is not None:
             other.limit = min(other.limit, self.rng.randint(other.received, other.sent))
-            self._post_end(end)
+            if not silent:
+                self._post_end(end)
         if self.trace:
-            self.trace(f"* the connection {end.node} - {other.node if other else '?'} breaks")
+            where = f"{end.node} - {other.node if other else '?'}"
+            self.trace(f"* the connection {where} breaks{', as only the first of them sees' if silent else ''}")
         self.at(self.now, end.node, self._ended, end)
 
     def crash(self, node: Node, silent: Iterable[str] = ()) -> None:
@@ -367,12 +372,7 @@ class World:
         elif len(operations) == 1:
             packet = [operations]
         else:
-            packet = []
-            for operation in operations:
-                if packet and type(packet[-1][0]) is type(operation):
-                    packet[-1].append(operation)
-                else:
-                    packet.append([operation])
+            packet = [list(run) for _, run in itertools.groupby(operations, type)]
         index = other.sent
         other.sent = index + 1
         self._travel(other, index, packet)
@@ -409,7 +409,7 @@ class World:
             raise AssertionError(f"a frame before the session could open: {packet!r}")
         node, number = end.node, end.number
         if end.state is State.ADMITTED:
-            end.state = State.OPEN
+            end.state, end.opened = State.OPEN, self.now
             assert end.other is not None, "an admitted end has a dialler"
             dialler = end.other.node
             self.feed(node, fx.Opened(number, dialler.name, dialler.kernel.creation, dialled=False))
@@ -503,7 +503,9 @@ class World:
         elif node.wakes > self.now:
             self.at(node.wakes, None, self._reaches, subject)
         elif expects and expects != node.name:
-            self.at(self.now + self._latency(host, dialler.node.host), dialler.node, self._refused, (dialler, "name", "", 0))
+            self.at(
+                self.now + self._latency(host, dialler.node.host), dialler.node, self._refused, (dialler, "name", "", 0)
+            )
         else:
             end = End(node, node.kernel.new_connection(), State.PROVED)
             node.ends[end.number] = end
@@ -524,7 +526,7 @@ class World:
         end, creation = subject
         if end.state is State.DIALLING:
             assert end.other is not None, "somebody has admitted it"
-            end.state = State.OPEN
+            end.state, end.opened = State.OPEN, self.now
             self.feed(end.node, fx.Opened(end.number, end.other.node.name, creation, dialled=True))
 
     def _refuse(self, node: Node, effect: fx.Refuse) -> None:

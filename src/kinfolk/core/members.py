@@ -146,8 +146,8 @@ class Members:
             target = self.targets[seed.address] = Target(seed, seed.expects, wanted_since=now)
         elif seed.expects and seed.expects != target.seed.expects:
             target.seed, target.answers = seed, seed.expects  # the last we heard of who is there
-        elif not seed.expects and self.session_with(target) is None:
-            target.seed, target.answers = seed, ""  # whoever is there is meant, also if another was expected before
+        elif not seed.expects and target.refused:
+            target.seed, target.answers = seed, ""  # refused while we expected somebody: now whoever is there is meant
         return target
 
     def session_with(self, target: Target) -> Session | None:

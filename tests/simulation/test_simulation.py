@@ -1,0 +1,65 @@
+"""Many random schedules: no promise is ever broken; and with any one rule removed, some promise is.
+
+Each seed gives its whole schedule. When one fails, the message has the command that runs it again and prints all of it.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.simulation.mutants import MUTANTS, SOUND
+from tests.simulation.schedules import NETWORKS, Schedule
+
+SCHEDULES = {"calm": 6500, "faults": 2500, "strangers": 2500, "apart": 1000, "deaths": 4000, "joins": 4000}
+CHUNK = 500
+ENOUGH_FOR_A_MUTANT = 300
+
+
+def test_there_are_enough_schedules_of_every_network():
+    assert SCHEDULES.keys() == NETWORKS.keys()
+    assert sum(SCHEDULES.values()) >= 20_000
+
+
+@pytest.mark.parametrize(
+    ("network", "first"), [(network, first) for network, count in SCHEDULES.items() for first in range(0, count, CHUNK)]
+)
+def test_no_schedule_breaks_a_promise(network, first):
+    for seed in range(first, first + CHUNK):
+        violations = Schedule(network, seed).run()
+        assert not violations, report(network, seed, violations)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_without_one_rule_some_schedule_breaks_a_promise(mutant):
+    network = MUTANTS[mutant].network
+    assert any(Schedule(network, seed, MUTANTS[mutant]).run() for seed in range(ENOUGH_FOR_A_MUTANT)), (
+        f"{mutant} survives {ENOUGH_FOR_A_MUTANT} schedules of {network!r}: the simulation has a hole"
+    )
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_seed_determines_everything(network):
+    def transcript() -> list[str]:
+        lines: list[str] = []
+        Schedule(network, 1, SOUND, lines.append).run()
+        return lines
+
+    assert transcript() == transcript()
+
+
+def test_nor_does_it_depend_on_the_hashes_of_strings():
+    def transcript(hash_seed: str) -> str:
+        command = [sys.executable, "-m", "tests.simulation", "7", "--network", "faults", "-v"]
+        done = subprocess.run(
+            command, env=os.environ | {"PYTHONHASHSEED": hash_seed}, capture_output=True, text=True, check=True
+        )
+        return done.stdout.rpartition("faults ")[0]  # the last line has the time it took
+
+    assert transcript("1") == transcript("2")
+
+
+def report(network: str, seed: int, violations: list[str]) -> str:
+    command = f"python -m tests.simulation {seed} --network {network} -v"
+    return "\n".join([*violations, f"run it again, with all that happens: {command}"])
