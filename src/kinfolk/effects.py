@@ -49,7 +49,10 @@ class Opened(Struct, frozen=True):
 
 
 class DialFailed(Struct, frozen=True):
-    """A dial ended without a session. `code` is "unreachable" or the code of the refusal; `number` as in Refusal."""
+    """A dial ended without a session. `number` is as in Refusal.
+
+    `code` is that of the refusal; or "unreachable"; or "ended", if the other end closed or reset without a word.
+    """
 
     conn: int
     code: str
@@ -140,6 +143,10 @@ class Forget(Struct, frozen=True):
     """Dial these no longer, unless a session with them is open: discovery has dropped them."""
 
     seeds: tuple[Seed, ...]
+
+
+class KeysChanged(Struct, frozen=True):
+    """This node has other keys: whoever refused the old ones may take these."""
 
 
 class Shutdown(Struct, frozen=True):
@@ -267,7 +274,7 @@ class Count(Struct, frozen=True):
 
 Input = (
     Proved | Opened | DialFailed | Closed | Received | Heard | Drained | TimePassed | ProcessExited
-    | Register | Abandon | Unregister | Join | Forget | Shutdown
+    | Register | Abandon | Unregister | Join | Forget | KeysChanged | Shutdown
 )  # fmt: skip
 NameChange = NameAdded | NameRemoved
 Effect = (
