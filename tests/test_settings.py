@@ -267,7 +267,7 @@ def test_a_cookie_never_stands_in_the_file(place):
         ('nmae = "ada"', "has unknown keys nmae: known are cluster, cookie_file, join, listen, name"),
         ("name = 5", "kinfolk.toml: name must be a string"),
         ("cluster = 0", "kinfolk.toml: cluster must be a string"),
-        ("cookie_file = ['x']", "kinfolk.toml: cookie_file must be a string"),
+        ("cookie_file = [5]", "kinfolk.toml: cookie_file must be a file, or a list of files"),
         ("join = 5", "join must be a list of nodes"),
         ("join = [5]", "join must be a list of nodes"),
     ],

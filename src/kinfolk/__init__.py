@@ -31,6 +31,7 @@ from kinfolk.messages import Call, Replies, Request, Unknown
 from kinfolk.node import Node, run, start
 from kinfolk.process import Process, current_process
 from kinfolk.registry import Names, NameWatch, Registration, Resync
+from kinfolk.shell.tls import OwnCertificates
 
 __version__ = "0.1.0"
 
@@ -61,6 +62,7 @@ __all__ = [
     "NotAllowed",
     "NotConfirmed",
     "NotSerializable",
+    "OwnCertificates",
     "Pid",
     "Process",
     "ProtocolError",

@@ -7,7 +7,8 @@ but a *weak* one: it is stretched, which makes guessing slow, not impossible.
              scrypt(text, "kinfolk/1 cookie", n=2^15, r=8, p=3)   of any other
     key    = HKDF-SHA256(secret, salt="kinfolk/1 cookie", info=label)
 
-Each use has its own label, so no key tells anything about another. Nothing here shows a secret in a repr or an error.
+Each use has its own label, so no key tells anything about another. Nothing here shows a secret in a repr or an error,
+nor to a tool that shows the variables of a traceback: whatever may be on the stack when something raises is `Hidden`.
 Only the functions at the end touch files; only `new_cookie` uses randomness.
 """
 
@@ -23,25 +24,53 @@ import tempfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Generic, NoReturn, TypeVar, cast
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 _PREFIX = "kfc1_"
 _LOOKS_GENERATED = re.compile(r"kfc[0-9]*_", re.IGNORECASE)
+_LOOKS_LATER = re.compile(r"kfc(?!1_)[0-9]+_", re.IGNORECASE)
 _ENCODED = re.compile(r"[A-Za-z0-9_-]{48}")  # 32 random bytes and 4 of checksum, without padding
 _SECRET_BYTES = 32
 _SALT = b"kinfolk/1 cookie"
 _MAX_FILE = 4096
+
+T = TypeVar("T")
+
+
+class Hidden(Generic[T]):
+    """A secret that can be passed on, compared and hashed, but neither printed, copied nor pickled."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: T) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "<hidden>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hidden) and bool(self._value == cast("Hidden[object]", other)._value)
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is neither copied nor pickled")
+
+    def reveal(self) -> T:
+        """The secret. Use it within an expression: a variable would be shown with the others of its frame."""
+        return self._value
 
 
 @dataclass(frozen=True, slots=True)
 class ProofKeys:
     """The keys by which both ends of a handshake prove that they know a cookie: one a role, against reflection."""
 
-    dialler: bytes = field(repr=False)
-    listener: bytes = field(repr=False)
+    dialler: Hidden[bytes] = field(repr=False)
+    listener: Hidden[bytes] = field(repr=False)
 
 
 class Cookie:
@@ -62,12 +91,16 @@ class Cookie:
     """Whether it is free text that somebody may guess."""
 
     def __init__(self, text: str, origin: str = "an argument") -> None:
-        text = text.strip()
-        if not text or "\n" in text or "\r" in text:
+        line = Hidden(text)
+        del text
+        if not isinstance(line.reveal(), str):
+            raise TypeError(f"the cookie from {origin} must be a str, not {type(line.reveal()).__name__}")
+        line = Hidden(line.reveal().strip())
+        if not line.reveal() or "\n" in line.reveal() or "\r" in line.reveal():
             raise ValueError(f"the cookie from {origin} must be one line of text: make one with `kinfolk cookie new`")
         self.origin = origin
-        self.weak = not _LOOKS_GENERATED.match(text)
-        self._given = _free_text(text, origin) if self.weak else _random_bytes(text, origin)
+        self.weak = not _LOOKS_GENERATED.match(line.reveal())
+        self._given = Hidden(_free_text(line, origin) if self.weak else _random_bytes(line, origin))
         self._secret = None if self.weak else self._given  # None: not stretched yet
 
     def __repr__(self) -> str:
@@ -76,7 +109,7 @@ class Cookie:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Cookie):
             return NotImplemented
-        return self.weak == other.weak and hmac.compare_digest(self._given, other._given)
+        return self.weak == other.weak and hmac.compare_digest(self._given.reveal(), other._given.reveal())
 
     def __hash__(self) -> int:
         return hash(self._given)
@@ -90,12 +123,14 @@ class Cookie:
         The first use of a weak cookie takes about a quarter of a second and 32 MiB; the result is kept.
         """
         if self._secret is None:
-            self._secret = hashlib.scrypt(self._given, salt=_SALT, n=2**15, r=8, p=3, maxmem=64 * 2**20, dklen=32)
-        return HKDF(hashes.SHA256(), size, _SALT, label.encode()).derive(self._secret)
+            self._secret = Hidden(
+                hashlib.scrypt(self._given.reveal(), salt=_SALT, n=2**15, r=8, p=3, maxmem=64 * 2**20, dklen=32)
+            )
+        return HKDF(hashes.SHA256(), size, _SALT, label.encode()).derive(self._secret.reveal())
 
     def proof_keys(self) -> ProofKeys:
         """The keys of the handshake."""
-        return ProofKeys(self.key("dialler proof"), self.key("listener proof"))
+        return ProofKeys(Hidden(self.key("dialler proof")), Hidden(self.key("listener proof")))
 
 
 def new_cookie() -> str:
@@ -104,25 +139,33 @@ def new_cookie() -> str:
     return _PREFIX + base64.urlsafe_b64encode(secret + zlib.crc32(secret).to_bytes(4, "big")).decode()
 
 
-def _random_bytes(text: str, origin: str) -> bytes:
-    version, _, encoded = text.partition("_")
-    if version.lower() + "_" != _PREFIX and re.fullmatch(r"kfc[0-9]+", version, re.IGNORECASE):
+def _random_bytes(line: Hidden[str], origin: str) -> bytes:
+    if _LOOKS_LATER.match(line.reveal()):
         raise ValueError(f"the cookie from {origin} was made by a later version of kinfolk: upgrade this one")
-    if version + "_" == _PREFIX and _ENCODED.fullmatch(encoded):
-        raw = base64.urlsafe_b64decode(encoded)
-        if zlib.crc32(raw[:_SECRET_BYTES]).to_bytes(4, "big") == raw[_SECRET_BYTES:]:
-            return raw[:_SECRET_BYTES]
-    raise ValueError(
-        f"the cookie from {origin} is damaged: it begins like one of `kinfolk cookie new`, but its length or checksum"
-        " is wrong; copy it again, whole"
-    )
+    secret = _decoded(line.reveal())
+    if secret is None:
+        raise ValueError(
+            f"the cookie from {origin} is damaged: it begins like one of `kinfolk cookie new`, but its length or"
+            " checksum is wrong; copy it again, whole"
+        )
+    return secret
 
 
-def _free_text(text: str, origin: str) -> bytes:
+def _decoded(text: str) -> bytes | None:
+    """The random bytes of a generated cookie; None if it is damaged. Raises nothing: its variables are secrets."""
+    if not text.startswith(_PREFIX) or not _ENCODED.fullmatch(text, len(_PREFIX)):
+        return None
+    raw = base64.urlsafe_b64decode(text[len(_PREFIX) :])
+    secret, checksum = raw[:_SECRET_BYTES], raw[_SECRET_BYTES:]
+    return secret if zlib.crc32(secret).to_bytes(4, "big") == checksum else None
+
+
+def _free_text(line: Hidden[str], origin: str) -> bytes:
     try:
-        return text.encode()
-    except UnicodeEncodeError:  # it holds the text, so it goes no further
-        raise ValueError(f"the cookie from {origin} is not valid UTF-8") from None
+        return line.reveal().encode()
+    except UnicodeEncodeError:
+        pass  # it holds the text, so it goes no further, not even as the context of another
+    raise ValueError(f"the cookie from {origin} is not valid UTF-8")
 
 
 # --- files ---
@@ -157,10 +200,10 @@ def read_cookie_file(path: Path) -> Cookie:
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     with open(fd, "rb") as file:
         check_private(path, "the cookie file", os.fstat(fd))
-        content = file.read(_MAX_FILE + 1)
-    if len(content) > _MAX_FILE:
+        content = Hidden(file.read(_MAX_FILE + 1))
+    if len(content.reveal()) > _MAX_FILE:
         raise ValueError(f"{path} is no cookie file: it holds more than {_MAX_FILE} bytes")
-    return Cookie(content.decode(errors="surrogateescape"), f"the file {path}")
+    return Cookie(content.reveal().decode(errors="surrogateescape"), f"the file {path}")
 
 
 def user_cookie(home: Path) -> Cookie:
@@ -181,16 +224,16 @@ def user_cookie(home: Path) -> Cookie:
             f"{home}, where your cookie is, is open to other users: run `chmod 700 {shlex.quote(os.fspath(home))}`"
         )
     if not path.exists():
-        _create_file(path, new_cookie() + "\n")
+        _create_file(path, Hidden(new_cookie() + "\n"))
     return read_cookie_file(path)
 
 
-def _create_file(path: Path, content: str) -> None:
+def _create_file(path: Path, content: Hidden[str]) -> None:
     """Make a file of mode 0600, whole or not at all. One that is already there stays as it is."""
     fd, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with open(fd, "w", encoding="utf-8") as file:
-            file.write(content)
+            file.write(content.reveal())
             file.flush()
             os.fsync(fd)
         try:

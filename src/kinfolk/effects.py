@@ -101,7 +101,7 @@ class ProcessExited(Struct, frozen=True):
 
 
 class Register(Struct, frozen=True):
-    """Claim a name for a process of this node. With `wait`, `ref` is answered when it is confirmed or lost."""
+    """Claim a name for a process. With `wait`, `ref` is answered when it is confirmed or lost."""
 
     ref: int
     name: str
@@ -124,6 +124,8 @@ class Unregister(Struct, frozen=True):
     name: str
     position: int | None
     timeout: float
+    holder: Pid | None = None
+    """Whose claim it is; None for the one that this node sees."""
 
 
 class Join(Struct, frozen=True):

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from kinfolk import effects as fx
 from kinfolk.agenda import Agenda
+from kinfolk.asks import Asks
 from kinfolk.core import names as core
 from kinfolk.core.ledger import Claim
 from kinfolk.core.members import Members, Session, Verdict
@@ -58,10 +59,17 @@ class Kernel:
         settings: times and sizes.
         rng: gives the jitter of redials.
         names_type: the name table; the simulation puts in ones with a rule removed.
+        is_alive: whether a process of this node, by its local id, is alive.
     """
 
     def __init__(
-        self, name: str, creation: int, settings: Settings, rng: random.Random, names_type: type[Names] = Names
+        self,
+        name: str,
+        creation: int,
+        settings: Settings,
+        rng: random.Random,
+        names_type: type[Names] = Names,
+        is_alive: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self.name, self.creation, self.settings = name, creation, settings
         self.names = names_type(
@@ -85,7 +93,10 @@ class Kernel:
             forget_after=settings.forget_after,
             rng=rng,
         )
-        self._orders = Orders(self._agenda, self.names, self._apply, settings.heartbeat)
+        self._asks = Asks(
+            self._agenda, self.names, self._say, self._creation_of, is_alive, slack=2 * settings.heartbeat
+        )
+        self._orders = Orders(self._agenda, self.names, self._apply, self._asks.answer, settings.heartbeat)
         self._conns = 0
         self._pings = 0
 
@@ -229,6 +240,7 @@ class Kernel:
         # The names first, so that who hears of the loss finds them free.
         self._apply(self.names.peer_down(session.peer, session.creation, returns))
         self._do(fx.PeerDown(session.peer, session.creation, conn, reason))
+        self._asks.peer_down(session.peer, self._orders)
         self._mesh.peer_lost(session.peer)
 
     # --- orders ---
@@ -250,13 +262,23 @@ class Kernel:
         self._mesh.keys_changed()
 
     def _register(self, order: fx.Register) -> None:
-        self._orders.register(order)
+        if order.pid.node == self.name:
+            self._orders.register(order)
+        else:
+            self._asks.register(order)
 
     def _abandon(self, order: fx.Abandon) -> None:
         self._orders.abandon(order)
+        self._asks.abandon(order.ref)
 
     def _unregister(self, order: fx.Unregister) -> None:
-        self._orders.unregister(order)
+        holder = order.holder
+        if holder is None and order.position is None and order.name not in self.names.own:
+            holder = self.names.view.get(order.name)
+        if holder is None or holder.node == self.name:
+            self._orders.unregister(order)
+        else:
+            self._asks.unregister(order, holder)
 
     def _process_exited(self, fact: fx.ProcessExited) -> None:
         self._apply(self.names.process_exited(fact.local), exited=True)
@@ -371,6 +393,20 @@ class Kernel:
             self.names.contested(operation.name, operation.loser, winner, operation.confirmed, self._agenda.now.mono)
         )
 
+    def _registration_asked(self, session: Session, operation: frames.RegistrationAsked) -> None:
+        _checked(operation.name)
+        pid = Pid(self.name, self.creation, operation.local)
+        self._asks.asked_to_register(session.peer, operation, pid, self._orders)
+
+    def _unregistration_asked(self, session: Session, operation: frames.UnregistrationAsked) -> None:
+        self._asks.asked_to_unregister(session.peer, operation, self._orders)
+
+    def _ask_answered(self, session: Session, operation: frames.AskAnswered) -> None:
+        self._asks.answered(session.peer, operation)
+
+    def _ask_settled(self, session: Session, operation: frames.AskSettled) -> None:
+        self._asks.settled(session.peer, operation, self._orders)
+
     # --- time ---
 
     def _time_passed(self, fact: fx.TimePassed) -> None:
@@ -380,6 +416,8 @@ class Kernel:
                     self._beat(due)
                 case ("order", int(ref)):
                     self._orders.due(ref)
+                case ("ask", int(ref)):
+                    self._asks.due(ref)
                 case ("dial", Address() as address):
                     self._mesh.redial_due(address)
                 case ("join", int(ref)):
@@ -409,6 +447,7 @@ class Kernel:
 
     def _shutdown(self, order: fx.Shutdown) -> None:
         error = NodeClosed(f"{self.name} is closed")
+        self._asks.close(error)
         self._orders.close(error)
         self._mesh.close(error)
         for session in list(self.members.sessions.values()):
@@ -465,6 +504,15 @@ class Kernel:
     def _send(self, session: Session, operation: frames.Operation) -> None:
         self._do(fx.Send((session.conn,), operation))
 
+    def _say(self, peer: str, operation: frames.Operation) -> None:
+        session = self.members.by_peer.get(peer)
+        if session is not None:
+            self._send(session, operation)
+
+    def _creation_of(self, peer: str) -> int | None:
+        session = self.members.by_peer.get(peer)
+        return None if session is None else session.creation
+
     def _tell(self, operation: frames.Operation) -> None:
         """Say the same to every peer."""
         if self.members.sessions:
@@ -501,6 +549,10 @@ class Kernel:
         frames.NameConfirmed: _name_confirmed,
         frames.Acknowledged: _acknowledged,
         frames.NameContested: _name_contested,
+        frames.RegistrationAsked: _registration_asked,
+        frames.UnregistrationAsked: _unregistration_asked,
+        frames.AskAnswered: _ask_answered,
+        frames.AskSettled: _ask_settled,
     }
 
 

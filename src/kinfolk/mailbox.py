@@ -10,6 +10,7 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from kinfolk.errors import MailboxFull
@@ -24,22 +25,25 @@ class Mailbox:
     Args:
         limit: messages that may wait; None for no bound.
 
+    Attributes:
+        messages: what waits, oldest first. Only the one who receives may take from it.
+
     Raises:
         ValueError: the limit is less than 1.
     """
 
-    __slots__ = ("_limit", "_messages", "_wake")
+    __slots__ = ("_limit", "_wake", "messages")
 
     def __init__(self, limit: int | None = None) -> None:
         if limit is not None and limit < 1:
             raise ValueError(f"max_mailbox={limit}: a mailbox must have room for at least 1 message (None: no bound)")
         self._limit = sys.maxsize if limit is None else limit
-        self._messages: deque[Any] = deque()
+        self.messages: deque[Any] = deque()
         self._wake: asyncio.Future[None] | None = None  # set while a receive waits
 
     def __len__(self) -> int:
         """Messages waiting."""
-        return len(self._messages)
+        return len(self.messages)
 
     def put(self, message: object) -> None:
         """Add a message.
@@ -47,7 +51,7 @@ class Mailbox:
         Raises:
             MailboxFull: it is at its bound; nothing was added.
         """
-        messages = self._messages
+        messages = self.messages
         if len(messages) >= self._limit:
             raise MailboxFull(
                 f"the mailbox is full ({self._limit} messages wait): send more slowly, or raise max_mailbox"
@@ -59,7 +63,7 @@ class Mailbox:
 
     def put_always(self, message: object) -> None:
         """Add a message whatever the bound: for what the node itself has to say."""
-        self._messages.append(message)
+        self.messages.append(message)
         wake = self._wake
         if wake is not None and not wake.done():
             wake.set_result(None)
@@ -76,20 +80,24 @@ class Mailbox:
         """
         if self._wake is not None:
             raise RuntimeError("two receives at once on one mailbox: let one task receive, and hand out the work")
-        messages = self._messages
+        messages = self.messages
         if match is None:
             while not messages:
                 await self._arrival()
             return messages.popleft()
-        for position, message in enumerate(list(messages)):
-            if match(message):
-                del messages[position]
-                return message
-        examined = len(messages)
+        # What is there already, in portions that grow: the first match costs little, and a long backlog is walked once.
+        examined, portion = 0, 16
+        while examined < len(messages):
+            for message in list(islice(messages, examined, examined + portion)):
+                if match(message):
+                    del messages[examined]
+                    return message
+                examined += 1
+            portion *= 2
+        # Then each new one, as it comes. Nobody else takes messages out meanwhile, so positions stay.
         while True:
             while examined >= len(messages):
                 await self._arrival()
-            # Nobody else takes messages out meanwhile, so positions stay.
             message = messages[examined]
             if match(message):
                 del messages[examined]
@@ -98,8 +106,8 @@ class Mailbox:
 
     def take_all(self) -> list[Any]:
         """Take out every message."""
-        taken = list(self._messages)
-        self._messages.clear()
+        taken = list(self.messages)
+        self.messages.clear()
         return taken
 
     async def _arrival(self) -> None:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, overload
 import kinfolk.settings
 from kinfolk import effects as fx
 from kinfolk.blocking import Blocking
-from kinfolk.cookie import Cookie
+from kinfolk.cookie import Cookie, Hidden
 from kinfolk.errors import KinfolkError, NameLost, NodeClosed
 from kinfolk.ids import Address, Pid, Seed, node_address
 from kinfolk.kernel import Kernel, Settings
@@ -34,7 +34,7 @@ from kinfolk.shell import neighbours
 from kinfolk.shell.dataplane import DataPlane, Target
 from kinfolk.shell.driver import Driver
 from kinfolk.shell.tasks import Processes
-from kinfolk.shell.tls import Credentials, OwnCertificates
+from kinfolk.shell.tls import Credentials, OwnCertificates, node_uri
 from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Transport, bind
 from kinfolk.wire.codec import Codec
 from kinfolk.wire.handshake import Identity
@@ -105,17 +105,13 @@ class Node:
     ) -> None:
         if heartbeat <= 0 or (down_after is not None and down_after <= heartbeat):
             raise ValueError("heartbeat must be positive, and down_after longer than a heartbeat")
-        self._settings = kinfolk.settings.resolve(
-            name=name,
-            listen=listen,
-            cluster=cluster,
-            cookie=cookie,
-            cookie_file=cookie_file,
-            tls=tls,
-            join=join,
-            allow_weak_cookie=allow_weak_cookie,
+        self._keys = Hidden[dict[str, Any]](
+            {"cookie": cookie, "cookie_file": cookie_file, "tls": tls, "allow_weak_cookie": allow_weak_cookie}
         )
-        self._allow_weak_cookie = allow_weak_cookie
+        del cookie
+        self._settings = kinfolk.settings.resolve(
+            name=name, listen=listen, cluster=cluster, join=join, **self._keys.reveal()
+        )
         self._times = Settings(heartbeat=heartbeat, down_after=down_after or 5 * heartbeat)
         self._join_timeout = join_timeout
         self._min_peers = min_peers
@@ -142,7 +138,7 @@ class Node:
 
     @property
     def name(self) -> str:
-        """The node's name, ``name@host:port``. Asking for it binds the port, if the name was to get a free one."""
+        """The node's name, ``name@host:port``. Asking for it binds the port, if it was to get a free one."""
         return self._parts.name
 
     @property
@@ -197,7 +193,8 @@ class Node:
         Raises:
             AuthenticationFailed: a seed refused the cookie, the version, the cluster or the name.
             NodeUnreachable: fewer than `min_peers` answered in time.
-            OSError: the address cannot be bound.
+            OSError: the address cannot be bound, or a file of `tls` cannot be read, or others can read the key.
+            ValueError: the files of `tls` do not fit, or its certificate does not name this node.
             NodeClosed: the node is closed.
             RuntimeError: it has been started already.
         """
@@ -269,28 +266,29 @@ class Node:
     ) -> None:
         """Take other keys for every connection that begins from now on. Sessions that are open go on.
 
-        A cookie is exchanged in three steps, each on all nodes before the next: [old, new], [new, old], [new].
+        A cookie is exchanged in three steps, each on all nodes before the next: [old, new], [new, old], [new]. Nodes
+        that have refused this one for its keys are dialled again.
 
         Args:
-            cookie, cookie_file, tls: as for the node; the files are read now. Without any, those of the environment
-                and of ``kinfolk.toml`` are read again.
+            cookie, cookie_file, tls: as for the node. What is left out comes from where it came from before; all files
+                are read anew, as are the environment and ``kinfolk.toml`` if keys came from there.
 
         Raises:
             ValueError, OSError: as for the node; nothing has changed.
+            NodeClosed: the node is closed.
         """
+        keys = _exchanged(self._keys, Hidden({"cookie": cookie, "cookie_file": cookie_file, "tls": tls}))
+        del cookie
         self.check_open()
         settings = kinfolk.settings.resolve(
-            name=self.name,
-            listen=str(self._settings.listen),
-            cluster=self.cluster,
-            cookie=cookie,
-            cookie_file=cookie_file,
-            tls=tls,
-            join=[],
-            allow_weak_cookie=self._allow_weak_cookie,
+            name=self.name, listen=str(self._settings.listen), cluster=self.cluster, join=[], **keys.reveal()
         )
-        self._parts.transport.rekey(Credentials.of(settings.cookies, settings.tls))
-        _log.info("%s uses other keys from now on", self.name)
+        self._parts.transport.rekey(_credentials(settings, self.name))
+        self._keys = keys
+        first, *others = (cookie.origin for cookie in settings.cookies)
+        accepted = f", and accepts as well that from {' and from '.join(others)}" if others else ""
+        _log.info("%s has read its keys again: it uses the cookie from %s%s", self.name, first, accepted)
+        self.submit(fx.KeysChanged())
 
     async def close(self) -> None:
         """End every process, tell the peers, free the port. Takes a few seconds at most; closing again does nothing."""
@@ -309,8 +307,8 @@ class Node:
         error = NodeClosed(f"{parts.name} is closed")
         if self._announced is not None:
             neighbours.withdraw(self._announced)
-        # Whoever waits hears of the close, not of what comes with it. Then the processes, so that the names they had are
-        # withdrawn in order; then the sessions.
+        # Whoever waits hears of the close, not of what comes with it. Then the processes, so that the names they had
+        # are withdrawn in order; then the sessions.
         parts.dataplane.close(error)
         for future in self._answers.values():
             if not future.done():
@@ -459,6 +457,7 @@ class Node:
         ref = next(self._references)
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._answers[ref] = future
+        future.add_done_callback(lambda _: self._answers.pop(ref, None))
         self.submit(make(ref))
         return ref, future
 
@@ -580,14 +579,17 @@ class Node:
         sock = bind(settings.listen)
         try:
             name = _final_name(settings.name, sock.getsockname()[1])
-            credentials = Credentials.of(settings.cookies, settings.tls)
+            credentials = _credentials(settings, name)
             creation = time.time_ns()
-            kernel = Kernel(name, creation, self._times, random.Random())  # noqa: S311 - jitter is no secret
+            processes = Processes(name, creation, self._process_exited)
+            jitter = random.Random()  # noqa: S311 - no secret
+            kernel = Kernel(
+                name, creation, self._times, jitter, is_alive=lambda local: processes.get(local) is not None
+            )
             # Released by the first join: names taken before it are ours only if nobody in the cluster has them.
             kernel.names.hold()
             driver = Driver(kernel, self._perform)
             names = Names(self, kernel.names.view, self._times.down_after + 2 * self._times.heartbeat)
-            processes = Processes(name, creation, self._process_exited)
             dataplane = DataPlane(
                 name,
                 creation,
@@ -643,7 +645,9 @@ async def start(name: str | None = None, **settings: Any) -> Node:
 
     Takes what `Node` takes, raises what `Node` and `Node.start` raise.
     """
-    node = Node(name, **settings)
+    given = Hidden(settings)
+    del settings
+    node = Node(name, **given.reveal())
     await node.start()
     return node
 
@@ -656,6 +660,21 @@ def run(main: Callable[[], Coroutine[Any, Any, R]]) -> R:
         factory = None
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main())
+
+
+def _credentials(settings: kinfolk.settings.Settings, name: str) -> Credentials:
+    """For a node whose name is final, so that a certificate of its own can be checked for it."""
+    credentials = Credentials.of(settings.cookies, settings.tls)
+    credentials.check_name(node_uri(settings.cluster, name))
+    return credentials
+
+
+def _exchanged(old: Hidden[dict[str, Any]], new: Hidden[dict[str, Any]]) -> Hidden[dict[str, Any]]:
+    """The arguments that name the keys, with new ones in the place of old ones; a cookie and a file are of one kind."""
+    given = {key for key in new.reveal() if new.reveal()[key] is not None}
+    if given & {"cookie", "cookie_file"}:
+        given |= {"cookie", "cookie_file"}
+    return Hidden({**old.reveal(), **{key: new.reveal()[key] for key in given}})
 
 
 def _final_name(name: str, bound_port: int) -> str:

@@ -13,10 +13,18 @@ from typing import Any, Self
 import msgspec
 
 from kinfolk.cookie import Cookie
-from kinfolk.errors import CallFailed, CallTimeout, KinfolkError, NodeLost, NodeUnreachable, RemoteProtocolError
+from kinfolk.errors import (
+    AuthenticationFailed,
+    CallFailed,
+    CallTimeout,
+    KinfolkError,
+    NodeLost,
+    NodeUnreachable,
+    RemoteProtocolError,
+)
 from kinfolk.ids import Seed
 from kinfolk.service import SERVICE_NAME
-from kinfolk.shell.tls import SERVER_NAME, Credentials, OwnCertificates, peer_fingerprint
+from kinfolk.shell.tls import SERVER_NAME, Credentials, OwnCertificates, named_nodes, node_uri, peer_fingerprint
 from kinfolk.shell.transport import dial_error, refusal_error
 from kinfolk.wire import codec, frames
 from kinfolk.wire.handshake import NONCE_BYTES, Dialler, Fingerprints, Identity, Proved, Refused
@@ -24,6 +32,7 @@ from kinfolk.wire.session import Event, Opened, Operations, Session, State
 
 _READ = 256 * 1024
 _FAREWELL = 0.5  # seconds
+_STOPPED = 1.0  # seconds; a timer that is later than this fired in a program that was stopped, or is too busy
 
 
 class Observer:
@@ -33,7 +42,7 @@ class Observer:
         where: the node's name, or only ``host:port``.
         cookies: the first is used to prove ourselves, all to check the node.
         cluster: the name of the cluster; a node of another refuses.
-        tls: certificates of an own authority, if the cluster has one.
+        tls: certificates of an own authority, if the cluster has one; any that it has issued will do.
         timeout: seconds for the session to open, and then for each answer.
 
     Attributes:
@@ -114,8 +123,7 @@ class Observer:
             asked = frames.Called(SERVICE_NAME, None, self._reference, int(seconds * 1000), body)
             self._session.outbox.encode(asked)
             try:
-                async with asyncio.timeout(seconds):
-                    outcome, encoded = await self._answered()
+                outcome, encoded = await self._answered_within(seconds)
             except TimeoutError:
                 raise CallTimeout(self._silence(seconds)) from None
             except (OSError, RemoteProtocolError) as error:
@@ -125,6 +133,8 @@ class Observer:
             value = self._codec.decode(encoded)
         except codec.BadBody as error:
             raise CallFailed(f"the answer of {self.name} could not be read: {error}") from None
+        if outcome == codec.NO_PROCESS:  # the service lives as long as the node
+            raise NodeLost(f"{self.name} has closed, or is about to: ask another node")
         if outcome != codec.OK:
             raise codec.error_of(outcome, str(value))
         return value
@@ -160,7 +170,7 @@ class Observer:
         except (TimeoutError, KinfolkError):
             raise
         except OSError as error:
-            raise dial_error(seed, error, past_tls=self._streams is not None) from None
+            raise dial_error(seed, error, self._credentials, past_tls=self._streams is not None) from None
         # The listener takes a session for open, and stops its clock, when the first frame past ACK has come.
         session.outbox.encode(frames.Ping(0))
         await self._turn()
@@ -176,6 +186,28 @@ class Observer:
             expects=self._seed.expects,
             purpose="observer",
         )
+
+    def _check_certificate(self, node: str) -> None:
+        assert self._streams is not None, "a session has a connection"
+        uri = node_uri(self._cluster, node)
+        if self._credentials.names_nodes and uri not in named_nodes(self._streams[1].get_extra_info("ssl_object")):
+            text = f"the certificate of {node} does not name it: it must have the URI {uri}"
+            raise AuthenticationFailed(text, "name")
+
+    async def _answered_within(self, seconds: float) -> tuple[str, bytes]:
+        """The answer, or a TimeoutError. Time in which this program was itself stopped does not count."""
+        loop = asyncio.get_running_loop()
+        while True:
+            limit = asyncio.timeout(seconds)
+            try:
+                async with limit:
+                    return await self._answered()
+            except TimeoutError:
+                deadline = limit.when()
+                # An OSError of the connection may be a TimeoutError as well.
+                if deadline is None or not limit.expired() or loop.time() - deadline < _STOPPED:
+                    raise
+                # The timer was late: what has come meanwhile, or an answer that is on its way, gets its chance.
 
     async def _answered(self) -> tuple[str, bytes]:
         while self._answer is None:
@@ -197,6 +229,7 @@ class Observer:
     def _happened(self, session: Session, event: Event) -> None:
         match event:
             case Opened(peer=peer):
+                self._check_certificate(peer)
                 self.name = peer
             case Refused():
                 raise refusal_error(event)

@@ -34,21 +34,28 @@ class Orders:
         agenda: of the node.
         names: its name table.
         apply: passes on what an order has changed in it.
+        answer: tells whoever gave an order how it ended.
         patience: seconds that a name which has fallen free may take to show who has won it.
     """
 
     def __init__(
-        self, agenda: Agenda, names: Names, apply: Callable[[Iterable[core.Change]], None], patience: float
+        self,
+        agenda: Agenda,
+        names: Names,
+        apply: Callable[[Iterable[core.Change]], None],
+        answer: Callable[[fx.Succeed | fx.Fail], None],
+        patience: float,
     ) -> None:
         self._agenda = agenda
         self._names = names
         self._apply = apply
+        self._tell = answer
         self._patience = patience
         self._all: dict[int, _Waiting] = {}  # by ref
         self._claims: dict[int, list[_Waiting]] = {}  # by position of the claim
         self._undecided: dict[str, list[_Waiting]] = {}  # by name, of those that wait for a rival
         self._withdrawals: dict[int, int] = {}  # refs by position of the withdrawal
-        self._standing: set[int] = set()  # positions of claims that somebody holds without waiting for them
+        self._standing: set[int] = set()  # positions of claims that somebody of this node relies on
 
     # --- orders ---
 
@@ -58,7 +65,7 @@ class Orders:
         holder = self._names.view.get(order.name)
         if own is not None and own.claim.pid == order.pid:  # the same process again: the same claim
             if own.confirmed:
-                self._agenda.do(fx.Succeed(order.ref, own.claim))
+                self._succeed(order.ref, own.claim)
             else:
                 self._wait_for(order, own.claim)
         elif holder is None:
@@ -70,7 +77,7 @@ class Orders:
             self._hold(_Waiting(order.ref, order.name, rival=holder), order.timeout)
             self.name_changed(order.name)
         else:
-            self._agenda.do(fx.Fail(order.ref, NameTaken(order.name, holder)))
+            self._tell(fx.Fail(order.ref, NameTaken(order.name, holder)))
 
     def abandon(self, order: fx.Abandon) -> None:
         """Whoever gave this Register waits no longer."""
@@ -80,7 +87,7 @@ class Orders:
         """Withdraw a name of this node, and wait until all peers know."""
         own = self._names.own.get(order.name)
         if own is None or order.position not in (None, own.claim.position):
-            self._agenda.do(fx.Fail(order.ref, self._cannot_unregister(order)))
+            self._tell(fx.Fail(order.ref, self._cannot_unregister(order)))
             return
         self._fail(own.claim, NameUnknown(order.name, "it was unregistered before it was confirmed"))
         changes = self._names.withdraw([order.name])
@@ -92,13 +99,19 @@ class Orders:
         if accepted:
             self.accepted(position)
 
+    def withdraw(self, name: str) -> None:
+        """Withdraw a name of this node that nobody has any use for."""
+        self._apply(self._names.withdraw([name]))
+
+    def is_standing(self, claim: Claim) -> bool:
+        """Whether somebody of this node has this claim, and relies on it."""
+        return claim.position in self._standing
+
     def _cannot_unregister(self, order: fx.Unregister) -> NameUnknown:
         holder = self._names.view.get(order.name)
         if order.position is not None:
             state = f"held by {holder} now" if holder else "free now"
             return NameUnknown(order.name, f"this registration has ended, the name is {state}; nothing was changed")
-        if holder is not None:
-            return NameUnknown(order.name, f"it is held by {holder}: unregister it on that node")
         return NameUnknown(order.name)
 
     # --- time ---
@@ -123,7 +136,7 @@ class Orders:
     def close(self, error: NodeClosed) -> None:
         """Answer every order with this error."""
         for ref in (*self._all, *self._withdrawals.values()):
-            self._agenda.do(fx.Fail(ref, error))
+            self._tell(fx.Fail(ref, error))
         for table in (self._all, self._claims, self._undecided, self._withdrawals):
             table.clear()
 
@@ -146,7 +159,9 @@ class Orders:
     def confirmed(self, claim: Claim) -> None:
         """Every peer has acknowledged a claim of ours."""
         for waiting in self._claims.pop(claim.position, ()):
-            self._answer(waiting, fx.Succeed(waiting.ref, claim))
+            del self._all[waiting.ref]
+            self._agenda.timers.cancel(("order", waiting.ref))
+            self._succeed(waiting.ref, claim)
         self.name_changed(claim.name)
 
     def withdrawn(self, claims: Iterable[Claim], exited: bool) -> None:
@@ -179,7 +194,7 @@ class Orders:
         ref = self._withdrawals.pop(position, None)
         if ref is not None:
             self._agenda.timers.cancel(("order", ref))
-            self._agenda.do(fx.Succeed(ref))
+            self._tell(fx.Succeed(ref))
 
     # --- inside ---
 
@@ -187,8 +202,12 @@ class Orders:
         if order.wait:
             self._hold(_Waiting(order.ref, order.name, claim.position), order.timeout)
         else:
+            self._succeed(order.ref, claim)
+
+    def _succeed(self, ref: int, claim: Claim) -> None:
+        if ref > 0:  # another node's order is kept in mind by `asks`, until that node has settled it
             self._standing.add(claim.position)
-            self._agenda.do(fx.Succeed(order.ref, claim))
+        self._tell(fx.Succeed(ref, claim))
 
     def _hold(self, waiting: _Waiting, timeout: float) -> None:
         self._all[waiting.ref] = waiting
@@ -205,7 +224,7 @@ class Orders:
         for waiting in self._undecided.pop(name, ()):
             last = holder or waiting.rival
             assert last is not None, "whoever waits for a rival has seen one"
-            self._answer(waiting, fx.Fail(waiting.ref, NameTaken(name, last)))
+            self._fail_one(waiting, NameTaken(name, last))
 
     def _give_up(self, ref: int, error: KinfolkError | None) -> None:
         """One who waits for a claim waits no longer; without anybody left who wants it, it is withdrawn."""
@@ -216,7 +235,7 @@ class Orders:
         others = self._beside(waiting)
         others.remove(waiting)
         if error is not None:
-            self._agenda.do(fx.Fail(ref, error))
+            self._tell(fx.Fail(ref, error))
         if others:
             return
         if waiting.rival is not None:
@@ -228,9 +247,9 @@ class Orders:
 
     def _fail(self, claim: Claim, error: KinfolkError) -> None:
         for waiting in self._claims.pop(claim.position, ()):
-            self._answer(waiting, fx.Fail(waiting.ref, error))
+            self._fail_one(waiting, error)
 
-    def _answer(self, waiting: _Waiting, answer: fx.Succeed | fx.Fail) -> None:
+    def _fail_one(self, waiting: _Waiting, error: KinfolkError) -> None:
         del self._all[waiting.ref]
         self._agenda.timers.cancel(("order", waiting.ref))
-        self._agenda.do(answer)
+        self._tell(fx.Fail(waiting.ref, error))

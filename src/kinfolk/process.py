@@ -7,9 +7,10 @@ as the sender.
 import asyncio
 import functools
 import logging
+from asyncio import current_task
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar, TypeVarTuple, cast, get_origin, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeGuard, TypeVar, TypeVarTuple, cast, get_origin, overload
 
 from kinfolk.errors import NoProcess
 from kinfolk.ids import Pid
@@ -76,6 +77,7 @@ class Process:
     __slots__ = (
         "__weakref__",
         "_filters",
+        "_loop",
         "body",
         "exit_reason",
         "mailbox",
@@ -99,6 +101,7 @@ class Process:
         """At so many, those whose callers have given up are thrown out."""
         self.task: asyncio.Task[Any] | None = None
         """The task that it is; None before the node has started."""
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._filters: dict[tuple[type[Any], bool], Match] | None = None
 
     def __repr__(self) -> str:
@@ -140,8 +143,15 @@ class Process:
 
         Cancelling it loses no message.
         """
-        self._check_own_task()
-        wanted = None if match is None else self._filter(match)
+        if current_task(self._loop) is not self.task or self.exit_reason is not None:
+            self._refuse_to_receive()
+        if match is None:
+            messages = self.mailbox.messages
+            if messages:
+                return messages.popleft()
+            wanted = None
+        else:
+            wanted = self._filter(match)
         if timeout is None:
             return await self.mailbox.receive(wanted)
         limit = asyncio.timeout(timeout)
@@ -167,14 +177,15 @@ class Process:
 
     async def next_call(self, kind: type[T] | None) -> Call[T]:
         """Wait for the next call that `calls` is to yield."""
-        self._check_own_task()
+        if current_task(self._loop) is not self.task or self.exit_reason is not None:
+            self._refuse_to_receive()
         if kind is not None:
             call: Call[T] = await self.mailbox.receive(self._filter(kind, calls=True))
             return call
         while True:
             message = await self.mailbox.receive()
-            if _is_call(message):
-                return message
+            if type(message) is Call:
+                return cast("Call[T]", message)
             self.node.counters["unhandled_messages"] += 1
             _log.warning("%s (%s) takes calls alone: dropped a %s", self.pid, self.function, type(message).__name__)
 
@@ -277,6 +288,7 @@ class Process:
     def begin(self, task: "asyncio.Task[Any]") -> None:
         """This task is the process from now on; called in it."""
         self.task = task
+        self._loop = task.get_loop()  # Without it, current_task() takes three times as long on Python 3.11.
         _current.set(self)
 
     def end(self, reason: ExitReason) -> None:
@@ -289,14 +301,12 @@ class Process:
             reason = self.exit_reason if isinstance(self.exit_reason, str) else repr(self.exit_reason)
             raise NoProcess(f"this process, {self.pid} ({self.function}), is dead ({reason}): its code must end now")
 
-    def _check_own_task(self) -> None:
-        if self.exit_reason is not None:
-            self._check_alive()
-        if asyncio.current_task() is not self.task:
-            raise RuntimeError(
-                f"only the task of {self.pid} ({self.function}) itself may receive from its mailbox: receive there and"
-                " hand the messages on, or spawn a process for this task"
-            )
+    def _refuse_to_receive(self) -> NoReturn:
+        self._check_alive()
+        raise RuntimeError(
+            f"only the task of {self.pid} ({self.function}) itself may receive from its mailbox: receive there and"
+            " hand the messages on, or spawn a process for this task"
+        )
 
 
 def _is_call(message: object) -> TypeGuard[Call[Any]]:

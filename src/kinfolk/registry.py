@@ -6,7 +6,7 @@ the kernel, which tells all peers and waits for them.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -20,6 +20,9 @@ from kinfolk.ids import Pid, check_name
 
 if TYPE_CHECKING:
     from kinfolk.node import Node
+
+
+_SLICE = 5000  # names that a watch looks at before others get their turn: a few milliseconds
 
 
 class Resync(Struct, frozen=True):
@@ -62,7 +65,7 @@ class Registration:
             NameUnknown: this registration has ended, and nothing was changed.
             NodeClosed: the node is closed.
         """
-        await self._names.withdraw(self.name, self._claim.position, timeout)
+        await self._names.withdraw(self.name, timeout, self._claim)
 
 
 class Names:
@@ -97,14 +100,14 @@ class Names:
     async def register(
         self, name: str, pid: Pid, *, timeout: float | None = None, on_lost: fx.OnLost = "exit"
     ) -> Registration:
-        """Claim a name for a process of this node, cluster-wide.
+        """Claim a name for a process, cluster-wide. For a process of another node, that node is asked to.
 
         When it returns, every connected node resolves the name to `pid`. The same pid under the same name again gives
         the same registration. Before the node has started and joined, it waits for that.
 
         Args:
             name: 1 to 255 bytes of UTF-8.
-            pid: a living process of this node.
+            pid: a living process.
             timeout: seconds; the default is long enough to count a dying peer out.
             on_lost: what happens to the process if a healed partition finds an older claim: it ends with reason
                 `NameLost`, or gets `NameLost` as a message.
@@ -114,6 +117,7 @@ class Names:
             NotConfirmed: some peers did not acknowledge in time; the claim is withdrawn.
             NoProcess: the process is dead.
             NameUnknown: the name was unregistered meanwhile.
+            NodeLost: the process's node is not connected, or was lost before it answered; nothing is registered.
             NodeClosed: the node is closed.
             ValueError, TypeError: the name or pid is not valid.
 
@@ -124,10 +128,13 @@ class Names:
         ref, answer = self._node.order(lambda ref: fx.Register(ref, name, pid, True, patience, on_lost))
         self._registering[name] += 1
         try:
-            claim = await answer
+            # Shielded: between the cancellation and our next turn it may still be confirmed, and we must hear of that.
+            claim = await asyncio.shield(answer)
         except asyncio.CancelledError:
             self._node.submit(fx.Abandon(ref))
-            if answer.done() and not answer.cancelled() and answer.exception() is None:
+            if not answer.done():
+                answer.cancel()
+            elif not answer.cancelled() and answer.exception() is None:
                 self._unwanted(answer.result())
             raise
         finally:
@@ -137,7 +144,7 @@ class Names:
         return self._registration(claim)
 
     def register_nowait(self, name: str, pid: Pid, *, on_lost: fx.OnLost = "exit") -> Registration:
-        """Claim a name and return at once, also before the node has started.
+        """Claim a name for a process of this node and return at once, also before the node has started.
 
         The claim holds here from now on and travels to the peers. If it loses to another before every peer has
         acknowledged it, the process gets `NameTaken` as a message.
@@ -149,24 +156,35 @@ class Names:
             ValueError, TypeError: the name or pid is not valid.
         """
         self._check(name, pid)
+        if pid.node != self._node.name:
+            raise ValueError(f"{pid} is a process of another node: only `await names.register(...)` can ask that node")
         return self._registration(self._node.order_now(lambda ref: fx.Register(ref, name, pid, False, 0.0, on_lost)))
 
     async def unregister(self, name: str, *, timeout: float | None = None) -> None:
-        """Give up a name of this node. Returns when every peer knows, or after `timeout` seconds.
+        """Give up a name, whoever holds it. Returns when every peer knows, or after `timeout` seconds.
+
+        If a process of another node holds it, that node is asked to withdraw exactly the claim that this node sees.
 
         Raises:
-            NameUnknown: nobody has the name, or a process of another node has it.
+            NameUnknown: nobody has the name, or somebody else by now; nothing was changed.
+            NodeLost: the holder's node is not connected, or was lost before it answered.
+            CallTimeout: the holder's node did not answer in time.
             NodeClosed: the node is closed.
         """
         check_name(name)
-        await self.withdraw(name, None, timeout)
+        await self.withdraw(name, timeout)
 
-    async def withdraw(self, name: str, position: int | None, timeout: float | None) -> None:
-        """Give up a name; with a position, only the claim made there. See `unregister` and `Registration.release`."""
+    async def withdraw(self, name: str, timeout: float | None, claim: Claim | None = None) -> None:
+        """Give up a name; with a claim, only that one. See `unregister` and `Registration.release`."""
         self._node.check_open()
         patience = self._patience if timeout is None else timeout
-        _, answer = self._node.order(lambda ref: fx.Unregister(ref, name, position, patience))
-        await answer
+        position, holder = (None, None) if claim is None else (claim.position, claim.pid)
+        ref, answer = self._node.order(lambda ref: fx.Unregister(ref, name, position, patience, holder))
+        try:
+            await answer
+        except asyncio.CancelledError:
+            self._node.submit(fx.Abandon(ref))
+            raise
 
     async def wait_for(self, name: str, *, timeout: float | None = None) -> Pid:
         """Wait until somebody holds the name.
@@ -247,16 +265,14 @@ class Names:
         """A claim was confirmed in the moment its `register` was cancelled: release it, unless somebody else has it."""
         assert isinstance(claim, Claim), "a Register succeeds with its claim"
         if self._given.get(claim.name) != claim.position and self._registering[claim.name] == 1:
-            self._node.order_unheard(lambda ref: fx.Unregister(ref, claim.name, claim.position, 0.0))
+            self._node.order_unheard(lambda ref: fx.Unregister(ref, claim.name, claim.position, 0.0, claim.pid))
 
     def _check(self, name: str, pid: Pid) -> None:
         check_name(name)
         if not isinstance(pid, Pid):
             raise TypeError(f"expected a Pid, as spawn() returns it, not {type(pid).__name__}")
         self._node.check_open()
-        if pid.node != self._node.name:
-            raise ValueError(f"{pid} is a process of another node: register it there")
-        if not self._node.is_alive(pid):
+        if pid.node == self._node.name and not self._node.is_alive(pid):
             raise NoProcess(f"cannot register {name!r}: {pid} is dead")
 
 
@@ -269,8 +285,9 @@ class NameWatch:
         self._view = view
         self._prefix, self._any = (pattern[:-1], True) if pattern.endswith("*") else (pattern, False)
         self._max_events = max_events
-        self._snapshot = [(name, view[name]) for name in self._matching()]
-        self._snapshot.reverse()
+        self._rows = self._table()  # what is there comes first
+        self._looked = 0  # at so many rows in this turn of the loop
+        self._gathered: dict[str, Pid] | None = None  # the rows of a Resync, as far as they have been looked at
         self._events: deque[NameEvent] = deque()
         self._lags = False
         self._future: asyncio.Future[None] | None = None
@@ -282,13 +299,18 @@ class NameWatch:
 
     async def __anext__(self) -> NameEvent:
         while True:
-            if self._snapshot:
-                return NameAdded(*self._snapshot.pop())
             if self._lags:
                 # The table of this moment: between two inputs of the kernel it fits the changes that follow. In the
                 # midst of one, when `changed` is called, it may be ahead of them.
-                self._lags = False
-                return self._resync()
+                self._resync()
+            row = await self._next_row()
+            if self._lags:
+                continue
+            if row is not None:
+                return NameAdded(*row)
+            if self._gathered is not None:
+                names, self._gathered = self._gathered, None
+                return Resync(names)
             if self._events:
                 return self._events.popleft()
             if self._error is not None:
@@ -305,9 +327,8 @@ class NameWatch:
 
     def close(self) -> None:
         """End the iteration."""
-        self._closed, self._lags = True, False
-        self._snapshot.clear()
-        self._events.clear()
+        self._closed = True
+        self._forget()
         self._wake()
 
     def changed(self, change: NameAdded | NameRemoved) -> None:
@@ -315,9 +336,8 @@ class NameWatch:
         if self._closed or self._lags or not self._matches(change.name):
             return
         if len(self._events) >= self._max_events:
+            self._forget()
             self._lags = True
-            self._events.clear()
-            self._snapshot.clear()
         else:
             self._events.append(change)
         self._wake()
@@ -325,19 +345,42 @@ class NameWatch:
     def fail(self, error: Exception) -> None:
         """Raise this once everything that happened before has been seen."""
         if self._lags:
-            self._lags = False
-            self._events.append(self._resync())
+            self._resync()
         self._error = error
         self._wake()
 
-    def _resync(self) -> Resync:
-        return Resync({name: self._view[name] for name in self._matching()})
+    def _forget(self) -> None:
+        self._rows, self._gathered, self._lags = iter(()), None, False
+        self._events.clear()
+
+    def _resync(self) -> None:
+        """Begin to gather a Resync: of the table as it is now, whatever happens until it has been gathered."""
+        self._rows, self._gathered, self._lags = self._table(), {}, False
+
+    def _table(self) -> Iterator[tuple[str, Pid]]:
+        if self._any:
+            return iter(dict(self._view).items())  # copied at once, which is quick; looked at bit by bit, which is not
+        holder = self._view.get(self._prefix)
+        return iter(() if holder is None else ((self._prefix, holder),))
+
+    async def _next_row(self) -> tuple[str, Pid] | None:
+        """The next row that matches, unless rows are gathered. None at the end, or when the watcher lags again."""
+        while True:
+            if self._looked >= _SLICE:
+                self._looked = 0
+                await asyncio.sleep(0)
+            row = None if self._lags else next(self._rows, None)
+            if row is None:
+                return None
+            self._looked += 1
+            if not self._matches(row[0]):
+                continue
+            if self._gathered is None:
+                return row
+            self._gathered[row[0]] = row[1]
 
     def _matches(self, name: str) -> bool:
         return name.startswith(self._prefix) if self._any else name == self._prefix
-
-    def _matching(self) -> list[str]:
-        return [name for name in self._view if self._matches(name)]
 
     def _wake(self) -> None:
         if self._future is not None and not self._future.done():

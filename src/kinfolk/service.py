@@ -8,7 +8,9 @@ import asyncio
 import itertools
 from typing import Any
 
+from kinfolk.messages import Call
 from kinfolk.process import Process
+from kinfolk.watches import Watches
 from kinfolk.wire.session import OBSERVED
 
 SERVICE_NAME = OBSERVED
@@ -19,22 +21,38 @@ _SLICE = 5000  # names looked at before others get their turn: a few millisecond
 
 async def service(me: Process) -> None:
     """Answer until the node closes."""
-    async for call in me.calls():
-        match call.body:
-            case ["info"]:
-                call.reply(_info(me))
-            case ["nodes"]:
-                call.reply(_nodes(me))
-            case ["names", str(prefix), str(after), int(limit)] if limit > 0:
-                call.reply(await _page(me, prefix, after, min(limit, PAGE)))
-            case ["whereis", str(name)]:
-                holder = me.node.names.whereis(name)
-                call.reply(None if holder is None else str(holder))
-            case _:
-                call.fail(
-                    'unknown request; the service knows ["info"], ["nodes"], ["names", prefix, after, limit] and'
-                    ' ["whereis", name]'
-                )
+    async with asyncio.TaskGroup() as tasks:
+        watches = Watches(me.names, tasks)
+        try:
+            async for call in me.calls():
+                await _answer(me, watches, call)
+        finally:
+            watches.close()
+
+
+async def _answer(me: Process, watches: Watches, call: Call[Any]) -> None:
+    match call.body:
+        case ["info"]:
+            call.reply(_info(me))
+        case ["nodes"]:
+            call.reply(_nodes(me))
+        case ["names", str(prefix), str(after), int(limit)] if limit > 0:
+            call.reply(await _page(me, prefix, after, min(limit, PAGE)))
+        case ["whereis", str(name)]:
+            holder = me.node.names.whereis(name)
+            call.reply(None if holder is None else str(holder))
+        case ["watch", str(pattern)]:
+            try:
+                call.reply(watches.open(pattern))
+            except ValueError as error:
+                call.fail(str(error))
+        case ["events", int(watch), int() | float() as seconds]:
+            watches.fetch(call, watch, seconds)
+        case _:
+            call.fail(
+                'unknown request; the service knows ["info"], ["nodes"], ["names", prefix, after, limit],'
+                ' ["whereis", name], ["watch", pattern] and ["events", watch, seconds]'
+            )
 
 
 def _info(me: Process) -> dict[str, Any]:

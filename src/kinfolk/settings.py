@@ -9,18 +9,22 @@ import re
 import secrets
 import sys
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import msgspec
 from msgspec import Struct
 
-from kinfolk.cookie import Cookie, read_cookie_file, user_cookie
+from kinfolk.cookie import Cookie, Hidden, read_cookie_file, user_cookie
 from kinfolk.ids import Address, Seed, check_word, node_address
 from kinfolk.shell.tls import OwnCertificates
 
 _KEYS = {"name", "listen", "cluster", "cookie_file", "join", "tls_certificate", "tls_key", "tls_authority"}
 DEFAULT_CLUSTER = "kinfolk"
+
+CookieArgument = str | Cookie | Sequence[str | Cookie] | None
+FileArgument = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 
 
 class Settings(Struct, frozen=True):
@@ -43,8 +47,8 @@ def resolve(
     name: str | None = None,
     listen: str | None = None,
     cluster: str | None = None,
-    cookie: str | Cookie | Sequence[str | Cookie] | None = None,
-    cookie_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    cookie: CookieArgument = None,
+    cookie_file: FileArgument = None,
     tls: OwnCertificates | None = None,
     join: Sequence[str] | None = None,
     allow_weak_cookie: bool = False,
@@ -57,30 +61,16 @@ def resolve(
         ValueError: a setting is wrong, or a node that others could reach has no cookie or a guessable one.
         OSError: a file that a setting names cannot be read.
     """
-    env = os.environ if environ is None else environ
-    file = _read_file((directory or Path()) / "kinfolk.toml")
-
-    def text(key: str, argument: str | None) -> str | None:
-        value = argument or env.get(f"KINFOLK_{key.upper()}") or file.get(key)
-        if value is not None and not isinstance(value, str):
-            raise ValueError(f"kinfolk.toml: {key} must be a string")
-        return value
-
-    full_name = _complete_name(text("name", name))
+    hidden = Hidden(cookie)
+    del cookie
+    given = _Given(environ, (directory or Path()) / "kinfolk.toml")
+    full_name = _complete_name(given.text("name", name))
     where = node_address(full_name)
-    listen_text = text("listen", listen)
+    listen_text = given.text("listen", listen)
     at = where if listen_text is None else _listen_address(listen_text, where.port)
     loopback = where.is_loopback and at.is_loopback
-    seeds = _seeds(join, env, file)
-    if cookie is not None and cookie_file is not None:
-        raise ValueError("give cookie or cookie_file, not both")
-    if cookie is None and cookie_file is None and not env.get("KINFOLK_COOKIE_FILE") and env.get("KINFOLK_COOKIE"):
-        cookie = Cookie(env["KINFOLK_COOKIE"], "KINFOLK_COOKIE")  # the environment goes before the file's cookie_file
-    if isinstance(cookie_file, str | os.PathLike):
-        cookie_file = [cookie_file]
-    named = text("cookie_file", None) if cookie_file is None else None
-    files = cookie_file or _parts(named or "")
-    cookies = _cookies(cookie, [Path(path) for path in files])
+    seeds = given.seeds(join)
+    cookies = given.cookies(hidden, cookie_file)
     if not cookies and not loopback:
         raise ValueError(
             f"{full_name} can be reached by other machines, so it needs a cookie: make one with `kinfolk cookie new`"
@@ -95,44 +85,102 @@ def resolve(
     return Settings(
         name=full_name,
         listen=at,
-        cluster=check_word(text("cluster", cluster) or DEFAULT_CLUSTER, "the cluster's name"),
-        cookies=cookies or (user_cookie(home(env)),),
+        cluster=check_word(given.text("cluster", cluster) or DEFAULT_CLUSTER, "the cluster's name"),
+        cookies=cookies or (user_cookie(home(environ)),),
         join=seeds or (),
-        tls=tls or _own_certificates(text),
+        tls=tls or given.own_certificates(),
         neighbours=seeds is None and own,
     )
 
 
 def home(environ: Mapping[str, str] | None = None) -> Path:
     """Where a user's loopback cookie is, and the list of its nodes on this machine: $KINFOLK_HOME or ~/.kinfolk."""
-    env = os.environ if environ is None else environ
-    return Path(env.get("KINFOLK_HOME") or Path.home() / ".kinfolk")
+    return Path(_environ(environ).get("KINFOLK_HOME") or Path.home() / ".kinfolk")
 
 
-def _own_certificates(text: Callable[[str, str | None], str | None]) -> OwnCertificates | None:
-    paths = {key: text(key, None) for key in ("tls_certificate", "tls_key", "tls_authority")}
-    if not any(paths.values()):
-        return None
-    missing = [key for key, path in paths.items() if not path]
-    if missing:
-        raise ValueError(f"own certificates need all three of {', '.join(paths)}: {', '.join(missing)} is missing")
-    return OwnCertificates(*(Path(path) for path in paths.values() if path))
+def _environ(environ: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Never to be put into a variable: the environment may hold the cookie, and a traceback's variables are shown."""
+    return os.environ if environ is None else environ
+
+
+class _Given:
+    """What the environment and the file say, each by the same name: the environment goes first."""
+
+    def __init__(self, environ: Mapping[str, str] | None, path: Path) -> None:
+        self._environ = environ
+        self._file = _read_file(path)
+
+    def text(self, key: str, argument: str | None = None) -> str | None:
+        value = argument or self._variable(key) or self._file.get(key)
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"kinfolk.toml: {key} must be a string")
+        return value
+
+    def seeds(self, argument: Sequence[str] | None) -> tuple[Seed, ...] | None:
+        given: object = argument
+        if given is None:
+            given = _environ(self._environ).get("KINFOLK_JOIN", self._file.get("join"))
+        if given is None:
+            return None
+        if isinstance(given, str):
+            given = _parts(given)
+        try:
+            return tuple(Seed.parse(text) for text in msgspec.convert(given, list[str]))
+        except msgspec.ValidationError:
+            raise ValueError("join must be a list of nodes, as in ['ada@10.0.0.1:4370']") from None
+
+    def cookies(self, argument: Hidden[CookieArgument], files: FileArgument) -> tuple[Cookie, ...]:
+        """The first is used, the others are accepted as well. None if there is none."""
+        if argument.reveal() is not None:
+            if files is not None:
+                raise ValueError("give cookie or cookie_file, not both")
+            return _cookies(argument)
+        if files is None and not self._variable("cookie_file") and self._variable("cookie"):
+            return (Cookie(_environ(self._environ)["KINFOLK_COOKIE"], "KINFOLK_COOKIE"),)
+        if files is None:
+            files = self._cookie_files()
+        elif isinstance(files, str | os.PathLike):
+            files = [files]
+        elif not files:
+            raise ValueError("cookie_file is an empty list: leave it out, or name at least one")
+        return _once(read_cookie_file(Path(path)) for path in files)
+
+    def _cookie_files(self) -> list[str]:
+        named: object = self._variable("cookie_file") or self._file.get("cookie_file", "")
+        if isinstance(named, str):
+            return _parts(named)
+        try:
+            return msgspec.convert(named, list[str])
+        except msgspec.ValidationError:
+            raise ValueError("kinfolk.toml: cookie_file must be a file, or a list of files") from None
+
+    def own_certificates(self) -> OwnCertificates | None:
+        paths = {key: self.text(key) for key in ("tls_certificate", "tls_key", "tls_authority")}
+        if not any(paths.values()):
+            return None
+        missing = [key for key, path in paths.items() if not path]
+        if missing:
+            raise ValueError(f"own certificates need all three of {', '.join(paths)}: {', '.join(missing)} is missing")
+        return OwnCertificates(*(path for path in paths.values() if path))
+
+    def _variable(self, key: str) -> str | None:
+        return _environ(self._environ).get(f"KINFOLK_{key.upper()}")
 
 
 def _read_file(path: Path) -> dict[str, object]:
     try:
         with path.open("rb") as file:
-            content: dict[str, object] = tomllib.load(file)
+            content = Hidden[dict[str, object]](tomllib.load(file))
     except FileNotFoundError:
         return {}
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from None
-    if "cookie" in content:
+    if "cookie" in content.reveal():
         raise ValueError(f"{path} holds a cookie: put it into a file of mode 0600 and name that as cookie_file")
-    unknown = sorted(set(content) - _KEYS)
+    unknown = sorted(set(content.reveal()) - _KEYS)
     if unknown:
         raise ValueError(f"{path} has unknown keys {', '.join(unknown)}: known are {', '.join(sorted(_KEYS))}")
-    return content
+    return content.reveal()
 
 
 def _complete_name(name: str | None) -> str:
@@ -152,31 +200,28 @@ def _listen_address(text: str, port: int) -> Address:
     return Address.parse(text if has_port else f"{text}:{port}")
 
 
-def _seeds(join: Sequence[str] | None, env: Mapping[str, str], file: Mapping[str, object]) -> tuple[Seed, ...] | None:
-    given: object = join
-    if given is None:
-        given = env.get("KINFOLK_JOIN", file.get("join"))
-    if given is None:
-        return None
-    if isinstance(given, str):
-        given = _parts(given)
-    try:
-        return tuple(Seed.parse(text) for text in msgspec.convert(given, list[str]))
-    except msgspec.ValidationError:
-        raise ValueError("join must be a list of nodes, as in ['ada@10.0.0.1:4370']") from None
-
-
 def _parts(text: str) -> list[str]:
     """What stands between the commas of a setting that is a list."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _cookies(cookie: str | Cookie | Sequence[str | Cookie] | None, files: Sequence[Path]) -> tuple[Cookie, ...]:
-    """The first is used, the others are accepted as well."""
-    if cookie is None:
-        return tuple(read_cookie_file(path) for path in files)
-    if isinstance(cookie, str | Cookie):
-        cookie = [cookie]
-    if not cookie:
+def _cookies(given: Hidden[CookieArgument]) -> tuple[Cookie, ...]:
+    """Each is hidden before any is made: one that is wrong must not show the others."""
+    if isinstance(given.reveal(), str | Cookie):
+        items = [Hidden[object](given.reveal())]
+    else:
+        items = [Hidden[object](item) for item in cast("Sequence[object]", given.reveal())]
+    if not items:
         raise ValueError("cookie is an empty list: leave it out, or give at least one")
-    return tuple(item if isinstance(item, Cookie) else Cookie(item) for item in cookie)
+    return _once(map(_cookie, items))
+
+
+def _cookie(given: Hidden[object]) -> Cookie:
+    if isinstance(given.reveal(), Cookie):
+        return cast("Cookie", given.reveal())
+    return Cookie(cast("str", given.reveal()))
+
+
+def _once(cookies: Iterable[Cookie]) -> tuple[Cookie, ...]:
+    """In their order; files of a rotation may hold the same."""
+    return tuple(dict.fromkeys(cookies))

@@ -385,7 +385,7 @@ async def test_answered_calls_are_not_kept():
     process = home.start(echo)
     for number in range(100):
         assert await home.call(process.pid, number) == number
-        assert len(process.open_calls) == 0
+        assert not process.open_calls
     await home.processes.close(1.0)
 
 
@@ -401,12 +401,12 @@ async def test_calls_that_are_never_answered_do_not_gather_without_bound():
     for number in range(1000):
         home.processes.take_call(process, Call(number, None, lambda *_: None), 0.0)
         await asyncio.sleep(0)
-        most = max(most, len(process.open_calls))
+        most = max(most, len(process.open_calls or ()))
     assert most <= 64
     patient = [Call(number, None, lambda *_: None) for number in range(200)]
     for call in patient:
         home.processes.take_call(process, call, None)
-    assert process.open_calls >= set(patient), "their callers still wait"
+    assert set(patient) <= (process.open_calls or set()), "their callers still wait"
     await home.processes.close(1.0)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from kinfolk import effects as fx
 from kinfolk.core.ledger import Claim
 from kinfolk.core.names import Names, OwnClaim
-from kinfolk.errors import NameLost, NotConfirmed
+from kinfolk.errors import NameLost, NameTaken, NotConfirmed
 from kinfolk.ids import Pid, Seed
 from kinfolk.wire import frames
 from tests.simulation.world import End, Node, State, World
@@ -61,10 +61,6 @@ def watched(names_type: type) -> type[WatchedNames]:
 class Record:
     """What became of one claim."""
 
-    __slots__ = (
-        "claim", "claimed", "confirmed", "gone", "lost_confirmed", "lost_to", "node", "standing", "told", "unwanted",
-    )  # fmt: skip
-
     def __init__(self, node: Node, claim: Claim, now: float) -> None:
         self.node, self.claim, self.claimed = node, claim, now
         self.confirmed = inf
@@ -85,21 +81,6 @@ class Record:
 class Order:
     """What became of one order."""
 
-    __slots__ = (
-        "answers",
-        "claim",
-        "deadline",
-        "given",
-        "kind",
-        "mesh",
-        "name",
-        "node",
-        "pid",
-        "ref",
-        "release",
-        "wait",
-    )
-
     def __init__(
         self, kind: str, ref: int, node: Node, given: float, timeout: float,
         name: str = "", pid: Pid | None = None, wait: bool = True,
@@ -108,6 +89,7 @@ class Order:
         self.name, self.pid, self.wait = name, pid, wait
         self.deadline = given + timeout
         self.answers = 0
+        self.error: Exception | None = None
         self.claim: Record | None = None
         """The claim that a Register waits for."""
         self.release: Record | None = None
@@ -140,6 +122,7 @@ class Judge:
         """There has been no fault: no session may end."""
         self._refs = 0
         self.confirmed = self.losses = self.beaten_by_the_dead = 0
+        self._claimed: set[tuple[str, Pid]] = set()
         self._folded: dict[Node, dict[str, Pid]] = {}
         self._up: dict[Node, dict[str, tuple[int, int]]] = {}
         self._seen: dict[Node, dict[str, int]] = {}
@@ -193,7 +176,7 @@ class Judge:
 
     def unregister(self, node: Node, name: str, position: int | None, timeout: float) -> Order:
         """Somebody gives up a name of the node."""
-        order = self._order("unregister", node, timeout)
+        order = self._order("unregister", node, timeout, name)
         own = node.kernel.names.own.get(name)
         if own is not None and position in (None, own.claim.position):
             order.release = self._record(node, own.claim)
@@ -228,6 +211,7 @@ class Judge:
         record = self.records.get(key)
         if record is None:
             record = self.records[key] = Record(node, claim, self.world.now)
+            self._claimed.add((claim.name, claim.pid))
         return record
 
     def _waits_no_longer(self, order: Order) -> None:
@@ -254,7 +238,7 @@ class Judge:
         names.on_confirm = lambda claim: self._on_confirm(node, claim)
         names.on_yield = lambda own, winner, contest: self._on_yield(node, own, winner, contest)
 
-    def stopped(self, node: Node) -> None:
+    def stopped(self, node: Node, crashed: bool) -> None:
         """A node has died or closed."""
         self.last_death = self.world.now
         for record in self.records.values():
@@ -262,6 +246,8 @@ class Judge:
                 record.unwanted = True
                 record.gone = min(record.gone, self.world.now)
         for ref in [ref for ref, order in self.orders.items() if order.node is node]:
+            if not crashed and not self.orders[ref].answers:
+                self.violation(f"{node} has closed without an answer to its {self.orders[ref].kind} {ref}")
             del self.orders[ref]
         del self.joining[node]
 
@@ -325,7 +311,12 @@ class Judge:
         order = self._answered(node, effect.ref)
         if order is None:
             return
-        if order.kind == "register" and isinstance(effect.error, NotConfirmed):
+        order.error = effect.error
+        if isinstance(effect.error, NameTaken):
+            holder = effect.error.holder
+            if holder == order.pid or (order.name, holder) not in self._claimed:
+                self.violation(f"{node} answers the register of {order.name!r} by {order.pid} with {effect.error!r}")
+        elif order.kind == "register" and isinstance(effect.error, NotConfirmed):
             self._waits_no_longer(order)
             settings = self.world.settings
             long_enough = settings.down_after + 2 * settings.heartbeat

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from kinfolk import effects as fx
 from kinfolk.core.ledger import Claim, Ledger
-from kinfolk.core.members import Members, Verdict
+from kinfolk.core.members import Members, Session, Verdict
 from kinfolk.core.names import Change, Names, OwnClaim
 from kinfolk.kernel import Kernel
 
@@ -147,6 +147,19 @@ class OpensEverySession(Kernel):
         self.members = _AdmittingMembers(self.name)
 
 
+class SyncsThePast(Kernel):
+    """All parts of a sync are of the moment at which it began."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.past: dict[int, dict[str, OwnClaim]] = {}
+
+    def _sync_part(self, session: Session) -> None:
+        now, self.names.own = self.names.own, self.past.setdefault(session.conn, dict(self.names.own))
+        super()._sync_part(session)
+        self.names.own = now
+
+
 class WakesInPanic(Kernel):
     """A node that was stopped believes that the others were."""
 
@@ -175,15 +188,16 @@ MUTANTS: dict[str, Mutant] = {
         ("deaths", BelievesAtOnce),
         ("deaths", BelievesOfTheLost),
         ("apart", ContestsOnce),
-        ("calm", ViewsByRank),
+        ("strangers", ViewsByRank),
         ("joins", JoinsOpenly),
-        ("faults", CountsOutTheReplaced),
+        ("deaths", CountsOutTheReplaced),
         ("joins", AsksNoNewcomer),
     )
 } | {
     mutant.__name__: Mutant(network, kernel=mutant)
     for network, mutant in (
         ("joins", OpensEverySession),
+        ("joins", SyncsThePast),
         ("faults", WakesInPanic),
         ("deaths", NeverListensForSilence),
     )

@@ -1,5 +1,6 @@
 """Random schedules, one kind for each network that shows something of its own. A seed determines everything.
 
+races      a full mesh without faults: all nodes claim one name at once, and one of them gets it
 calm       a full mesh without faults: nothing but races, and one direction of one link that is slow
 faults     cuts, partitions, silence, stopped and restarted nodes
 strangers  two or three nodes that never meet, while all the others see them
@@ -11,12 +12,13 @@ joins      nodes come one by one or all at once, by one seed or by all, with nam
 import random
 from collections.abc import Callable
 
+from kinfolk import effects as fx
 from kinfolk.ids import Address, Pid, Seed
 from kinfolk.kernel import Settings
 from tests.simulation import world as w
 from tests.simulation.judge import Judge, Order, watched
 from tests.simulation.mutants import SOUND, Mutant
-from tests.simulation.world import Host, Node, State, World
+from tests.simulation.world import End, Host, Node, State, World
 
 HEARTBEAT = 1.0
 DOWN_AFTER = 3.0
@@ -59,6 +61,7 @@ class Schedule:
             self.judge,
             kernel_type=mutant.kernel,
             names_type=watched(mutant.names),  # type: ignore[arg-type]  # mypy takes a class for unhashable
+            drain=rng.choice((0.01, 0.05, 0.5)),
             encoded=rng.random() < 0.15,
         )
         self.judge.world = self.world
@@ -70,11 +73,15 @@ class Schedule:
             host = self.world.add_host(name)
             host.skew_ms = rng.randint(-500, 500)
         self.hosts = list(self.world.hosts.values())
+        self.coming = 0.0
+        """When the last node comes back that is down now."""
 
     def run(self) -> list[str]:
         """Run it. Returns the violations."""
         NETWORKS[self.network](self)
         self.settle()
+        if self.rng.random() < 0.1 and not self.judge.violations:
+            self.rest()
         self.judge.finish()
         return self.judge.violations
 
@@ -93,12 +100,30 @@ class Schedule:
         seeds = [other.seed for other in self.hosts if other is not host and other.node is not None]
         self.judge.join(node, seeds, timeout=5.0, patient=True)
 
+    def start_later(self, host: Host, longest: float) -> None:
+        """Start a node within so many seconds."""
+        when = self.world.now + self.rng.random() * longest
+        self.coming = max(self.coming, when)
+        self.world.at(when, None, self.start, host)
+
     def settle(self) -> None:
         """Let time pass until all is quiet; most of the time that takes a moment."""
-        world, limit, step = self.world, self.world.now + QUIET, 0.1
+        world, step = self.world, 0.1
+        known = [self.coming, *(node.wakes for node in world.running())]
+        world.run(max(world.now, *known))  # whatever is bound to happen has happened
+        limit = world.now + QUIET
         while self.judge.unsettled() is not None and world.now < limit and not self.judge.violations:
             world.run(world.now + step)
             step = min(1.0, step * 1.5)
+
+    def rest(self) -> None:
+        """What is quiet stays quiet."""
+        before = [(node.name, node.kernel.peers(), dict(node.kernel.names.view)) for node in self.world.running()]
+        self.judge.steady = True
+        self.world.run(self.world.now + 2 * DOWN_AFTER)
+        after = [(node.name, node.kernel.peers(), dict(node.kernel.names.view)) for node in self.world.running()]
+        if before != after:
+            self.judge.violation(f"not quiet after all: {before} became {after}")
 
     def heal(self) -> None:
         """No more faults, and everything at its usual speed."""
@@ -151,6 +176,10 @@ class Schedule:
             self.judge.unregister(node, name, position, 1.0)
         elif node.processes and roll < 0.86:
             self.world.process_exits(node, rng.choice(sorted(node.processes)))
+        elif roll < 0.88:
+            for end in node.ends.values():
+                if end.state is State.OPEN:
+                    self.world.at(self.world.now, node, self._message_comes, end)
 
     def register(self, node: Node, name: str) -> None:
         """A process of the node, old or new, asks for a name."""
@@ -167,6 +196,10 @@ class Schedule:
             timeout=rng.choice((0.05, 0.3, LONG_ENOUGH, LONG_ENOUGH, 60.0)),
             on_lost="exit" if rng.random() < 0.5 else "message",
         )
+
+    def _message_comes(self, end: End) -> None:
+        if end.state is State.OPEN:
+            self.world.feed(end.node, fx.Heard(end.number))
 
     def _can_abandon(self, order: Order) -> bool:
         return order.kind == "register" and order.wait and not order.answers and order.node.wakes <= self.world.now
@@ -229,7 +262,7 @@ class Schedule:
         else:
             silent = [host.name for host in self.hosts if rng.random() < 0.4]
             world.crash(node, silent if rng.random() < 0.5 else ())
-        world.at(world.now + rng.random() * longest, None, self.start, node.host)
+        self.start_later(node.host, longest)
 
     def pause(self, longest: float) -> None:
         """A node is stopped and wakes again."""
@@ -238,6 +271,37 @@ class Schedule:
             self.world.pause(self.rng.choice(running), self.rng.random() * longest)
 
     # --- the networks ---
+
+    def races(self) -> None:
+        rng, world, judge = self.rng, self.world, self.judge
+        self.mesh()
+        if rng.random() < 0.5:
+            self.slow_link(1.0)
+        world.wild_clocks = rng.random() < 0.1
+        for _ in range(rng.randint(1, 3)):
+            name, orders = rng.choice(self.names), list[Order]()
+
+            def race(node: Node, name: str = name, orders: list[Order] = orders) -> None:
+                orders.append(judge.register(node, name, node.spawn(), wait=True, timeout=60.0))
+
+            width = rng.choice((0.001, 0.01, 0.1))
+            racers = rng.sample(world.running(), rng.randint(2, len(self.hosts)))
+            for node in racers:
+                world.at(world.now + rng.random() * width, node, race, node)
+            world.run(world.now + width)
+            while not all(order.answers for order in orders) and world.now < QUIET:
+                world.run(world.now + 0.1)
+            winners = [order for order in orders if order.answers and order.error is None]
+            if len(orders) != len(racers) or len(winners) != 1:
+                judge.violation(f"of {len(racers)} that claimed {name!r} at once, {len(winners)} have it")
+                return
+            winner = winners[0]
+            for order in orders:
+                if order is not winner and (order.error is None or order.error.args[1:] != (winner.pid,)):
+                    judge.violation(f"{winner.pid} has {name!r}, but {order.pid} was told {order.error!r}")
+            assert winner.pid is not None, "a register is for a process"
+            world.process_exits(winner.node, winner.pid.local)
+            self.settle()
 
     def calm(self) -> None:
         self.mesh()
@@ -324,8 +388,10 @@ class Schedule:
             world.crash(victim, rng.sample(peers, rng.randint(0, len(peers))))
             asked.clear()
             if rng.random() < 0.3:
-                world.at(world.now + rng.random() * 2 * DOWN_AFTER, None, self.start, victim.host)
+                self.start_later(victim.host, 2 * DOWN_AFTER)
             world.run(world.now + rng.random() * 2 * DOWN_AFTER)
+        self.settle()
+        world.run(world.now + 0.3)  # for the last to notice may be the next to ask
         self.settle()
         for name in sorted(asked):
             if not any(name in node.kernel.names.own for node in world.running()):
@@ -356,6 +422,8 @@ class Schedule:
                 seeds = [Seed(seed.address, "") for seed in seeds]
             if rng.random() < 0.1:
                 seeds.append(Seed(Address("nobody", 1), ""))
+            if rng.random() < 0.05:
+                seeds = [Seed(seed.address, "somebody@else:1") for seed in seeds]
             judge.join(node, seeds, timeout=rng.choice((2.0, 5.0)), patient=rng.random() < 0.8)
 
         for host in hosts:
@@ -373,6 +441,7 @@ class Schedule:
 
 
 NETWORKS: dict[str, Callable[[Schedule], None]] = {
+    "races": Schedule.races,
     "calm": Schedule.calm,
     "faults": Schedule.faults,
     "strangers": Schedule.strangers,

@@ -12,7 +12,15 @@ import pytest
 from tests.simulation.mutants import MUTANTS, SOUND
 from tests.simulation.schedules import NETWORKS, Schedule
 
-SCHEDULES = {"calm": 6500, "faults": 2500, "strangers": 2500, "apart": 1000, "deaths": 4000, "joins": 4000}
+SCHEDULES = {
+    "races": 3000,
+    "calm": 4000,
+    "faults": 2500,
+    "strangers": 2500,
+    "apart": 1000,
+    "deaths": 3500,
+    "joins": 3500,
+}
 CHUNK = 500
 ENOUGH_FOR_A_MUTANT = 300
 

@@ -111,7 +111,7 @@ class Watch(Protocol):
     """Who is told what the kernels do."""
 
     def started(self, node: Node) -> None: ...
-    def stopped(self, node: Node) -> None: ...
+    def stopped(self, node: Node, crashed: bool) -> None: ...
     def before(self, node: Node, happened: fx.Input) -> None: ...
     def effects(self) -> dict[type, Callable[[Node, Any], None]]: ...
     def failed(self, node: Node, happened: fx.Input, error: Exception) -> None: ...
@@ -125,7 +125,8 @@ class World:
         settings: of every kernel.
         kernel_type, names_type: what runs on every host; a mutant, for example.
         watch: is told what happens, and gets the effects that are not for the network.
-        delay: seconds a packet takes, from 0 to this; `slow` directions take up to `slow_delay`.
+        delay: seconds a packet takes, from 0 to this; in a `slow` direction, to what is said there.
+        drain: seconds until an outbox has room again, from 0 to this.
         encoded: packets travel as bytes and not as objects.
     """
 
@@ -138,11 +139,12 @@ class World:
         kernel_type: type[Kernel] = Kernel,
         names_type: type[Names] = Names,
         delay: float = 0.05,
+        drain: float = 0.05,
         encoded: bool = False,
     ) -> None:
         self.rng, self.settings, self.watch = rng, settings, watch
         self.kernel_type, self.names_type = kernel_type, names_type
-        self.delay, self.encoded = delay, encoded
+        self.delay, self.drain, self.encoded = delay, drain, encoded
         self.slow: dict[tuple[str, str], float] = {}
         self.now = 0.0
         self.steps = 0
@@ -295,14 +297,14 @@ class World:
                     self._post_end(end)
             end.state = State.CLOSED
         node.ends.clear()
-        self.watch.stopped(node)
+        self.watch.stopped(node, crashed=True)
 
     def shut_down(self, node: Node) -> None:
         """The node closes in good order."""
         self.feed(node, fx.Shutdown())
         node.alive = False
         node.host.node = None
-        self.watch.stopped(node)
+        self.watch.stopped(node, crashed=False)
 
     def pause(self, node: Node, seconds: float) -> None:
         """Stop the node (SIGSTOP): all that happens to it waits."""
@@ -442,7 +444,7 @@ class World:
                 box.append(effect.operation)
 
     def _want_drain(self, node: Node, effect: fx.WantDrain) -> None:
-        self.at(self.now + self.rng.random() * self.delay, node, self._drained, node.ends[effect.conn])
+        self.at(self.now + self.rng.random() * self.drain, node, self._drained, node.ends[effect.conn])
 
     def _drained(self, end: End) -> None:
         if end.state is State.OPEN:

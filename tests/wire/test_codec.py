@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any, Generic, NamedTuple, TypedDict, TypeVar
 from uuid import UUID, uuid4
 
@@ -141,6 +142,10 @@ class Add(Request[int], frozen=True):
     by: int
 
 
+class Sum(Request[int], tag="add"):
+    by: int
+
+
 class Named(Request[str], tag="named-thing"):
     value: int = 0
 
@@ -169,11 +174,12 @@ class Grumpy(Struct):
 
 
 EVERYTHING = [
-    Item, Order, Parcel, Tree, Row, Renamed, Circle, Square, Picture, Page, Book, Shaped, Job, Stamp, Add, Named,
+    Item, Order, Parcel, Tree, Row, Renamed, Circle, Square, Picture, Page, Book, Shaped, Job, Stamp, Add, Sum, Named,
     NamedChild, Numbered,
 ]  # fmt: skip
 
 
+PROTOCOL = Path(__file__).parents[2].joinpath("docs", "protocol.md").read_text()
 WRITER = Codec()
 READER = Codec(EVERYTHING)
 
@@ -330,6 +336,24 @@ def test_tuples_and_sets_become_lists_and_subclasses_their_base():
         assert type(sent(body)) is dict
     assert sent([bytearray(b"x"), memoryview(b"y")]) == [b"x", b"y"]
     assert type(sent(type("Names", (list,), {})([1]))) is list
+
+
+@pytest.mark.parametrize(
+    ("body", "raw"),
+    [
+        (Pid("ada@10.0.0.1:4370", 1, 7), "c715 01 93 b16164614031302e302e302e313a34333730 01 07"),
+        (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "c719 03 323032362d30312d30325430333a30343a30352b30303a3030"),
+        (timedelta(seconds=90), "c705 03 505439 3053"),
+        (UUID(int=1), "d804 00000000000000000000000000000001"),
+        (Decimal("1.10"), "d605 312e3130"),
+        (Sum(5), "c713 02 92 a3616464 82 a474797065 a3616464 a26279 05"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_bodies_have_the_bytes_that_the_protocol_document_shows(body, raw):
+    assert Codec().encode(body) == bytes.fromhex(raw)
+    assert READER.decode(bytes.fromhex(raw)) == body
+    assert raw in PROTOCOL
 
 
 # --- what cannot be sent ---

@@ -257,7 +257,9 @@ def test_nothing_secret_is_in_a_refusal_a_repr_or_an_event(cookies):
     ada, bob = dialler(identity(ADA, cookies=[OTHER_COOKIE])), listener(identity(BOB, cookies=cookies[:1]))
     step = give(bob, up_to_reply(ada, bob))
     secrets = [
-        key for keys in identity(ADA, cookies=[COOKIE, OTHER_COOKIE]).keys for key in (keys.dialler, keys.listener)
+        key.reveal()
+        for keys in identity(ADA, cookies=[COOKIE, OTHER_COOKIE]).keys
+        for key in (keys.dialler, keys.listener)
     ]
     text = repr((ada, bob, step, identity(BOB, cookies=cookies)))
     for secret in secrets:

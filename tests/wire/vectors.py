@@ -8,9 +8,12 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
+from kinfolk.ids import Pid
 from kinfolk.wire.frames import (
     Acknowledged,
     Answered,
+    AskAnswered,
+    AskSettled,
     Called,
     Challenge,
     ChallengeAck,
@@ -28,8 +31,10 @@ from kinfolk.wire.frames import (
     Ping,
     Pong,
     Refusal,
+    RegistrationAsked,
     Sent,
     SentToName,
+    UnregistrationAsked,
 )
 from tests.wire.pair import ADA, ADA_NONCE, BOB, BOB_NONCE
 
@@ -108,6 +113,22 @@ VECTORS: dict[type[Operation], Vector] = {
         "2e000000 32 91 98 a26462 01 b16164614031302e302e302e313a34333730 cf18fe2a5c0de00001 02 04"
         " cf018c0000abcd0001 c3",
     ),
+    RegistrationAsked: Vector(
+        [RegistrationAsked(1, "db", 3, 7000, "exit")], "10000000 37 91 95 01 a26462 03 cd1b58 a465786974"
+    ),
+    UnregistrationAsked: Vector([UnregistrationAsked(2, "db", 1, 7000)], "0b000000 38 91 94 02 a26462 01 cd1b58"),
+    AskAnswered: Vector(
+        [
+            AskAnswered(1, "ok", 1, STAMP),
+            AskAnswered(2, "taken", holder=Pid(BOB, BOB_CREATION, 4)),
+            AskAnswered(3, "missing", missing=[BOB]),
+            AskAnswered(4, "dead", detail="gone"),
+        ],
+        "6e000000 39 94 97 01 a26f6b 01 cf018c0000abcd0000 c0 90 a0 97 02 a574616b656e 00 00"
+        " 93b1626f624031302e302e302e323a34333730cf18fe2a5c0de0000204 90 a0 97 03 a76d697373696e67 00 00 c0"
+        " 91b1626f624031302e302e302e323a34333730 a0 97 04 a464656164 00 00 c0 90 a4676f6e65",
+    ),
+    AskSettled: Vector([AskSettled(1, True)], "05000000 3a 91 92 01 c3"),
 }
 """One for each kind of frame."""
 

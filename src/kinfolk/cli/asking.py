@@ -1,7 +1,6 @@
 """What the commands that ask a node have in common: their options, and which node they ask."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +84,7 @@ async def _ask(
 
 async def _neighbour(known: settings.Settings, timeout: float) -> Observer:
     """A session with the first node of this machine that lets us in."""
-    home = settings.home(os.environ)
+    home = settings.home()
     refusal: Exception | None = None
     for name in neighbours.neighbours(home, known.cluster):
         node = Observer(name, cookies=known.cookies, cluster=known.cluster, tls=known.tls, timeout=timeout)

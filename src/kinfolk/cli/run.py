@@ -15,8 +15,11 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from kinfolk.cli import exits
+from kinfolk.errors import NodeClosed
 from kinfolk.node import Node
 from kinfolk.node import run as run_loop
+
+_log = logging.getLogger("kinfolk")
 
 Main = Callable[[Node], Awaitable[object]]
 
@@ -34,10 +37,10 @@ def run(
     join: Annotated[str | None, Parameter(help=_JOIN)] = None,
     listen: str | None = None,
     cluster: str | None = None,
-    cookie_file: Path | None = None,
+    cookie_file: Annotated[list[Path] | None, Parameter(negative="")] = None,
     log_level: Literal["debug", "info", "warning", "error"] = "info",
 ) -> int:
-    """Run a node: start it, join, await FUNC(node), and serve until SIGTERM or SIGINT.
+    """Run a node: start it, join, await FUNC(node), and serve until SIGTERM or SIGINT. SIGHUP reads its keys again.
 
     Parameters
     ----------
@@ -50,7 +53,7 @@ def run(
     cluster
         Name of the cluster.
     cookie_file
-        File of the cluster's cookie, of mode 0600.
+        File of the cluster's cookie, of mode 0600. Of several, the first is used and the others are accepted.
     log_level
         What is logged to stderr.
     """
@@ -59,6 +62,7 @@ def run(
     seeds = None if join is None else [seed.strip() for seed in join.split(",") if seed.strip()]
     try:
         node = Node(name, join=seeds, listen=listen, cluster=cluster, cookie_file=cookie_file)
+        _ = node.name  # binds the port and loads the certificates: what is wrong with them is a mistake in the command
     except (ValueError, OSError) as error:
         raise exits.Usage(exits.line_of(error)) from None
     return run_loop(lambda: _serve(node, main))
@@ -111,8 +115,17 @@ async def _serve(node: Node, main: Main) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
+    on_terminal = sys.stderr.isatty()
+
+    def hang_up() -> None:
+        if on_terminal and not sys.stderr.isatty():
+            stop()  # the terminal has gone, as when its window is closed: that ends a program
+        else:
+            _rekey(node)
+
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     try:
-        await _start(node)
+        await node.start()
         try:
             await main(node)
         except Exception:  # noqa: BLE001 - whatever it is, the user sees where it was raised
@@ -127,10 +140,10 @@ async def _serve(node: Node, main: Main) -> int:
     return exits.YES
 
 
-async def _start(node: Node) -> None:
+def _rekey(node: Node) -> None:
     try:
-        await node.start()
-    except ConnectionError:
-        raise  # unreachable or refused, which is no mistake in the command
-    except OSError as error:
-        raise exits.Usage(exits.line_of(error)) from None
+        node.rekey()
+    except (ValueError, OSError) as error:
+        _log.error("%s keeps its keys, since others cannot be read: %s", node.name, exits.line_of(error))
+    except NodeClosed:
+        pass  # it is on its way out

@@ -16,12 +16,12 @@ import secrets
 import ssl
 import sys
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from kinfolk.cookie import Cookie, ProofKeys, check_private
+from kinfolk.cookie import Cookie, Hidden, ProofKeys, check_private
 
 SERVER_NAME = "node.kinfolk.invalid"
 """The name in every leaf, and the server name that every dialler asks for. It can never resolve (RFC 6761)."""
@@ -61,11 +61,11 @@ class OwnCertificates:
     among its subject's alternative names.
     """
 
-    certificate: Path
+    certificate: str | os.PathLike[str]
     """The node's certificate, followed by those between it and the authority, if there are any."""
-    key: Path
+    key: str | os.PathLike[str]
     """Its private key, not encrypted; a file that only its owner can read."""
-    authority: Path
+    authority: str | os.PathLike[str]
     """The authorities whose certificates are trusted."""
 
 
@@ -81,8 +81,21 @@ class Credentials:
     """SHA-256 of our own leaf."""
     keys: tuple[ProofKeys, ...]
     """Of each cookie: the first to prove ourselves, all to check the other end."""
-    names_nodes: bool = False
-    """Whether certificates name their node, so that each end must be the one that its certificate names."""
+    names: frozenset[str] | None = None
+    """The URIs in our own leaf; None where certificates name nobody."""
+
+    @property
+    def names_nodes(self) -> bool:
+        """Whether certificates name their node, so that each end must be the one that its certificate names."""
+        return self.names is not None
+
+    def check_name(self, uri: str) -> None:
+        """Raise ValueError if our own certificate is not for the node with this URI: nobody would let it in."""
+        if self.names is not None and uri not in self.names:
+            raise ValueError(
+                f"the certificate of this node is not for it: it must have the URI {uri} among its subject's"
+                f" alternative names, and it has {_listed(self.names)}"
+            )
 
     @classmethod
     def of(cls, cookies: Sequence[Cookie], own: OwnCertificates | None) -> "Credentials":
@@ -120,18 +133,19 @@ class Credentials:
         """
         if not cookies:
             raise ValueError("own certificates do not replace the cookie: make one with `kinfolk cookie new`")
-        check_private(own.key, "the key file")
-        own.authority.read_bytes()  # raises with its path in the message, which ssl's errors leave out
+        check_private(Path(own.key), "the key file")
+        Path(own.authority).read_bytes()  # raises with its path in the message, which ssl's errors leave out
         try:
-            leaf = x509.load_pem_x509_certificate(own.certificate.read_bytes())
+            leaf = x509.load_pem_x509_certificate(Path(own.certificate).read_bytes())
             server, client = (_own_context(kind, own) for kind in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT))
+            names = _uris(leaf)
         except (ssl.SSLError, ValueError) as error:
             raise ValueError(
                 f"{own.certificate}, {own.key} and {own.authority} do not make a TLS identity ({error}): they must be"
                 " PEM files, and the key that of the certificate"
             ) from None
         keys = tuple(cookie.proof_keys() for cookie in cookies)
-        return cls(server, client, fingerprint(leaf.public_bytes(Encoding.DER)), keys, names_nodes=True)
+        return cls(server, client, fingerprint(leaf.public_bytes(Encoding.DER)), keys, names)
 
 
 def node_uri(cluster: str, name: str) -> str:
@@ -161,13 +175,16 @@ def peer_fingerprint(connection: ssl.SSLObject | ssl.SSLSocket) -> bytes:
     return fingerprint(der)
 
 
-def probable_cause(error: BaseException | None) -> str:
+def probable_cause(error: BaseException | None, *, own: bool = False) -> str:
     """Why a connection probably ended before the other end let us in, and what to do, in words for the user.
 
     Args:
         error: what `create_connection` or `connection_lost` told; None if the other end just closed.
+        own: whether our certificate is of an own authority.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
+        if own:
+            return f"the certificate there is not accepted here ({error.verify_message}): {_OWN_REMEDY}"
         return "the node there has another cookie: give both nodes the same one"
     reason = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
     if reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNEXPECTED_MESSAGE"}:
@@ -175,15 +192,26 @@ def probable_cause(error: BaseException | None) -> str:
     if "PROTOCOL_VERSION" in reason or reason in {"UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}:
         return "what listens there does not speak TLS 1.3, so it is no kinfolk node: check host and port"
     if "UNKNOWN_CA" in reason or "CERTIFICATE" in reason or "DECRYPT_ERROR" in reason:
+        if own:
+            return f"the node there does not accept our certificate ({_alert(reason)}): {_OWN_REMEDY}"
         return "the node there does not accept our cookie: give both nodes the same one"
-    return "the node there ended the connection before it let us in: probably the cookies differ; its log says why"
+    what = "it does not accept our certificate" if own else "the cookies differ"
+    return f"the node there ended the connection before it let us in: probably {what}; its log says why"
+
+
+_OWN_REMEDY = "both ends need valid certificates of an authority that the other trusts, for servers and for clients"
+
+
+def _alert(reason: str) -> str:
+    """What the other end said, from OpenSSL's name for it."""
+    return reason.partition("ALERT_")[2].replace("_", " ").lower() or reason
 
 
 def derive_authority(cookie: Cookie) -> Certificate:
     """The certificate authority of a cookie. Its key and its name are the same wherever it is derived."""
     # 128 bits more than the order: the bias of the remainder vanishes (FIPS 186-5, A.2.1).
-    number = int.from_bytes(cookie.key("certificate authority", 48), "big")
-    key = ec.derive_private_key(number % (_P256_ORDER - 1) + 1, ec.SECP256R1())
+    number = Hidden(int.from_bytes(cookie.key("certificate authority", 48), "big"))
+    key = ec.derive_private_key(number.reveal() % (_P256_ORDER - 1) + 1, ec.SECP256R1())
     key_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     name = _common_name(f"kinfolk {key_id.digest.hex()}")
     builder = (
@@ -253,8 +281,24 @@ def _own_context(protocol: int, own: OwnCertificates) -> ssl.SSLContext:
     context = _strict_context(protocol)
     context.check_hostname = False  # hosts are named as the authority's owner pleases; what counts is the URI
     context.load_verify_locations(own.authority)
-    context.load_cert_chain(own.certificate, own.key)
+
+    def ask() -> NoReturn:  # instead of OpenSSL, which would ask the terminal
+        raise ValueError("the key is encrypted, and nodes start without anybody to ask: store it unencrypted")
+
+    context.load_cert_chain(own.certificate, own.key, ask)
     return context
+
+
+def _uris(leaf: x509.Certificate) -> frozenset[str]:
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return frozenset()
+    return frozenset(names.get_values_for_type(x509.UniformResourceIdentifier))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 def _strict_context(protocol: int) -> ssl.SSLContext:
@@ -270,10 +314,11 @@ def _strict_context(protocol: int) -> ssl.SSLContext:
 
 def _load(context: ssl.SSLContext, leaf: Certificate) -> None:
     """Give the context our certificate and key. The ssl module takes them from a path only, so they are encrypted."""
-    password = secrets.token_hex(32)
-    encrypted = leaf.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode()))
+    password = Hidden(secrets.token_hex(32))
+    encryption = BestAvailableEncryption(password.reveal().encode())
+    encrypted = leaf.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
     with _private_file(leaf.public.public_bytes(Encoding.PEM) + encrypted) as path:
-        context.load_cert_chain(path, password=password)
+        context.load_cert_chain(path, password=password.reveal())
 
 
 @contextmanager

@@ -387,7 +387,7 @@ class Transport:
         except TimeoutError:
             self._not_opened(link, host, f"no handshake within {HANDSHAKE_TIMEOUT:g} s")
         except (OSError, AuthenticationFailed, NodeUnreachable, RemoteProtocolError) as error:
-            self._not_opened(link, host, _why(error, link.has_tls))
+            self._not_opened(link, host, _why(error, link), refused=isinstance(error, AuthenticationFailed))
         finally:
             self._half_open.pop(conn, None)
             self._unproved.pop(conn, None)
@@ -396,8 +396,8 @@ class Transport:
                 if not link.has_tls:
                     sock.close()
 
-    def _not_opened(self, link: Link, host: str, why: str) -> None:
-        if link.name:
+    def _not_opened(self, link: Link, host: str, why: str, *, refused: bool = False) -> None:
+        if link.name and not refused:
             _log.debug("a connection from %s did not become a session: %s", link.name, why)
         else:
             self._counters["handshakes_failed"] += 1
@@ -423,8 +423,11 @@ class Transport:
             text = f"{seed} did not answer within {self._dial_timeout:g} s: is it stopped, or a firewall in between?"
             failed = fx.DialFailed(conn, "unreachable", NodeUnreachable(text))
         except OSError as error:
-            told = dial_error(seed, error, past_tls=link.has_tls)
-            failed = fx.DialFailed(conn, "cookie" if isinstance(told, AuthenticationFailed) else "unreachable", told)
+            told = dial_error(seed, error, link.credentials, past_tls=link.has_tls)
+            code = "unreachable"
+            if isinstance(told, AuthenticationFailed):
+                code = "cookie" if isinstance(error, ssl.SSLError) else "ended"
+            failed = fx.DialFailed(conn, code, told)
         else:
             return
         finally:
@@ -500,7 +503,7 @@ class Transport:
             link.session.refuse("name", text)
             link.fail(error)
         else:
-            link.session.close("", text)
+            link.session.close("name", text)
             link.fail(_RefusedError("name", error))
 
     def _observed(self, link: Link, operations: Sequence[frames.Operation]) -> None:
@@ -611,20 +614,26 @@ def _no_node(link: Link, error: RemoteProtocolError) -> NodeUnreachable:
     return NodeUnreachable(f"{link.seed} does not speak as a kinfolk node does: {error}")
 
 
-def dial_error(seed: Seed, error: OSError, *, past_tls: bool) -> AuthenticationFailed | NodeUnreachable:
+def dial_error(
+    seed: Seed, error: OSError, ours: Credentials, *, past_tls: bool
+) -> AuthenticationFailed | NodeUnreachable:
     """What to tell who dialled. TCP failed: unreachable. TLS failed, or it ended before ACK: most likely the cookie."""
     ended = ssl.SSLError | ConnectionResetError | ConnectionAbortedError | BrokenPipeError
     if past_tls or isinstance(error, ended):
-        return AuthenticationFailed(f"{seed} did not let us in: {probable_cause(error)}")
+        return AuthenticationFailed(f"{seed} did not let us in: {probable_cause(error, own=ours.names_nodes)}")
     return NodeUnreachable(f"cannot connect to {seed}: {error.strerror or error}; is it running there?")
 
 
-def _why(error: Exception, has_tls: bool) -> str:
+def _why(error: Exception, link: Link) -> str:
     """Why somebody who connected to us was not let in, for our log."""
+    own = link.credentials.names_nodes
+    who = f"no kinfolk node, or one with {'a certificate that is not accepted here' if own else 'another cookie'}"
+    if isinstance(error, ssl.SSLCertVerificationError) and own:
+        return f"TLS failed: {probable_cause(error, own=True)}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS failed ({error.reason or error}): no kinfolk node, or one with another cookie"
+        return f"TLS failed ({error.reason or error}): {who}"
     if isinstance(error, OSError) and not isinstance(error, AuthenticationFailed | NodeUnreachable):
-        if has_tls:
+        if link.has_tls:
             return "the other end closed the connection"
-        return "the other end closed the connection during TLS: no kinfolk node, or one with another cookie"
+        return f"the other end closed the connection during TLS: {who}"
     return str(error)

@@ -14,6 +14,8 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta, Struct
 
+from kinfolk.ids import Pid
+
 HEADER_BYTES = 5
 MAX_FRAME = 16 * 1024 * 1024
 """Bytes of tag and payload that an authenticated peer may send in one frame."""
@@ -237,11 +239,58 @@ class NameContested(Operation, frozen=True):
     confirmed: bool
 
 
+class RegistrationAsked(Operation, frozen=True):
+    """ASK_REGISTER: claim this name for your process `local`, and answer with the same reference."""
+
+    TAG = 0x37
+    reference: Number
+    name: Name
+    local: Number
+    timeout_ms: Number
+    on_lost: Word
+
+
+class UnregistrationAsked(Operation, frozen=True):
+    """ASK_UNREGISTER: withdraw this name, if it is still held by the claim that you made at `claim`; answer."""
+
+    TAG = 0x38
+    reference: Number
+    name: Name
+    claim: Number
+    timeout_ms: Number
+
+
+class AskAnswered(Operation, frozen=True):
+    """ASK_ANSWER: how it went; the outcomes are in `kinfolk.asks`.
+
+    "ok" comes with the claim's position and stamp, "taken" with the holder, "missing" with the peers that did not
+    acknowledge in time, every other outcome with its text.
+    """
+
+    TAG = 0x39
+    reference: Number
+    outcome: Word
+    position: Number = 0
+    stamp: Number = 0
+    holder: Pid | None = None
+    missing: list[NodeName] = []
+    detail: Annotated[str, Meta(max_length=1024)] = ""
+
+
+class AskSettled(Operation, frozen=True):
+    """ASK_SETTLED: the asker has the answer and the name shall stay; or it waits no longer, and the name shall go."""
+
+    TAG = 0x3A
+    reference: Number
+    keep: bool
+
+
 FRAMES: tuple[type[Operation], ...] = (
     Hello, Challenge, ChallengeReply, ChallengeAck, Refusal,
     Sent, SentToName, Called, Answered, ExitSignal,
     Peers, Ping, Pong, Goodbye,
     NameClaimed, NamesWithdrawn, LedgerSynced, NameConfirmed, Acknowledged, NameContested,
+    RegistrationAsked, UnregistrationAsked, AskAnswered, AskSettled,
 )  # fmt: skip
 """Every kind of frame; the tests are generated from it, so that a new one cannot be forgotten."""
 

@@ -28,7 +28,7 @@ from typing import Literal, NamedTuple, assert_never
 
 from msgspec import Struct
 
-from kinfolk.cookie import ProofKeys
+from kinfolk.cookie import Hidden, ProofKeys
 from kinfolk.errors import LocalProtocolError, RemoteProtocolError
 from kinfolk.ids import check_node_name, check_word
 from kinfolk.wire.frames import Challenge, ChallengeAck, ChallengeReply, Hello, Operation, Refusal, encode_frame
@@ -368,8 +368,8 @@ def _transcript(name: bytes, challenge: bytes, dialler: bytes, listener: bytes) 
     return _CONTEXT + name + challenge + dialler + listener
 
 
-def _proof(key: bytes, transcript: bytes) -> bytes:
-    return hmac.digest(key, transcript, "sha256")
+def _proof(key: Hidden[bytes], transcript: bytes) -> bytes:
+    return hmac.digest(key.reveal(), transcript, "sha256")
 
 
 # --- refusals: each is read at both ends, so it names the nodes ---

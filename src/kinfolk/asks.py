@@ -1,0 +1,252 @@
+"""Names of other nodes' processes: only a process's own node claims or withdraws its names, so others ask it to.
+
+Asker:   Register, Unregister --ASK_REGISTER, ASK_UNREGISTER--> origin, which treats it like an order of its own users
+Asker:   Succeed, Fail        <--------ASK_ANSWER-------------- origin
+Asker:   ASK_SETTLED: keep what was registered, or let it go (its user was cancelled, or had waited for too long)
+
+Both ends end alike, whatever is lost in between: as long as the asker has not said "keep", the origin withdraws the
+claim when the session with the asker ends; and the asker, whose session has ended, raises NodeLost.
+"""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from kinfolk import effects as fx
+from kinfolk.agenda import Agenda
+from kinfolk.core.ledger import Claim
+from kinfolk.core.names import Names
+from kinfolk.errors import (
+    CallTimeout,
+    KinfolkError,
+    NameTaken,
+    NameUnknown,
+    NodeClosed,
+    NodeLost,
+    NoProcess,
+    NotConfirmed,
+)
+from kinfolk.ids import Pid
+from kinfolk.orders import Orders
+from kinfolk.wire.frames import AskAnswered, AskSettled, Operation, RegistrationAsked, UnregistrationAsked
+
+OK, TAKEN, MISSING, DEAD, UNKNOWN, CLOSED = "ok", "taken", "missing", "dead", "unknown", "closed"
+
+
+class _Asked(Struct, frozen=True):
+    """An order of ours that another node carries out."""
+
+    ref: int
+    origin: str
+    name: str
+    pid: Pid
+    registers: bool
+
+
+class _Served(Struct, frozen=True):
+    """An order of another node that we carry out."""
+
+    asker: str
+    reference: int
+    name: str
+    fresh: bool
+    """Whether it made the claim; a claim that was there before is not undone."""
+
+
+class Asks:
+    """Both sides of asking.
+
+    Args:
+        agenda: of the node.
+        names: its name table.
+        send: says something to a peer, if there is a session with it.
+        creation_of: the creation of a peer that there is a session with, else None.
+        is_alive: whether a process of this node, by its local id, is alive.
+        slack: seconds that an answer may take longer than the origin was given.
+    """
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        names: Names,
+        send: Callable[[str, Operation], None],
+        creation_of: Callable[[str], int | None],
+        is_alive: Callable[[int], bool],
+        slack: float,
+    ) -> None:
+        self._agenda = agenda
+        self._names = names
+        self._send = send
+        self._creation_of = creation_of
+        self._is_alive = is_alive
+        self._slack = slack
+        self._asked: dict[int, _Asked] = {}  # by our reference
+        self._served: dict[int, _Served] = {}  # by the negative reference that the order has here
+        self._unsettled: dict[tuple[str, int], Claim] = {}  # by asker and its reference: answered, and not kept yet
+        self._references = 0
+
+    # --- the asker ---
+
+    def register(self, order: fx.Register) -> None:
+        """Ask the node of this process to claim a name for it."""
+        pid = order.pid
+        if self._reachable(order.ref, pid):
+            milliseconds = max(0, int(order.timeout * 1000))
+            ask = RegistrationAsked(order.ref, order.name, pid.local, milliseconds, order.on_lost)
+            self._ask(_Asked(order.ref, pid.node, order.name, pid, True), ask, order.timeout)
+
+    def unregister(self, order: fx.Unregister, holder: Pid) -> None:
+        """Ask the node of the holder to withdraw exactly the claim that was meant, or that we see."""
+        position = order.position
+        mirror = self._names.mirrors.get(holder.node)
+        if position is None and mirror is not None and order.name in mirror.claims:
+            position = mirror.claims[order.name].position
+        if self._reachable(order.ref, holder):
+            assert position is not None, "whoever is in the view of a connected node has a claim in its mirror"
+            ask = UnregistrationAsked(order.ref, order.name, position, max(0, int(order.timeout * 1000)))
+            self._ask(_Asked(order.ref, holder.node, order.name, holder, False), ask, order.timeout)
+
+    def abandon(self, ref: int) -> None:
+        """Whoever gave this order waits no longer: what it registers shall go."""
+        asked = self._asked.pop(ref, None)
+        if asked is not None:
+            self._agenda.timers.cancel(("ask", ref))
+            self._send(asked.origin, AskSettled(ref, False))
+
+    def due(self, ref: int) -> None:
+        """The origin has not answered in time."""
+        asked = self._asked[ref]
+        self.abandon(ref)
+        error: KinfolkError = NotConfirmed(asked.name, [asked.origin])
+        if not asked.registers:
+            error = CallTimeout(f"{asked.origin}, which holds the name {asked.name!r}, did not answer in time")
+        self._agenda.do(fx.Fail(ref, error))
+
+    def answered(self, origin: str, answer: AskAnswered) -> None:
+        """The origin has carried out an order of ours, or could not."""
+        asked = self._asked.get(answer.reference)
+        if asked is None or asked.origin != origin:
+            return  # too late: the origin has been told, or will be, that nobody waits
+        del self._asked[asked.ref]
+        self._agenda.timers.cancel(("ask", asked.ref))
+        if answer.outcome != OK:
+            self._agenda.do(fx.Fail(asked.ref, _error(asked, answer)))
+        elif asked.registers:
+            self._send(origin, AskSettled(asked.ref, True))
+            self._agenda.do(fx.Succeed(asked.ref, Claim(asked.name, asked.pid, answer.position, answer.stamp)))
+        else:
+            self._agenda.do(fx.Succeed(asked.ref))
+
+    def _reachable(self, ref: int, pid: Pid) -> bool:
+        creation = self._creation_of(pid.node)
+        if creation is None:
+            self._agenda.do(fx.Fail(ref, NodeLost(f"{pid.node} is not connected: it alone can change names of {pid}")))
+        elif creation != pid.creation:
+            self._agenda.do(fx.Fail(ref, NoProcess(f"{pid} is dead: {pid.node} has been restarted since")))
+        return creation == pid.creation
+
+    def _ask(self, asked: _Asked, operation: Operation, timeout: float) -> None:
+        self._asked[asked.ref] = asked
+        self._agenda.later(("ask", asked.ref), timeout + self._slack)
+        self._send(asked.origin, operation)
+
+    # --- the origin ---
+
+    def asked_to_register(self, asker: str, ask: RegistrationAsked, pid: Pid, orders: Orders) -> None:
+        """A peer wants a name for a process of ours."""
+        if not self._is_alive(ask.local):
+            self._send(asker, AskAnswered(ask.reference, DEAD, detail=f"{pid} is dead"))
+            return
+        ref = self._serve(_Served(asker, ask.reference, ask.name, ask.name not in self._names.own))
+        on_lost: fx.OnLost = "message" if ask.on_lost == "message" else "exit"
+        orders.register(fx.Register(ref, ask.name, pid, True, ask.timeout_ms / 1000, on_lost))
+
+    def asked_to_unregister(self, asker: str, ask: UnregistrationAsked, orders: Orders) -> None:
+        """A peer wants a claim of ours withdrawn."""
+        ref = self._serve(_Served(asker, ask.reference, ask.name, False))
+        orders.unregister(fx.Unregister(ref, ask.name, ask.claim, ask.timeout_ms / 1000))
+
+    def settled(self, asker: str, told: AskSettled, orders: Orders) -> None:
+        """The asker has our answer, or waits no longer."""
+        claim = self._unsettled.pop((asker, told.reference), None)
+        if not told.keep:
+            if claim is not None:
+                self._undo(claim, orders)
+            for ref, served in list(self._served.items()):
+                if (served.asker, served.reference) == (asker, told.reference):
+                    del self._served[ref]
+                    orders.abandon(fx.Abandon(ref))
+
+    def answer(self, effect: fx.Succeed | fx.Fail) -> None:
+        """An order has ended: tell whoever gave it."""
+        served = self._served.pop(effect.ref, None)
+        if served is None:
+            self._agenda.do(effect)
+        elif isinstance(effect, fx.Fail):
+            self._send(served.asker, _failure(served.reference, effect.error))
+        elif isinstance(effect.value, Claim):
+            claim = effect.value
+            if served.fresh:
+                self._unsettled[served.asker, served.reference] = claim
+            self._send(served.asker, AskAnswered(served.reference, OK, claim.position, claim.stamp))
+        else:
+            self._send(served.asker, AskAnswered(served.reference, OK))
+
+    def _serve(self, served: _Served) -> int:
+        self._references -= 1
+        self._served[self._references] = served
+        return self._references
+
+    def _undo(self, claim: Claim, orders: Orders) -> None:
+        own = self._names.own.get(claim.name)
+        if own is not None and own.claim == claim and not orders.is_standing(claim):
+            orders.withdraw(claim.name)
+
+    # --- both ---
+
+    def peer_down(self, peer: str, orders: Orders) -> None:
+        """The session with a peer has ended, and with it whatever one of us wanted of the other."""
+        for asked in [asked for asked in self._asked.values() if asked.origin == peer]:
+            del self._asked[asked.ref]
+            self._agenda.timers.cancel(("ask", asked.ref))
+            self._agenda.do(fx.Fail(asked.ref, NodeLost(f"the connection to {peer} ended before it answered")))
+        for ref in [ref for ref, served in self._served.items() if served.asker == peer]:
+            del self._served[ref]
+            orders.abandon(fx.Abandon(ref))
+        for key in [key for key in self._unsettled if key[0] == peer]:
+            self._undo(self._unsettled.pop(key), orders)
+
+    def close(self, error: NodeClosed) -> None:
+        """Answer every order of ours with this error."""
+        for ref in self._asked:
+            self._agenda.do(fx.Fail(ref, error))
+        for table in (self._asked, self._served, self._unsettled):
+            table.clear()
+
+
+def _failure(reference: int, error: KinfolkError) -> AskAnswered:
+    match error:
+        case NameTaken(holder=holder):
+            return AskAnswered(reference, TAKEN, holder=holder)
+        case NotConfirmed(missing=missing):
+            return AskAnswered(reference, MISSING, missing=list(missing))
+        case NoProcess():
+            return AskAnswered(reference, DEAD, detail=str(error))
+        case NameUnknown(detail=detail):
+            return AskAnswered(reference, UNKNOWN, detail=detail)
+        case _:
+            return AskAnswered(reference, CLOSED, detail=str(error))
+
+
+def _error(asked: _Asked, answer: AskAnswered) -> KinfolkError:
+    match answer.outcome:
+        case "taken" if answer.holder is not None:
+            return NameTaken(asked.name, answer.holder)
+        case "missing":
+            return NotConfirmed(asked.name, answer.missing)
+        case "dead":
+            return NoProcess(answer.detail)
+        case "unknown":
+            return NameUnknown(asked.name, answer.detail)
+        case _:
+            return NodeLost(f"{asked.origin} could not: {answer.detail}")

@@ -1,0 +1,347 @@
+"""A worker: one node in an OS process of its own, which does what it is told over a channel.
+
+``python worker.py PATH`` is a nursery: it has imported all there is to import, and forks a worker for each connection to
+the socket at PATH, until its standard input ends. The first line on the channel is where and how the worker lives: a
+`Home`. Each further line is ``[number, order, arguments]``, each answer ``{"number": ..., "value": ...}`` or
+``{"number": ..., "error": ..., "text": ..., "holder": ...}``. Orders run side by side. When the channel ends, the node
+closes and the program with it. A worker uses the public interface alone; what its node logs goes to the home's log.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any, TypedDict
+
+from kinfolk import Call, NameAdded, NameLost, NameTaken, NameWatch, Node, NodeClosed, Pid, Process, Resync
+from kinfolk.registry import Registration
+
+
+class RoutedLoop(asyncio.SelectorEventLoop):
+    """A loop that connects elsewhere than it is told: to the proxy of this dialler and that listener.
+
+    Within TLS a proxy cannot see who dials; so each dialler has a port of its own for each listener.
+    """
+
+    def __init__(self, routes: dict[int, int]) -> None:
+        super().__init__()
+        self._routes = routes
+
+    async def create_connection(self, factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
+        """As asyncio's, to the port of the route."""
+        return await super().create_connection(factory, host, self._routes.get(port, port), **options)
+
+
+class Actor:
+    """A process that answers, remembers what it got, and ends as it is told."""
+
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+        self.me: Process | None = None
+
+    async def run(self, me: Process) -> None:
+        """Its body."""
+        self.me = me
+        while True:
+            message = await me.receive()
+            match message:
+                case Call(body=["echo", value]):
+                    message.reply([str(me.pid), value])
+                case Call(body=["return"]):
+                    message.reply("bye")
+                    return
+                case Call(body=["raise", text]):
+                    raise LookupError(text)
+                case Call(body=["fail", text]):
+                    message.fail(text)
+                case Call(body=["unserializable"]):
+                    try:
+                        message.reply(object())
+                    except TypeError as error:
+                        self.seen.append(f"{type(error).__name__}: {error}")
+                case Call(body=["keep", value]):
+                    self.seen.append(value)  # and never answer
+                case Call(body=["relay", target, request]):
+                    message.reply(await me.call(_target(target), request))
+                case Call():
+                    message.fail("unknown request")
+                case ["return"]:
+                    return
+                case ["sleep", seconds]:
+                    await asyncio.sleep(seconds)
+                case NameLost() | NameTaken():
+                    self.seen.append([type(message).__name__, message.name])
+                case _:
+                    self.seen.append(message)
+
+
+class Worker:
+    """The orders. Each returns what is answered."""
+
+    node: Node
+
+    def __init__(self) -> None:
+        self._actors: dict[str, Actor] = {}
+        self._registrations: dict[str, Registration] = {}
+        self._events: list[list[object]] = []
+        self._watches: list[tuple[NameWatch, asyncio.Task[None]]] = []
+        self._before: set[asyncio.Task[Any]] = set()
+
+    # --- the node ---
+
+    async def start(self, at: float = 0.0, early: Iterable[str] = (), **settings: Any) -> str:
+        """Make and start a node; `early` names are registered before it starts. Its name."""
+        self._before = asyncio.all_tasks()
+        self.node = Node(**settings)
+        for name in early:
+            self.register_nowait(name)
+        await _moment(at)
+        await self.node.start()
+        return self.node.name
+
+    async def close(self) -> list[str]:
+        """Close the node. The tasks that are left over."""
+        await self.node.close()
+        for watch, task in self._watches:
+            watch.close()
+            await task
+        self._watches.clear()
+        current = asyncio.current_task()
+        return [repr(task) for task in asyncio.all_tasks() - self._before if task is not current]
+
+    async def connect(self, node: str, timeout: float = 10.0) -> None:
+        """Connect to a node."""
+        await self.node.connect(node, timeout=timeout)
+
+    def state(self) -> dict[str, Any]:
+        """What the node knows."""
+        return {
+            "name": self.node.name,
+            "creation": self.node.creation,
+            "peers": self.node.peers(),
+            "names": self.names(),
+            "counters": dict(self.node.counters),
+        }
+
+    def names(self) -> dict[str, str]:
+        """Every name with its holder."""
+        return {name: str(pid) for name, pid in self.node.names.snapshot().items()}
+
+    def whereis(self, name: str) -> str | None:
+        """The holder of a name."""
+        holder = self.node.names.whereis(name)
+        return None if holder is None else str(holder)
+
+    # --- processes ---
+
+    def spawn(self) -> str:
+        """Start an actor; its pid."""
+        actor = Actor()
+        pid = str(self.node.spawn(actor.run))
+        self._actors[pid] = actor
+        return pid
+
+    def kill(self, pid: str) -> None:
+        """Kill a process, of whichever node."""
+        self.node.kill(Pid.parse(pid))
+
+    def seen(self, pid: str) -> list[object]:
+        """What an actor has got."""
+        return self._actors[pid].seen
+
+    def exit_reason(self, pid: str) -> str | None:
+        """Why an actor has ended; None while it lives."""
+        me = self._actors[pid].me
+        reason = None if me is None else me.exit_reason
+        return type(reason).__name__ if isinstance(reason, BaseException) else reason
+
+    def send(self, target: Any, message: Any) -> None:
+        """Send a message."""
+        self.node.send(_target(target), message)
+
+    async def call(self, target: Any, request: Any, timeout: float | None = 5.0) -> Any:
+        """Call a process."""
+        return await self.node.call(_target(target), request, timeout=timeout)
+
+    def send_unserializable(self, target: Any) -> None:
+        """Send what no wire can carry."""
+        self.node.send(_target(target), {"numbers": [1, lambda: 2]})
+
+    def send_bytes(self, target: Any, size: int) -> None:
+        """Send so many bytes."""
+        self.node.send(_target(target), bytes(size))
+
+    # --- names ---
+
+    async def register(
+        self, name: str, pid: str | None = None, at: float = 0.0, timeout: float | None = None, on_lost: Any = "exit"
+    ) -> str:
+        """Register a name, for a new actor if no pid is given, which is killed if that fails. The pid."""
+        mine = self.spawn() if pid is None else pid
+        await _moment(at)
+        try:
+            registered = await self.node.names.register(name, Pid.parse(mine), timeout=timeout, on_lost=on_lost)
+        except BaseException:
+            if pid is None:
+                self.kill(mine)
+            raise
+        self._registrations[name] = registered
+        return mine
+
+    async def register_many(self, names: list[str]) -> dict[str, str]:
+        """Register many names at once, each for an actor of its own; each name with its pid."""
+        return dict(zip(names, await asyncio.gather(*map(self.register, names)), strict=True))
+
+    def register_nowait(self, name: str, pid: str | None = None) -> str:
+        """Register a name without waiting. The pid."""
+        pid = self.spawn() if pid is None else pid
+        self._registrations[name] = self.node.names.register_nowait(name, Pid.parse(pid))
+        return pid
+
+    def register_locally(self, name: str, pid: str) -> None:
+        """Give an actor a name on this node."""
+        self.node.names.local.register(name, Pid.parse(pid))
+
+    async def unregister(self, name: str, timeout: float | None = None) -> None:
+        """Give up a name."""
+        await self.node.names.unregister(name, timeout=timeout)
+
+    async def release(self, name: str) -> None:
+        """Give up the last registration of a name."""
+        await self._registrations[name].release()
+
+    async def wait_for(self, name: str, timeout: float | None = None) -> str:
+        """Wait until somebody has the name."""
+        return str(await self.node.names.wait_for(name, timeout=timeout))
+
+    async def watch(self, pattern: str = "*") -> None:
+        """From now on, remember what happens to names; what is there already comes first."""
+        watch = self.node.names.watch(pattern)
+        task = asyncio.create_task(self._follow(watch))
+        self._watches.append((watch, task))
+        await asyncio.sleep(0)
+
+    def events(self) -> list[list[object]]:
+        """What has happened to the watched names: [monotonic seconds, "+" or "-", name, pid]."""
+        return self._events
+
+    async def _follow(self, watch: NameWatch) -> None:
+        try:
+            async for event in watch:
+                now = time.monotonic()
+                if isinstance(event, Resync):
+                    self._events.append([now, "resync", "", ""])
+                else:
+                    sign = "+" if isinstance(event, NameAdded) else "-"
+                    self._events.append([now, sign, event.name, str(event.pid)])
+        except NodeClosed:
+            self._events.append([time.monotonic(), "closed", "", ""])
+
+
+def _target(target: Any) -> Any:
+    """A pid's text as the pid, a list as (name, node); any other text is a name."""
+    if isinstance(target, list):
+        return tuple(target)
+    return Pid.parse(target) if target.count("/") == 2 and "@" in target else target
+
+
+async def _moment(at: float) -> None:
+    """Wait for a moment on the monotonic clock, which all processes of a machine share."""
+    delay = at - time.monotonic()
+    if delay > 0:
+        await asyncio.sleep(delay)
+
+
+class Home(TypedDict):
+    """Where and how a worker lives."""
+
+    environment: dict[str, str]
+    directory: str
+    log: str
+    routes: dict[str, int]
+    """By the port that it dials: the port that it reaches."""
+
+
+async def _obey(worker: Worker, channel: asyncio.StreamWriter, number: int, order: str, arguments: Any) -> None:
+    try:
+        value = getattr(worker, order)(**arguments)
+        answer: dict[str, object] = {"value": await value if asyncio.iscoroutine(value) else value}
+    except Exception as error:
+        holder = str(error.holder) if isinstance(error, NameTaken) else None
+        answer = {"error": type(error).__name__, "text": str(error), "holder": holder}
+    channel.write(json.dumps({"number": number, **answer}).encode() + b"\n")
+
+
+async def live(channel: socket.socket) -> None:
+    """Obey until the channel ends."""
+    reader, writer = await asyncio.open_unix_connection(sock=channel, limit=2**24)
+    worker = Worker()
+    obeying: set[asyncio.Task[None]] = set()
+    while line := await reader.readline():
+        task = asyncio.create_task(_obey(worker, writer, *json.loads(line)))
+        obeying.add(task)
+        task.add_done_callback(obeying.discard)
+    if hasattr(worker, "node"):
+        await worker.close()
+    writer.close()
+    await writer.wait_closed()
+
+
+def nurse(path: str) -> socket.socket | None:
+    """Fork a worker for each connection. Returns the channel in the worker, None in the nursery at its end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them: whoever told them sees the channel end
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(64)
+        print("ready", flush=True)
+        while True:
+            ready, _, _ = select.select([listener, sys.stdin], [], [])
+            if sys.stdin in ready:
+                return None
+            channel, _ = listener.accept()
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                return channel
+            channel.close()
+
+
+def move_in(channel: socket.socket) -> Home:
+    """Read the first line of the channel, byte by byte, and live as it says."""
+    line = b""
+    while not line.endswith(b"\n"):
+        line += channel.recv(1)
+    home: Home = json.loads(line)
+    for key in [key for key in os.environ if key.startswith("KINFOLK_")]:
+        del os.environ[key]
+    os.environ.update(home["environment"])
+    os.chdir(home["directory"])
+    log = os.open(home["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for ours, standard in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(ours, standard)
+    os.close(null)
+    os.close(log)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    channel.sendall(json.dumps(os.getpid()).encode() + b"\n")
+    return home
+
+
+def main() -> None:
+    """Be a nursery, and then perhaps a worker."""
+    channel = nurse(sys.argv[1])
+    if channel is None:
+        return
+    home = move_in(channel)
+    routes = {int(port): proxy for port, proxy in home["routes"].items()}
+    with asyncio.Runner(loop_factory=lambda: RoutedLoop(routes)) as runner:
+        runner.run(live(channel))
+
+
+if __name__ == "__main__":
+    main()

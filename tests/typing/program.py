@@ -1,0 +1,115 @@
+"""What type checkers must infer, and what they must object to.
+
+Each objection that is expected carries the ignores of both checkers, mypy's and pyright's. Both report an ignore that
+was not needed, so that an objection that is missing is an error like one too many.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, assert_type
+
+import msgspec
+
+from kinfolk.ids import Pid
+from kinfolk.messages import Call, Replies, Request
+from kinfolk.node import Node
+from kinfolk.process import Process, current_process
+
+T = TypeVar("T")
+
+
+class Add(Request[int]):
+    by: int
+    times: int = 1
+    marks: list[str] = msgspec.field(default_factory=list[str])
+
+
+class Reset(Request[None], tag="reset"):
+    pass
+
+
+class Fetch(Request[T], Generic[T]):
+    kind: type[T]
+
+
+@dataclass
+class Names(Replies[list[str]]):
+    prefix: str = ""
+
+
+class Note(msgspec.Struct):
+    text: str
+
+
+async def worker(me: Process, number: int, word: str = "") -> None:
+    assert_type(me.pid, Pid)
+
+
+async def lone(me: Process) -> int:
+    return 1
+
+
+def plain(me: Process) -> int:
+    return 1
+
+
+async def calls(node: Node, me: Process, target: Pid) -> None:
+    assert_type(await node.call(target, Add(by=5)), int)
+    assert_type(await node.call("counter", Add(5, times=2), timeout=1.0), int)
+    assert_type(await node.call(("counter", "bob@10.0.0.2:4370"), Reset()), None)
+    assert_type(await node.call(target, Names("a")), list[str])
+    assert_type(await node.call(target, Fetch(str)), str)
+    assert_type(await node.call(target, ["get", "k"]), Any)
+    assert_type(await node.call(target, Note("x")), Any)
+    assert_type(await me.call(target, Add(by=5)), int)
+    assert_type(await me.call(target, "get"), Any)
+
+    word: str = await node.call(target, Add(by=5))  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    word = await me.call(target, Add(by=5))  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    await node.call(target, Add(by=5), 1.0)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await node.call(5, Add(by=5))  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    del word
+
+
+def requests() -> None:
+    assert_type(Add(5).by, int)
+    Add()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Add("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Add(5).by = 6  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def receiving(me: Process) -> None:
+    assert_type(await me.receive(), Any)
+    assert_type(await me.receive(timeout=1.0), Any)
+    assert_type(await me.receive(Note), Note)
+    assert_type(await me.receive(Add, timeout=1.0), Add)
+    assert_type(await me.receive(lambda message: message == 5), Any)
+    await me.receive(5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+async def answering(me: Process) -> None:
+    async for call in me.calls(Add):
+        assert_type(call, Call[Add])
+        assert_type(call.body.by, int)
+        assert_type(call.sender, Pid | None)
+        call.reply(call.body.by)
+        call.fail(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    async for anything in me.calls():
+        assert_type(anything, Call[Any])
+        keep(anything)
+
+
+def keep(call: Call) -> None:
+    assert_type(call.body, Any)
+
+
+def spawning(node: Node, me: Process) -> None:
+    assert_type(node.spawn(worker, 1, "x"), Pid)
+    assert_type(node.spawn(lone, max_mailbox=10), Pid)
+    assert_type(me.spawn(worker, 1, "x"), Pid)
+    assert_type(current_process(), Process)
+
+    node.spawn(worker, "x", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    node.spawn(worker)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    node.spawn(lone, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    node.spawn(plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    me.spawn(worker, "x", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
