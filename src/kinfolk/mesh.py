@@ -98,6 +98,8 @@ class Mesh:
 
     def dial_failed(self, target: Target, error: KinfolkError, code: str) -> None:
         """A dial has failed. A seed of a starting node gets further chances until some seed has answered."""
+        if code == "name" and target.expected != target.seed.expects:
+            return  # by now we know who is there: the next dial expects that one
         # A connection that just ended may be a refusal, or a forwarder whose target is being restarted.
         refused = isinstance(error, AuthenticationFailed) and code != "ended"
         if target.attempts == 0 or (refused and not target.refused):
@@ -176,8 +178,9 @@ class Mesh:
                 target.attempts = 0
                 self.dial(target)
             else:
-                # Its list may name some that an earlier join has yet to reach; who came after that has met us since.
-                self._include(join, {**self._members.by_peer, **dict.fromkeys(session.listed)})
+                # The lists may name some that an earlier join has yet to reach; who came after that has met us since.
+                for known in self._members.by_peer.values():
+                    self._include(join, (known.peer, *known.listed))
         self.settle()
 
     def listed(self, session: Session, peers: tuple[str, ...]) -> None:

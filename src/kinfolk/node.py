@@ -124,7 +124,7 @@ class Node:
         self._answers: dict[int, asyncio.Future[object]] = {}
         self._immediate: dict[int, object] = {}
         self._state = "new"
-        self._closing: asyncio.Future[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._thread: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._os_process = os.getpid()
@@ -292,18 +292,16 @@ class Node:
 
     async def close(self) -> None:
         """End every process, tell the peers, free the port. Takes a few seconds at most; closing again does nothing."""
+        started = self._state not in ("new", "closed")
+        self._state = "closed"
+        if self._closing is None and self._built is not None:
+            # In a task of its own: whoever waits for it may be cancelled. A process that waits goes on after it.
+            closing = self._close(self._built, started, asyncio.current_task())
+            self._closing = asyncio.create_task(closing, name=f"kinfolk: close {self._built.name}")
         if self._closing is not None:
             await asyncio.shield(self._closing)
-            return
-        self._closing = asyncio.get_running_loop().create_future()
-        started, self._state = self._state != "new", "closed"
-        try:
-            if self._built is not None:
-                await self._close(self._built, started)
-        finally:
-            self._closing.set_result(None)
 
-    async def _close(self, parts: "_Parts", started: bool) -> None:
+    async def _close(self, parts: "_Parts", started: bool, caller: "asyncio.Task[Any] | None") -> None:
         error = NodeClosed(f"{parts.name} is closed")
         if self._announced is not None:
             neighbours.withdraw(self._announced)
@@ -314,7 +312,7 @@ class Node:
             if not future.done():
                 future.set_exception(error)
         self._answers.clear()
-        await parts.processes.close(CLOSE_TIMEOUT)
+        await parts.processes.close(CLOSE_TIMEOUT, caller)
         self.submit(fx.Shutdown())
         parts.driver.stop()
         parts.names.close(error)

@@ -27,8 +27,8 @@ GATHER = 0.02
 """Seconds that an event waits for others that come with it."""
 
 Event = tuple[str, ...]
-"""``("added", name, pid)`` or ``("removed", name, pid)``; or ``("resync",)``: changes are missing, so forget all, and the
-names that are there follow as if they had just been added."""
+"""``("added", name, pid)`` or ``("removed", name, pid)``; or ``("resync",)``: changes are missing, so forget all names;
+those that are there follow as if they had just been added."""
 
 
 class Watches:

@@ -2,12 +2,11 @@
 
 import asyncio
 import sys
-from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Protocol
 
 from cyclopts import Parameter
 from msgspec import json
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 WAIT = 10.0
 """Seconds after which a node that has nothing to tell says so; a silence longer than this is its own."""
 _REDRAW = 0.1  # seconds
-_RECENT = 500  # rows that may find room on a screen
+_GONE = 500  # names that have gone and may find room on a screen
 
 Kind = Literal["added", "removed", "resync"]
 Event = list[str]
@@ -130,17 +129,28 @@ class Lines:
         sys.stdout.flush()
 
 
+class Row(NamedTuple):
+    """A name on the screen."""
+
+    order: int
+    """That of its last change among all changes."""
+    name: str
+    pid: str
+    time: str
+    is_there: bool
+
+
 class Screen:
-    """A list on a terminal, one line a name, those that changed last on top; as many as fit."""
+    """A list on a terminal: the names that are there, and those that have just gone; what changed last is on top."""
 
     def __init__(self, console: "Console", what: str) -> None:
         from rich.live import Live
 
         self._console = console
         self._what = what
-        self._names: dict[str, str] = {}
-        self._recent: dict[str, tuple[str, str, str]] = {}  # kind, pid and time of the last change, the latest last
-        self._seen: Counter[str] = Counter()
+        self._there: dict[str, Row] = {}  # in the order of their changes
+        self._gone: dict[str, Row] = {}
+        self._changes = self._resyncs = 0
         self._redraw: asyncio.TimerHandle | None = None
         self._live = Live(console=console, auto_refresh=False, get_renderable=self._rendered)
 
@@ -157,26 +167,32 @@ class Screen:
         """Take them into the list, which is drawn again soon: however many come, the terminal keeps up."""
         now = datetime.now().astimezone().strftime("%H:%M:%S")
         for kind, *change in events:
-            self._seen[kind] += 1
             if kind == "resync":
-                self._names.clear()
-                self._recent.clear()
+                self._resyncs += 1
+                self._there.clear()
+                self._gone.clear()
                 continue
+            self._changes += 1
             name, pid = change
-            if kind == "added":
-                self._names[name] = pid
-            elif self._names.get(name) == pid:
-                del self._names[name]
-            self._recent.pop(name, None)
-            self._recent[name] = kind, pid, now
-        for name in list(islice(self._recent, max(0, len(self._recent) - _RECENT))):
-            del self._recent[name]
+            row = Row(self._changes, name, pid, now, kind == "added")
+            self._there.pop(name, None)
+            self._gone.pop(name, None)
+            (self._there if row.is_there else self._gone)[name] = row
+        for name in list(islice(self._gone, max(0, len(self._gone) - _GONE))):
+            del self._gone[name]
         if self._redraw is None:
             self._redraw = asyncio.get_running_loop().call_later(_REDRAW, self._draw)
 
     def _draw(self) -> None:
         self._redraw = None
         self._live.refresh()
+
+    def _rows(self) -> list[Row]:
+        """Those that fit; of those that have gone as many as leave room for the others, but some in any case."""
+        room = max(1, self._console.size.height - 3)
+        gone = list(islice(reversed(self._gone.values()), max(room - len(self._there), room // 3)))
+        there = islice(reversed(self._there.values()), room - len(gone))
+        return sorted([*gone, *there], reverse=True)
 
     def _rendered(self) -> "RenderableType":
         from rich.console import Group
@@ -186,12 +202,10 @@ class Screen:
         table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
         for title in ("", "NAME", "PID", "CHANGED"):
             table.add_column(title, no_wrap=True, overflow="ellipsis")
-        room = max(1, self._console.size.height - 3)
-        for name, (kind, pid, when) in islice(reversed(self._recent.items()), room):
-            sign, style = ("+", "green") if kind == "added" else ("-", "red")
-            cells = (Text(sign, style), Text(printable(name), "cyan" if kind == "added" else "dim"), Text(pid, "dim"))
-            table.add_row(*cells, Text(when, "dim"))
-        changes = self._seen["added"] + self._seen["removed"]
-        resyncs = f", {self._seen['resync']} resyncs" if self._seen["resync"] else ""
-        status = f"{len(self._names)} names {self._what}, {changes} events{resyncs}; Ctrl-C ends"
+        for row in self._rows():
+            sign = Text("+", "green") if row.is_there else Text("-", "red")
+            name = Text(printable(row.name), "cyan" if row.is_there else "dim")
+            table.add_row(sign, name, Text(printable(row.pid), "dim"), Text(row.time, "dim"))
+        resyncs = f", {self._resyncs} resyncs" if self._resyncs else ""
+        status = f"{len(self._there)} names {self._what}, {self._changes} changes{resyncs}; Ctrl-C ends"
         return Group(table, Text(printable(status), "dim", no_wrap=True, overflow="ellipsis"))

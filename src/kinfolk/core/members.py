@@ -55,6 +55,8 @@ class Target(Struct):
     """The name of the node there, empty while it is not known."""
     conn: int | None = None
     """The dial in progress."""
+    expected: str = ""
+    """The name that the last dial expected, empty for any."""
     attempts: int = 0
     """Dials that failed since the last success."""
     refused: bool = False
@@ -160,7 +162,7 @@ class Members:
 
     def dial(self, target: Target, conn: int) -> None:
         """A dial begins."""
-        target.conn = conn
+        target.conn, target.expected = conn, target.seed.expects
         self.dials[conn] = target
 
     def dial_ended(self, conn: int) -> Target | None:

@@ -203,15 +203,20 @@ class DataPlane:
         return self._local_calls
 
     def _answered_here(self, reference: int, outcome: str, value: object) -> None:
-        if outcome == codec.OK and self._strict:
-            value = self._codec.copy(value)
         waiting = self._local_calls.pop(reference, None)
         if waiting is None or waiting.future.done():
             self._counters["late_answers"] += 1
-        elif outcome == codec.OK:
+        elif outcome != codec.OK:
+            waiting.future.set_exception(codec.error_of(outcome, str(value)))
+        elif not self._strict:
             waiting.future.set_result(value)
         else:
-            waiting.future.set_exception(codec.error_of(outcome, str(value)))
+            try:
+                copy = self._codec.copy(value)
+            except KinfolkError as error:  # as over the wire: both are told
+                waiting.future.set_exception(CallFailed(f"the answer could not be sent: {error}"))
+                raise
+            self._give(waiting, copy)
 
     def _call_there(
         self,
@@ -315,12 +320,19 @@ class DataPlane:
             value = self._codec.decode(operation.body)
             if operation.outcome != codec.OK:
                 raise codec.error_of(operation.outcome, str(value))
-            expected = reply_type(type(waiting.request))
-            waiting.future.set_result(value if expected is None else self._codec.convert(value, expected))
+            self._give(waiting, value)
         except codec.BadBody as error:
-            waiting.future.set_exception(CallFailed(f"the answer of {waiting.target} could not be read: {error}"))
+            waiting.future.set_exception(_unreadable(waiting, error))
         except KinfolkError as error:
             waiting.future.set_exception(error)
+
+    def _give(self, waiting: Waiting, value: object) -> None:
+        """Answer with a value that has come over the wire, as the type that the request declares."""
+        expected = reply_type(type(waiting.request))
+        try:
+            waiting.future.set_result(value if expected is None else self._codec.convert(value, expected))
+        except codec.BadBody as error:
+            waiting.future.set_exception(_unreadable(waiting, error))
 
     def _exit_signal(self, link: Peer, operation: frames.ExitSignal) -> None:
         self._processes.kill(operation.target, operation.reason)
@@ -363,6 +375,10 @@ NEVER_MS = 2**53
 
 CONTROL: frozenset[int] = frozenset(frame.TAG for frame in frames.FRAMES if frame not in DataPlane.FRAMES)
 """Tags of the frames that are not the data plane's."""
+
+
+def _unreadable(waiting: Waiting, error: codec.BadBody) -> CallFailed:
+    return CallFailed(f"the answer of {waiting.target} could not be read: {error}")
 
 
 def _fail_all(waiting: dict[int, Waiting], error: Exception) -> None:

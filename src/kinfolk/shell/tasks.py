@@ -214,19 +214,19 @@ class Processes:
         self._cancel(process)
         return True
 
-    async def close(self, timeout: float) -> list[Process]:
+    async def close(self, timeout: float, caller: "asyncio.Task[Any] | None" = None) -> list[Process]:
         """End all processes, and wait for their tasks.
-
-        Called by a process, it waits for all tasks but that process's own, which goes on until it returns.
 
         Args:
             timeout: seconds to wait.
+            caller: the task that wants it. If it is a process's own, that goes on until it returns, and is not
+                waited for. Default: this task.
 
         Returns:
             The processes whose tasks still run. They are dead, and are cancelled again and again.
         """
         self._closed = True
-        own = asyncio.current_task()
+        own = caller or asyncio.current_task()
         for process in self:
             self._exited(process, SHUTDOWN)
             if process.task is None or process.task is not own:

@@ -31,6 +31,7 @@ HANDSHAKE_TIMEOUT = 5.0
 """Seconds from the first packet to an open session."""
 SHUTDOWN_TIMEOUT = 1.0
 """Seconds in which the other end must take what we still have to say to it when a connection is closed."""
+ACCEPT_AT_ONCE = 64
 MAX_HALF_OPEN = 512
 """Connections that have not finished TLS; above, the oldest is dropped."""
 MAX_HALF_OPEN_PER_HOST = 128
@@ -66,6 +67,8 @@ class Link(asyncio.BufferedProtocol):
         """The peer's name, once it has proved it."""
         self.creation = 0
         self.is_observer = False
+        self.has_transport = False
+        """Whether asyncio owns the socket."""
         self.calls: dict[int, Waiting] = {}
         self.bytes_in = 0
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -256,21 +259,26 @@ class Transport:
         self._tasks: dict[int, asyncio.Task[None]] = {}  # of the connections that are not open yet
         self._half_open: dict[int, tuple[str, asyncio.Task[None]]] = {}
         self._unproved: dict[int, asyncio.Task[None]] = {}
-        self._accepting: asyncio.Task[None] | None = None
+        self._started = False
+        self._pause: asyncio.TimerHandle | None = None  # until the port is looked at again
         self._empty: asyncio.Future[None] | None = None  # done when the last link of a closing node has gone
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Accept connections from now on."""
-        self.loop = loop
-        self._accepting = loop.create_task(self._accept_all(), name="kinfolk: accept")
+        self.loop, self._started = loop, True
+        self._listen()
 
     async def close(self, timeout: float) -> None:
         """Free the port, end every connection; what waits is written within `timeout` seconds or not at all."""
-        tasks = [*self._tasks.values(), *([self._accepting] if self._accepting else [])]
+        if self._pause is not None:
+            self._pause.cancel()
+        elif self._started:
+            self.loop.remove_reader(self._sock)
+        self._sock.close()
+        tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._sock.close()
         for link in list(self._links.values()):
             link.close()
         if self._links:
@@ -338,21 +346,36 @@ class Transport:
 
     # --- connections that are not open yet ---
 
-    async def _accept_all(self) -> None:
-        while True:
+    def _listen(self) -> None:
+        self._pause = None
+        self.loop.add_reader(self._sock, self._accept_waiting)
+
+    def _accept_waiting(self) -> None:
+        """Take in the connections that wait at our port, a bounded number in one turn of the loop."""
+        for _ in range(ACCEPT_AT_ONCE):
             try:
-                sock, address = await self.loop.sock_accept(self._sock)
+                sock, address = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
             except OSError as error:
                 # Out of descriptors or memory: those that are there go on, new ones wait in the kernel's queue.
                 self._counters["accept_errors"] += 1
                 _log.error("cannot accept connections: %s; trying again in a second", error)
-                await asyncio.sleep(1.0)
-                continue
-            conn, host = self._new_connection(), str(address[0])
-            task = self.loop.create_task(self._accept(conn, sock, host), name=f"kinfolk: accept {host}")
-            self._track(conn, task)
-            self._make_room(host)
-            self._half_open[conn] = host, task
+                self.loop.remove_reader(self._sock)
+                self._pause = self.loop.call_later(1.0, self._listen)
+                return
+            sock.setblocking(False)
+            self._accepted(sock, str(address[0]))
+
+    def _accepted(self, sock: socket.socket, host: str) -> None:
+        link = Link(self, self._credentials, self._new_connection(), None)
+        task = self.loop.create_task(self._accept(link, sock, host), name=f"kinfolk: accept {host}")
+        # Not at the end of `_accept`: a task that is cancelled before its first step never gets there. Once asyncio has
+        # made a transport of the socket, closing it is that one's business.
+        task.add_done_callback(lambda _: None if link.has_transport else sock.close())
+        self._track(link.conn, task)
+        self._make_room(host)
+        self._half_open[link.conn] = host, task
 
     def _make_room(self, host: str) -> None:
         """Strangers must not use up what friends need: beyond a number of half-open connections the oldest goes."""
@@ -366,8 +389,8 @@ class Transport:
         self._counters["half_open_dropped"] += 1
         task.cancel()
 
-    async def _accept(self, conn: int, sock: socket.socket, host: str) -> None:
-        link = Link(self, self._credentials, conn, None)
+    async def _accept(self, link: Link, sock: socket.socket, host: str) -> None:
+        conn = link.conn
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT):
                 await self.loop.connect_accepted_socket(
@@ -393,8 +416,6 @@ class Transport:
             self._unproved.pop(conn, None)
             if not link.is_open:
                 self._give_up(link, "it did not become a session")
-                if not link.has_tls:
-                    sock.close()
 
     def _not_opened(self, link: Link, host: str, why: str, *, refused: bool = False) -> None:
         if link.name and not refused:
@@ -437,6 +458,7 @@ class Transport:
 
     def _connecting(self, link: Link) -> Link:
         self._links[link.conn] = link
+        link.has_transport = True
         return link
 
     def _track(self, conn: int, task: asyncio.Task[None]) -> None:
