@@ -181,7 +181,8 @@ class Asks:
         """An order has ended: tell whoever gave it."""
         served = self._served.pop(effect.ref, None)
         if served is None:
-            self._agenda.do(effect)
+            if effect.ref >= 0:  # else the asker is gone, and what it asked for has been done all the same
+                self._agenda.do(effect)
         elif isinstance(effect, fx.Fail):
             self._send(served.asker, _failure(served.reference, effect.error))
         elif isinstance(effect.value, Claim):

@@ -51,7 +51,7 @@ class Opened(Struct, frozen=True):
 class DialFailed(Struct, frozen=True):
     """A dial ended without a session. `number` is as in Refusal.
 
-    `code` is that of the refusal; or "unreachable"; or "ended", if the other end closed or reset without a word.
+    `code` is that of the refusal; or "unreachable"; or "ended", if it was closed or reset before TLS was up.
     """
 
     conn: int

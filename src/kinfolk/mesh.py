@@ -178,9 +178,8 @@ class Mesh:
                 target.attempts = 0
                 self.dial(target)
             else:
-                # The lists may name some that an earlier join has yet to reach; who came after that has met us since.
-                for known in self._members.by_peer.values():
-                    self._include(join, (known.peer, *known.listed))
+                # Who is not on its list came after us, and has met us since.
+                self._include(join, (*session.listed, *self._members.by_peer))
         self.settle()
 
     def listed(self, session: Session, peers: tuple[str, ...]) -> None:
@@ -217,12 +216,19 @@ class Mesh:
         self._joins.clear()
 
     def _include(self, join: _Join, peers: Iterable[str]) -> None:
+        """These belong to the mesh that is joined, and so does everybody whom those of them know that we know."""
         for peer in peers:
             target = self.know(peer)
-            if target.seed.address not in join.seen:
-                join.seen.add(target.seed.address)
-                join.open[target.seed.address] = target
+            address = target.seed.address
+            if address in join.seen and join.failed.pop(address, None) is None:
+                continue  # and one that we could not reach lives, we hear now
+            join.seen.add(address)
+            join.open[address] = target
+            session = self._members.session_with(target)
+            if session is None:
                 self.dial(target)
+            else:
+                self._include(join, session.listed)
 
     def _reached(self, target: Target) -> bool:
         session = self._members.session_with(target)

@@ -103,12 +103,12 @@ class Node:
         strict_messages: bool = False,
         allow_weak_cookie: bool = False,
     ) -> None:
-        if heartbeat <= 0 or (down_after is not None and down_after <= heartbeat):
-            raise ValueError("heartbeat must be positive, and down_after longer than a heartbeat")
         self._keys = Hidden[dict[str, Any]](
             {"cookie": cookie, "cookie_file": cookie_file, "tls": tls, "allow_weak_cookie": allow_weak_cookie}
         )
-        del cookie
+        del cookie  # tools show the variables of a traceback
+        if heartbeat <= 0 or (down_after is not None and down_after <= heartbeat):
+            raise ValueError("heartbeat must be positive, and down_after longer than a heartbeat")
         self._settings = kinfolk.settings.resolve(
             name=name, listen=listen, cluster=cluster, join=join, **self._keys.reveal()
         )

@@ -134,7 +134,7 @@ class Observer:
         except codec.BadBody as error:
             raise CallFailed(f"the answer of {self.name} could not be read: {error}") from None
         if outcome == codec.NO_PROCESS:  # the service lives as long as the node
-            raise NodeLost(f"{self.name} has closed, or is about to: ask another node")
+            raise NodeLost(f"{self.name} has closed: ask another node")
         if outcome != codec.OK:
             raise codec.error_of(outcome, str(value))
         return value

@@ -153,7 +153,9 @@ class Orders:
         if holder is None:
             if ("free", name) not in self._agenda.timers:
                 self._agenda.later(("free", name), self._patience)
-        elif self._names.is_confirmed(name):
+            return
+        self._agenda.timers.cancel(("free", name))
+        if self._names.is_confirmed(name):
             self._tell_rivals(name, holder)
 
     def confirmed(self, claim: Claim) -> None:
@@ -221,6 +223,7 @@ class Orders:
         return self._undecided.setdefault(waiting.name, [])
 
     def _tell_rivals(self, name: str, holder: Pid | None) -> None:
+        self._agenda.timers.cancel(("free", name))
         for waiting in self._undecided.pop(name, ()):
             last = holder or waiting.rival
             assert last is not None, "whoever waits for a rival has seen one"
@@ -240,6 +243,7 @@ class Orders:
             return
         if waiting.rival is not None:
             del self._undecided[waiting.name]
+            self._agenda.timers.cancel(("free", waiting.name))
             return
         del self._claims[waiting.position]
         if waiting.position not in self._standing:

@@ -1,18 +1,27 @@
 """The command `kinfolk` as a user runs it: in processes of its own, with a home of its own."""
 
+import fcntl
+import json
 import os
 import pty
+import re
+import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 KINFOLK = [sys.executable, "-m", "kinfolk"]
 PATIENCE = 20.0
 
 MODULE = """
-import asyncio, os, sys
+import asyncio, json, os, sys
 
 async def body(me):
     await me.receive()
@@ -25,6 +34,41 @@ async def shop(node):
 
 async def quick(node):
     print("ready", node.name, len(node.peers()), os.getpid(), sys.argv[0], flush=True)
+
+async def obedient(node):
+    "Registers and withdraws names as the lines on its standard input say."
+    pids = {}
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+    print("ready", node.name, flush=True)
+    while line := await reader.readline():
+        match json.loads(line):
+            case ["add", *names]:
+                for name in names:
+                    pids[name] = node.spawn(body)
+                    await node.names.register(name, pids[name])
+            case ["remove", *names]:
+                for name in names:
+                    node.kill(pids.pop(name))
+            case ["storm", number, count]:
+                pid = node.spawn(body)
+                for i in range(count // 2):
+                    node.names.register_nowait(f"storm/{number}/{i}/" + 200 * "x", pid)
+                    if i % 50 == 0:
+                        await asyncio.sleep(0)
+                node.kill(pid)
+        waiting = max((len(watch._events) for watch in node.names._watches), default=0)
+        links = node._parts.transport._links.values()
+        unsent = max((len(link.session.outbox) for link in links if link.is_open), default=0)
+        print("done", peak(), waiting, unsent, flush=True)
+
+def peak():
+    "Of memory, in KiB, where Linux tells it. (For getrusage it begins with that of the program that started this one.)"
+    if not os.path.exists("/proc/self/status"):
+        return 0
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 async def endless(node):
     print("ready", node.name, flush=True)
@@ -73,8 +117,9 @@ class Shell:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.nodes: list[Served] = []
+        self.terminals: list[OnTerminal] = []
         clean = {key: value for key, value in os.environ.items() if not key.startswith("KINFOLK_")}
-        for key in ("NO_COLOR", "FORCE_COLOR"):
+        for key in ("NO_COLOR", "FORCE_COLOR", "LINES"):
             clean.pop(key, None)
         self.environ = {**clean, "KINFOLK_HOME": str(directory / "home"), "TERM": "xterm", "COLUMNS": "200"}
         (directory / "shopping.py").write_text(MODULE)
@@ -93,7 +138,14 @@ class Shell:
 
     def run_on_terminal(self, *arguments: str, **environ: str) -> Ended:
         """Run a command to its end on a pseudo-terminal."""
+        return self.start_on_terminal(*arguments, environ=environ).end()
+
+    def start_on_terminal(
+        self, *arguments: str, lines: int = 24, environ: Mapping[str, str] = MappingProxyType({})
+    ) -> "OnTerminal":
+        """Start a command on a pseudo-terminal of its own, and leave it running."""
         ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, int(self.environ["COLUMNS"]), 0, 0))
         process = subprocess.Popen(
             [*KINFOLK, *arguments],
             cwd=self.directory,
@@ -101,16 +153,13 @@ class Shell:
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C is a signal to it
         )
         os.close(theirs)
-        out = b""
-        try:
-            while data := os.read(ours, 65536):
-                out += data
-        except OSError:  # how Linux says that nobody has the other end open any longer
-            pass
-        os.close(ours)
-        return Ended(out.decode(), "", process.wait(PATIENCE))
+        started = OnTerminal(process, ours)
+        self.terminals.append(started)
+        return started
 
     def serve(self, function: str, *arguments: str, **environ: str) -> "Served":
         """Start `kinfolk run` and leave it running."""
@@ -122,6 +171,7 @@ class Shell:
             [*KINFOLK, *arguments],
             cwd=self.directory,
             env={**self.environ, **environ},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -135,6 +185,9 @@ class Shell:
         for node in self.nodes:
             node.process.kill()
             node.process.communicate()
+        for terminal in self.terminals:
+            terminal.process.kill()
+            terminal.end()
 
 
 class Served:
@@ -147,7 +200,7 @@ class Served:
         """The next line of its output, in words. Waits for it."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, f"it has ended: {self.end().err}"
+        assert line, f"it has ended: {self.end()}"
         return line.split()
 
     def ready(self) -> str:
@@ -155,6 +208,14 @@ class Served:
         word, name, *_ = self.line()
         assert word == "ready"
         return name
+
+    def order(self, *order: object) -> list[int]:
+        """Have the function `obedient` do something: its peak of memory (KiB), events waiting, bytes unsent."""
+        assert self.process.stdin is not None
+        print(json.dumps(order), file=self.process.stdin, flush=True)
+        done, *numbers = self.line()
+        assert done == "done"
+        return [int(number) for number in numbers]
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -164,3 +225,69 @@ class Served:
         """Wait for its end."""
         out, err = self.process.communicate(timeout=PATIENCE)
         return Ended(out, err, self.process.returncode)
+
+
+class OnTerminal:
+    """A command on a pseudo-terminal of its own."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", terminal: int) -> None:
+        self.process = process
+        self.shown = ""
+        """All that it has written."""
+        self._terminal: int | None = terminal
+
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        assert self._terminal is not None, "it has ended"
+        os.write(self._terminal, keys.encode())
+
+    def screen(self) -> list[str]:
+        """The lines on the screen, below each other, whatever was there before."""
+        return screen_of(self.shown)
+
+    def until(self, *parts: str) -> list[str]:
+        """Read until the screen shows all this; the lines on it."""
+        deadline = time.monotonic() + PATIENCE
+        while not all(part in "\n".join(self.screen()) for part in parts):
+            assert self._read(deadline - time.monotonic()), f"it never shows {parts}: {self.screen()}"
+        return self.screen()
+
+    def hang_up(self) -> None:
+        """Close the terminal, as when its window is closed."""
+        if self._terminal is not None:
+            os.close(self._terminal)
+            self._terminal = None
+
+    def end(self) -> Ended:
+        """Read all that it writes, and wait for its end."""
+        deadline = time.monotonic() + PATIENCE
+        while self._terminal is not None and self._read(deadline - time.monotonic()):
+            pass
+        self.hang_up()
+        return Ended(self.shown, "", self.process.wait(PATIENCE))
+
+    def _read(self, patience: float) -> bool:
+        if self._terminal is None or not select.select([self._terminal], [], [], max(0.0, patience))[0]:
+            return False
+        try:
+            data = os.read(self._terminal, 65536)
+        except OSError:  # how Linux says that nobody has the other end open any longer
+            data = b""
+        self.shown += data.decode()
+        return bool(data)
+
+
+def screen_of(shown: str) -> list[str]:
+    """What a terminal shows that knows line ends, the cursor up, and the erasing of a line. Colours are ignored."""
+    lines, row = [""], 0
+    for text, final in re.findall(r"([^\x1b\r\n]+)|(\r\n|\r|\n|\x1b\[[0-9;?]*[A-Za-z])", shown):
+        if text:
+            lines[row] += text
+        elif "\n" in final:
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif final.endswith("A"):
+            row -= int(final[2:-1] or 1)
+        elif final.endswith("K") or final == "\r":
+            lines[row] = ""
+    return [line.rstrip() for line in lines]

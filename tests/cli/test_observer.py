@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
+import kinfolk.observer
 from kinfolk import CallTimeout, Cookie, Node, NodeLost, Refused, new_cookie, service
 from kinfolk.observer import Observer
 from kinfolk.service import SERVICE_NAME
@@ -20,8 +21,8 @@ async def node():
         yield node
 
 
-def observer(node: Node, **settings: float) -> Observer:
-    return Observer(node.name, cookies=[COOKIE], cluster=node.cluster, **settings)
+def observer(node: Node) -> Observer:
+    return Observer(node.name, cookies=[COOKIE], cluster=node.cluster)
 
 
 async def idle(me):
@@ -124,6 +125,26 @@ async def test_a_call_that_is_not_answered_times_out_and_its_late_answer_is_drop
             await seen.call("slow", timeout=0.05)
         held.set_result(None)
         assert await seen.call("quick") == "quick"
+
+
+async def test_an_answer_that_came_while_this_program_was_stopped_is_not_too_late(node, monkeypatch):
+    monkeypatch.setattr(kinfolk.observer, "_STOPPED", 0.05)
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        until = loop.time() + 0.3
+        while loop.time() < until:  # as good as SIGSTOP: nothing is read, no timer fires
+            pass
+
+    async def answering(me):
+        async for call in me.calls():
+            call.reply(call.body)
+            loop.call_soon(stop)  # after the answer has left for the socket, before it is read
+
+    node.names.local.unregister(SERVICE_NAME)
+    node.names.local.register(SERVICE_NAME, node.spawn(answering))
+    async with observer(node) as seen:
+        assert await seen.call("late", timeout=0.1) == "late"
 
 
 async def test_calls_made_at_once_each_get_their_own_answer(node):

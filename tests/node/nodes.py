@@ -48,7 +48,7 @@ class Nodes:
 async def until(condition: Callable[[], Any], within: float = PATIENCE) -> Any:
     """Wait until a condition holds; its value."""
     async with asyncio.timeout(within):
-        while not (value := condition()):
+        while not (value := condition()):  # noqa: ASYNC110 - conditions of other nodes set no event
             await asyncio.sleep(0.005)
     return value
 

@@ -233,7 +233,7 @@ async def test_a_start_that_is_refused_or_cannot_bind_leaves_nothing_behind(node
     assert refused.value.reason == "cluster"
     with pytest.raises(OSError, match="is another node running there"):
         await nodes.start(ada.name)
-    with pytest.raises(NodeUnreachable, match="1 peers|min_peers"):
+    with pytest.raises(NodeUnreachable, match="min_peers"):
         await nodes.start("bob", join=["127.0.0.1:1"], min_peers=1, join_timeout=0.05)
     assert ada.peers() == []
 
@@ -265,9 +265,8 @@ async def test_connect_says_what_is_wrong(nodes: Nodes):
     await ada.connect(bob.name.partition("@")[2])
     assert ada.peers() == [bob.name]
     await ada.connect(bob.name)  # once more is no error
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with pytest.raises(NodeUnreachable, match="0.1 s"):
-            await ada.connect(f"127.0.0.1:{silent.getsockname()[1]}", timeout=0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(NodeUnreachable, match=r"0\.1 s"):
+        await ada.connect(f"127.0.0.1:{silent.getsockname()[1]}", timeout=0.1)
 
 
 async def test_after_connect_this_node_holds_the_names_of_everybody_in_both_meshes(nodes: Nodes):
@@ -275,9 +274,7 @@ async def test_after_connect_this_node_holds_the_names_of_everybody_in_both_mesh
     right = await nodes.mesh("carl", "dora", "eve")
     pids = {}
     for node in (*left, *right):
-        pids[f"name of {node.name}"] = (
-            await node.names.register(f"name of {node.name}", node.spawn(idle))
-        ).pid
+        pids[f"name of {node.name}"] = (await node.names.register(f"name of {node.name}", node.spawn(idle))).pid
     await left[0].connect(right[0].name)
     assert left[0].names.snapshot() == pids
     assert len(left[0].peers()) == 4
@@ -318,7 +315,7 @@ async def test_a_loop_that_was_busy_declares_nobody_dead(nodes: Nodes):
     import time
 
     ada, bob = await nodes.mesh("ada", "bob", heartbeat=0.05)
-    time.sleep(0.5)  # both loops: longer than down_after
+    time.sleep(0.5)  # noqa: ASYNC251 - it is the loop that must stand still, for longer than down_after
     await asyncio.sleep(0.2)
     for node in (ada, bob):
         assert node.counters["peers_lost"] == 0

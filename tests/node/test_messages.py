@@ -2,7 +2,8 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import pytest
 
@@ -12,6 +13,7 @@ from kinfolk import (
     MailboxFull,
     MessageTooLarge,
     NameUnknown,
+    Node,
     NodeLost,
     NoProcess,
     NotSerializable,
@@ -43,6 +45,10 @@ class Stranger(Request[str]):
     word: str
 
 
+def has_counted(node: Node, counter: str, times: int) -> bool:
+    return node.counters[counter] == times
+
+
 async def counter(me: Process, total: int = 0) -> None:
     async for call in me.calls(Add):
         total += call.body.by
@@ -54,13 +60,15 @@ async def test_a_process_of_another_node_is_reached_by_pid_by_name_and_by_the_na
     pid = bob.spawn(echo)
     await bob.names.register("everywhere", pid)
     bob.names.local.register("here", pid)
-    for target in (pid, "everywhere", ("here", bob.name), Pid.parse(str(pid))):
-        assert await ada.call(target, "hi") == await bob.call(target, "hi") == "hi"
+    targets: list[Pid | str | tuple[str, str]] = [pid, "everywhere", ("here", bob.name), Pid.parse(str(pid))]
+    for address in targets:
+        assert await ada.call(address, "hi") == await bob.call(address, "hi") == "hi"
     into: list[Any] = []
     listener = bob.spawn(collect, into)
     await bob.names.register("ear", listener)
     bob.names.local.register("ear", listener)
-    for number, target in enumerate((listener, "ear", ("ear", bob.name))):
+    ears: list[Pid | str | tuple[str, str]] = [listener, "ear", ("ear", bob.name)]
+    for number, target in enumerate(ears):
         ada.send(target, number)
         bob.send(target, number + 10)
     await until(lambda: len(into) == 6)
@@ -160,6 +168,8 @@ async def test_a_call_ends_with_what_became_of_it(nodes: Nodes, caplog: pytest.L
                     call.reply(1)
                     with pytest.raises(RuntimeError, match="answered already"):
                         call.reply(2)
+                case _:
+                    call.fail("unknown request")
 
     for node in (ada, bob):
         pid = node.spawn(moody)
@@ -185,7 +195,7 @@ async def test_a_call_ends_with_what_became_of_it(nodes: Nodes, caplog: pytest.L
             await waiting
     with pytest.raises(NameUnknown):
         await ada.call("nobody", 1)
-    with pytest.raises(NoProcess, match="no a process named|has no"):
+    with pytest.raises(NoProcess, match="has no"):
         await ada.call(("nobody", bob.name), 1)
     with pytest.raises(NameUnknown):
         await ada.call(("nobody", ada.name), 1)
@@ -194,7 +204,7 @@ async def test_a_call_ends_with_what_became_of_it(nodes: Nodes, caplog: pytest.L
     with pytest.raises(NotSerializable):
         await ada.call(bob.spawn(echo), object())
     with pytest.raises(TypeError):
-        await ada.call(17, 1)  # type: ignore[arg-type]
+        await ada.call(cast("str", 17), 1)
     crashes = [record for record in caplog.records if "crashed" in record.getMessage()]
     assert len(crashes) == 2, "each crash is logged once, where it happened"
 
@@ -213,7 +223,7 @@ async def test_a_late_answer_is_dropped_and_counted(nodes: Nodes):
         with pytest.raises(CallTimeout):
             await ada.call(node.spawn(slow), 1, timeout=0.02)
         gate.set()
-        await until(lambda count=count: ada.counters["late_answers"] == count)
+        await until(partial(has_counted, ada, "late_answers", count))
 
 
 async def test_a_process_that_calls_itself_is_told(nodes: Nodes):
@@ -367,5 +377,3 @@ async def test_child_tasks_of_a_process_send_as_it_and_do_not_receive_for_it(nod
 async def sender_of(me: Process) -> None:
     async for call in me.calls():
         call.reply(call.sender)
-
-

@@ -1,7 +1,7 @@
 """The names of several nodes, from the first registration before the start to the last when a process exits."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,7 @@ from kinfolk import (
     NodeLost,
     NoProcess,
     NotConfirmed,
+    Pid,
     Process,
 )
 from kinfolk.errors import NameWaitTimeout
@@ -107,7 +108,8 @@ async def test_what_nobody_holds_cannot_be_given_up(nodes: Nodes):
 
 
 async def test_an_old_handle_cannot_give_up_a_new_registration(nodes: Nodes):
-    mesh = ada, bob = await nodes.mesh("ada", "bob")
+    mesh = await nodes.mesh("ada", "bob")
+    ada = mesh[0]
     pid = ada.spawn(idle)
     old = await ada.names.register("x", pid)
     await ada.names.unregister("x")
@@ -270,9 +272,9 @@ async def test_names_are_any_text_of_1_to_255_bytes(nodes: Nodes):
         with pytest.raises(ValueError, match="name"):
             await ada.names.register(wrong, pid)
     with pytest.raises(TypeError):
-        await ada.names.register(7, pid)  # type: ignore[arg-type]
+        await ada.names.register(cast("str", 7), pid)
     with pytest.raises(TypeError):
-        await ada.names.register("x", "pid")  # type: ignore[arg-type]
+        await ada.names.register("x", cast("Pid", "pid"))
     ada.kill(pid)
     with pytest.raises(NoProcess):
         await ada.names.register("x", pid)

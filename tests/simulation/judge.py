@@ -6,7 +6,7 @@ another are reported by a subclass of the name table. A broken promise is a *vio
 """
 
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cache
 from math import inf
 from typing import Any
@@ -28,6 +28,7 @@ class WatchedNames(Names):
     on_claim: Callable[[Claim], None]
     on_confirm: Callable[[Claim], None]
     on_yield: Callable[[OwnClaim, Claim, bool], None]
+    on_end: Callable[[Claim], None]
     by_contest = False
 
     def claim(self, name: str, pid: Pid, on_lost: str, wall_ms: int) -> list[Any]:
@@ -43,6 +44,11 @@ class WatchedNames(Names):
     def _yield(self, own: OwnClaim, winner: Claim) -> None:
         self.on_yield(own, winner, self.by_contest)
         super()._yield(own, winner)
+
+    def _disown(self, name: str) -> Claim:
+        claim = super()._disown(name)
+        self.on_end(claim)
+        return claim
 
     def contested(self, name: str, loser: int, winner: Claim, confirmed: bool, now: float) -> list[Any]:
         self.by_contest = True
@@ -67,7 +73,9 @@ class Record:
         self.gone = inf
         """When it was withdrawn, or its node or process died."""
         self.unwanted = False
-        """Whoever wanted it gave it up."""
+        """Whoever wanted it gave it up, and it has to go."""
+        self.doomed = False
+        """Somebody elsewhere has asked to give it up, and it may go."""
         self.standing = False
         """Somebody holds it without waiting for it."""
         self.lost_to: Record | None = None
@@ -87,9 +95,10 @@ class Order:
     ) -> None:  # fmt: skip
         self.kind, self.ref, self.node, self.given = kind, ref, node, given
         self.name, self.pid, self.wait = name, pid, wait
-        self.deadline = given + timeout
+        self.timeout, self.deadline = timeout, given + timeout
         self.answers = 0
         self.error: Exception | None = None
+        self.abandoned = False
         self.claim: Record | None = None
         """The claim that a Register waits for."""
         self.release: Record | None = None
@@ -123,6 +132,8 @@ class Judge:
         self._refs = 0
         self.confirmed = self.losses = self.beaten_by_the_dead = 0
         self._claimed: set[tuple[str, Pid]] = set()
+        self._remote: dict[tuple[str, Pid], Order] = {}
+        """Registers for processes of other nodes, each for a new one."""
         self._folded: dict[Node, dict[str, Pid]] = {}
         self._up: dict[Node, dict[str, tuple[int, int]]] = {}
         self._seen: dict[Node, dict[str, int]] = {}
@@ -160,8 +171,11 @@ class Judge:
     def register(
         self, node: Node, name: str, pid: Pid, *, wait: bool, timeout: float, on_lost: fx.OnLost = "exit"
     ) -> Order:
-        """A process asks for a name."""
+        """Somebody asks for a name for a process of this node, or for a new one of another node."""
         order = self._order("register", node, timeout, name, pid, wait)
+        if pid.node != node.name:
+            self._remote[name, pid] = order
+            order.deadline += 2 * self.world.settings.heartbeat
         self.world.feed(node, fx.Register(order.ref, name, pid, wait, timeout, on_lost))
         own = node.kernel.names.own.get(name)
         if own is not None and own.claim.pid == pid:
@@ -171,6 +185,7 @@ class Judge:
     def abandon(self, order: Order) -> None:
         """Whoever waits for a register goes away."""
         del self.orders[order.ref]
+        order.abandoned = True
         self._waits_no_longer(order)
         self.world.feed(order.node, fx.Abandon(order.ref))
 
@@ -178,13 +193,18 @@ class Judge:
         """Somebody gives up a name of the node."""
         order = self._order("unregister", node, timeout, name)
         own = node.kernel.names.own.get(name)
+        holder = node.kernel.names.view.get(name)
         if own is not None and position in (None, own.claim.position):
             order.release = self._record(node, own.claim)
             order.release.unwanted = True
-            order.release.gone = self.world.now
+        elif own is None and position is None and holder is not None:
+            claim = node.kernel.names.mirrors[holder.node].claims[name]
+            order.release = self.records[holder.node, holder.creation, claim.position]
+            order.release.doomed = True
+            order.deadline += 2 * self.world.settings.heartbeat
         self.world.feed(node, fx.Unregister(order.ref, name, position, timeout))
         own = node.kernel.names.own.get(name)
-        if order.release is not None and own is not None and own.claim == order.release.claim:
+        if order.release is not None and own is not None and own.claim is order.release.claim:
             self.violation(f"{order.release} is still there after unregister")
         return order
 
@@ -217,11 +237,10 @@ class Judge:
     def _waits_no_longer(self, order: Order) -> None:
         """A claim that nobody waits for any more, and nobody holds, is to be withdrawn."""
         record = order.claim
-        if record is None or record.standing or record.confirmed < inf or record.gone < inf:
+        if record is None or record.standing or record.confirmed < inf or record.lost_to is not None:
             return
         if not any(other.claim is record and not other.answers for other in self.orders.values()):
             record.unwanted = True
-            record.gone = self.world.now
 
     # --- what happens ---
 
@@ -236,6 +255,7 @@ class Judge:
         assert isinstance(names, WatchedNames), "the world makes kernels with watched names"
         names.on_claim = lambda claim: self._on_claim(node, claim)
         names.on_confirm = lambda claim: self._on_confirm(node, claim)
+        names.on_end = lambda claim: self._on_end(node, claim)
         names.on_yield = lambda own, winner, contest: self._on_yield(node, own, winner, contest)
 
     def stopped(self, node: Node, crashed: bool) -> None:
@@ -276,7 +296,6 @@ class Judge:
             for record in self.records.values():
                 if record.node is node and record.claim.pid.local == happened.local:
                     record.unwanted = True
-                    record.gone = min(record.gone, self.world.now)
 
     def failed(self, node: Node, happened: fx.Input, error: Exception) -> None:
         """A kernel raised: it must not, whatever happens."""
@@ -294,14 +313,16 @@ class Judge:
             assert isinstance(claim, Claim), "register returns its claim"
             if (claim.name, claim.pid) != (order.name, order.pid):
                 self.violation(f"{node} answers the register of {order.name!r} with {claim}")
+                return
+            record = self.records.get((claim.pid.node, claim.pid.creation, claim.position))
+            if record is None or (record.confirmed == inf and order.wait):
+                self.violation(f"{claim} is not confirmed, but register returns")
             elif not order.wait:
-                self._record(node, claim).standing = True
-            elif self._record(node, claim).confirmed == inf:
-                self.violation(f"{self._record(node, claim)} is not confirmed, but register returns")
+                record.standing = True
             elif claim in self._confirmed_now:
                 if self.joining[node]:
-                    self.violation(f"{self._record(node, claim)} is confirmed during a join")
-                self._check_winner(self._record(node, claim))
+                    self.violation(f"{record} is confirmed during a join")
+                self._check_winner(record)
         elif order.kind == "unregister" and order.release is not None:
             self._check_gone(order, order.release)
         elif order.kind == "join":
@@ -423,6 +444,9 @@ class Judge:
     def _on_claim(self, node: Node, claim: Claim) -> None:
         self._record(node, claim)
 
+    def _on_end(self, node: Node, claim: Claim) -> None:
+        self._record(node, claim).gone = self.world.now
+
     def _on_confirm(self, node: Node, claim: Claim) -> None:
         record = self._record(node, claim)
         record.confirmed = self.world.now
@@ -475,17 +499,18 @@ class Judge:
 
     def _check_gone(self, order: Order, record: Record) -> None:
         """When unregister returns before its deadline, no connected node knows the claim."""
-        if self.world.now >= order.deadline - SLACK:
+        if record.gone == inf:
+            self.violation(f"unregister of {record} has returned, but it is still claimed")
+        if self.world.now >= order.given + order.timeout - SLACK or not record.node.alive:
             return
         for other in self.world.running():
-            if other is not order.node and self.world.link(order.node, other) is not None:
-                mirror = other.kernel.names.mirrors.get(order.node.name)
+            if other is not record.node and self.world.link(record.node, other) is not None:
+                mirror = other.kernel.names.mirrors.get(record.node.name)
                 if mirror is not None and record.claim in mirror.claims.values():
                     self.violation(f"unregister of {record} has returned, but {other} still knows it")
 
     def _on_yield(self, node: Node, own: OwnClaim, winner: Claim, contest: bool) -> None:
-        record, now = self._record(node, own.claim), self.world.now
-        record.gone = now
+        record = self._record(node, own.claim)
         self._lost_now[own.claim.pid.local, own.claim.name] = record
         self._dirty = True
         pid = winner.pid
@@ -536,8 +561,8 @@ class Judge:
             if member in found or self.joining[member] or not world.can_meet(node.host, member.host):
                 continue
             found.append(member)
-            here = world.link(member, node)
-            listed = inf if here is None else here.opened
+            session = member.kernel.session_of(node.name)
+            listed = inf if session is None else member.ends[session].opened
             for other in world.running():
                 there = None if other is node else world.link(member, other)
                 if there is not None and there.opened < listed:
@@ -604,6 +629,17 @@ class Judge:
                         return f"{node} and {owners[name]}, who share a neighbour, both hold {name!r}"
         return None
 
+    def _check_remote(self, live: Collection[tuple[str, int, int]]) -> None:
+        """A process of another node has the name for which it was registered exactly if the asker was told so."""
+        for (name, pid), order in self._remote.items():
+            made = [record for record in self.records.values() if (record.claim.name, record.claim.pid) == (name, pid)]
+            kept = any(_key(record) in live for record in made)
+            if order.abandoned or order.error is not None or not order.answers:
+                if kept:
+                    self.violation(f"{name!r} is left with {pid}, for which {order.node} got {order.error!r}")
+            elif not kept and not self.partitions and not any(r.unwanted or r.doomed or r.lost_to for r in made):
+                self.violation(f"{order.node} was told that {pid} has {name!r}, which has vanished")
+
     def finish(self) -> None:
         """Check what must hold when all is quiet."""
         self._check_removed()
@@ -616,7 +652,7 @@ class Judge:
             for own in node.kernel.names.own.values()
         }
         for key, record in self.records.items():
-            if record.gone < inf and key in live:
+            if record.unwanted and key in live:
                 self.violation(f"{record} is still claimed, though given up")
             if record.unwanted and record.lost_to is None:
                 if record.told:
@@ -624,8 +660,9 @@ class Judge:
             elif record.lost_to is not None:
                 if record.told != (record.lost_confirmed or record.standing):
                     self.violation(f"{record} was lost to {record.lost_to} and told {record.told} times")
-            elif key not in live:
+            elif key not in live and not record.doomed and (record.claim.name, record.claim.pid) not in self._remote:
                 self.violation(f"{record} has vanished: nobody gave it up, nobody was told")
+        self._check_remote(live.keys())
         for node in self.world.running():
             names = node.kernel.names
             if self._folded[node] != names.view:
@@ -638,6 +675,10 @@ class Judge:
                 alive = host.node is not None and host.node.kernel.creation == pid.creation
                 if not (alive and host.node is not None and pid.local in host.node.processes):
                     self.violation(f"{node}: {name!r} names the dead {pid}")
+
+
+def _key(record: Record) -> tuple[str, int, int]:
+    return record.node.name, record.claim.pid.creation, record.claim.position
 
 
 def _other(end: End) -> Node:

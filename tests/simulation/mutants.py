@@ -144,7 +144,7 @@ class OpensEverySession(Kernel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.members = _AdmittingMembers(self.name)
+        self.members.__class__ = _AdmittingMembers  # the same object, for others have it too
 
 
 class SyncsThePast(Kernel):

@@ -73,6 +73,8 @@ class Schedule:
             host = self.world.add_host(name)
             host.skew_ms = rng.randint(-500, 500)
         self.hosts = list(self.world.hosts.values())
+        self.served: set[Pid] = set()
+        """Processes for which other nodes have registered names."""
         self.coming = 0.0
         """When the last node comes back that is down now."""
 
@@ -112,9 +114,16 @@ class Schedule:
         known = [self.coming, *(node.wakes for node in world.running())]
         world.run(max(world.now, *known))  # whatever is bound to happen has happened
         limit = world.now + QUIET
-        while self.judge.unsettled() is not None and world.now < limit and not self.judge.violations:
-            world.run(world.now + step)
-            step = min(1.0, step * 1.5)
+        arrived = False
+        while not arrived and world.now < limit and not self.judge.violations:
+            if self.judge.unsettled() is None:
+                # Quiet to look at: it is, if that is still so when all that is under way now has arrived.
+                under_way = [end.last for node in world.running() for end in node.ends.values()]
+                world.run(max(world.now, *under_way, 0.0))
+                arrived = self.judge.unsettled() is None
+            else:
+                world.run(world.now + step)
+                step = min(1.0, step * 1.5)
 
     def rest(self) -> None:
         """What is quiet stays quiet."""
@@ -176,7 +185,15 @@ class Schedule:
             self.judge.unregister(node, name, position, 1.0)
         elif node.processes and roll < 0.86:
             self.world.process_exits(node, rng.choice(sorted(node.processes)))
-        elif roll < 0.88:
+        elif roll < 0.90:
+            other = rng.choice(running)
+            timeout = rng.choice((0.05, 0.3, LONG_ENOUGH, LONG_ENOUGH, 60.0))
+            pid = other.spawn()
+            self.served.add(pid)
+            self.judge.register(node, name, pid, wait=True, timeout=timeout, on_lost="message")
+        elif roll < 0.94:
+            self.judge.unregister(node, name, None, rng.choice((0.1, 1.0, LONG_ENOUGH)))
+        elif roll < 0.96:
             for end in node.ends.values():
                 if end.state is State.OPEN:
                     self.world.at(self.world.now, node, self._message_comes, end)
@@ -184,10 +201,9 @@ class Schedule:
     def register(self, node: Node, name: str) -> None:
         """A process of the node, old or new, asks for a name."""
         rng = self.rng
-        if node.processes and rng.random() < 0.3:
-            pid = node.spawn() if rng.random() < 0.3 else _pid(node, rng.choice(sorted(node.processes)))
-        else:
-            pid = node.spawn()
+        old = [_pid(node, local) for local in sorted(node.processes)] if rng.random() < 0.2 else []
+        old = [pid for pid in old if pid not in self.served]
+        pid = rng.choice(old) if old else node.spawn()
         self.judge.register(
             node,
             name,

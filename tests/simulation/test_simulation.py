@@ -13,11 +13,11 @@ from tests.simulation.mutants import MUTANTS, SOUND
 from tests.simulation.schedules import NETWORKS, Schedule
 
 SCHEDULES = {
-    "races": 3000,
-    "calm": 4000,
-    "faults": 2500,
-    "strangers": 2500,
-    "apart": 1000,
+    "races": 4000,
+    "calm": 4500,
+    "faults": 2000,
+    "strangers": 2000,
+    "apart": 500,
     "deaths": 3500,
     "joins": 3500,
 }

@@ -61,7 +61,7 @@ class Host:
 class Node:
     """One start of a host: a kernel and its ends of connections."""
 
-    def __init__(self, host: Host, kernel: Kernel) -> None:
+    def __init__(self, host: Host, kernel: Kernel, processes: set[int]) -> None:
         self.host, self.kernel, self.name = host, kernel, host.name
         self.alive = True
         self.wakes = 0.0
@@ -72,7 +72,7 @@ class Node:
         """The event for its next deadline is there at this time."""
         self.ends: dict[int, End] = {}
         self.outbox: dict[int, list[frames.Operation]] = {}
-        self.processes: set[int] = set()
+        self.processes = processes
         self.last_process = 0
 
     def spawn(self) -> Pid:
@@ -204,8 +204,11 @@ class World:
         """Start a node, under a creation higher than the last unless one is given."""
         assert host.node is None, f"{host.name} runs already"
         host.creation = host.creation + 1 + self.rng.randrange(3) if creation is None else creation
-        kernel = self.kernel_type(host.name, host.creation, self.settings, self.rng, names_type=self.names_type)
-        node = host.node = Node(host, kernel)
+        processes: set[int] = set()
+        kernel = self.kernel_type(
+            host.name, host.creation, self.settings, self.rng, self.names_type, is_alive=processes.__contains__
+        )
+        node = host.node = Node(host, kernel, processes)
         if self.trace:
             self.trace(f"{node} starts, creation {host.creation}")
         self.watch.started(node)

@@ -14,6 +14,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Iterable
+from functools import partial
 from typing import Self
 
 from tests.system.fleet import Fleet
@@ -165,7 +166,10 @@ class Proxy:
                 continue
             task = asyncio.create_task(connection.carry(self._target, self.there, self.back))
             self.connections[connection] = task
-            task.add_done_callback(lambda _, connection=connection: self.connections.pop(connection))
+            task.add_done_callback(partial(self._ended, connection))
+
+    def _ended(self, connection: Connection, _: asyncio.Task[None]) -> None:
+        del self.connections[connection]
 
 
 class Network:

@@ -120,6 +120,18 @@ class Worker:
         """What it knows."""
         return State(**await self.ask("state"))
 
+    async def has_seen(self, pid: str, messages: Sequence[object]) -> bool:
+        """Whether these are what its actor has got."""
+        return bool(await self.ask("seen", pid=pid) == list(messages))
+
+    async def has_ended(self, pid: str) -> bool:
+        """Whether its actor is dead."""
+        return await self.ask("exit_reason", pid=pid) is not None
+
+    async def has_lost(self, peers: int) -> bool:
+        """Whether it has lost so many peers since its start."""
+        return (await self.state()).counters.get("peers_lost", 0) >= peers
+
     def log(self) -> list[str]:
         """What it has logged, line by line."""
         return self._log.read_text(errors="replace").splitlines()
@@ -157,7 +169,7 @@ class Worker:
                     future.set_exception(Raised(answer["error"], answer["text"], answer["holder"]))
                 else:
                     future.set_result(answer["value"])
-        except ConnectionResetError:  # it was killed before it had read all
+        except ConnectionError:  # it was killed before it had read all
             pass
         self._writer.close()
         with suppress(ConnectionError):
@@ -270,7 +282,7 @@ async def until(condition: Callable[[], Awaitable[Any] | Any], what: str, within
         await asyncio.sleep(0.01)
 
 
-async def always(condition: Callable[[], Awaitable[None]], seconds: float) -> None:
+async def always(condition: Callable[[], Awaitable[object]], seconds: float) -> None:
     """Check again and again, for so many seconds, that nothing is wrong."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds

@@ -43,7 +43,7 @@ class Stranger:
     async def peer(
         cls, port: int, cookie: str, *, name: str, creation: int = 1, other_keys: str = "", cluster: str = "kinfolk"
     ) -> Self:
-        """One that knows the cookie, up to the end of the handshake; with `other_keys`, its proof is another cookie's."""
+        """One that knows the cookie, up to the end of the handshake; `other_keys` is the cookie of its proof."""
         credentials = Credentials.from_cookies([Cookie(cookie)])
         self = await cls.tls(port, credentials.client)
         theirs = peer_fingerprint(self.writer.get_extra_info("ssl_object"))

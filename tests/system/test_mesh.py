@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import kinfolk
-from tests.system.fleet import Fleet, Raised, agreed, connections, states, until
+from tests.system.fleet import Fleet, Raised, Worker, agreed, connections, states, until
 
 WORDS = ("ada", "bob", "carl", "dora", "eve")
 
@@ -85,9 +85,7 @@ async def test_a_seed_that_is_down_is_no_error_and_is_found_once_it_is_up(fleet:
     bob = await fleet.start("bob")
     await agreed([ada, bob], {})
     lonely = await fleet.enter("lonely")
-    raised = await lonely.attempt(
-        "start", name=lonely.name, join=[fleet.name("nobody")], join_timeout=0.2, min_peers=1
-    )
+    raised = await lonely.attempt("start", name=lonely.name, join=[fleet.name("nobody")], join_timeout=0.2, min_peers=1)
     assert isinstance(raised, Raised) and raised.error == "NodeUnreachable"
 
 
@@ -104,7 +102,7 @@ async def test_a_node_that_closes_is_gone_at_once_and_one_name_is_one_node(fleet
     assert isinstance(raised, Raised) and raised.error == "AuthenticationFailed" and "in use" in raised.text
 
 
-async def _alone(worker) -> bool:
+async def _alone(worker: Worker) -> bool:
     state = await worker.state()
     return state.peers == [] and state.names == {}
 

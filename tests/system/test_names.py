@@ -14,10 +14,7 @@ async def test_a_thousand_names_of_five_nodes_are_known_everywhere_and_a_killed_
 ):
     workers = await fleet.mesh(*WORDS)
     tables = await asyncio.gather(
-        *(
-            worker.ask("register_many", names=[f"{worker.word}/{number}" for number in range(200)])
-            for worker in workers
-        )
+        *(worker.ask("register_many", names=[f"{worker.word}/{number}" for number in range(200)]) for worker in workers)
     )
     owned = dict(zip(workers, tables, strict=True))
     everything = {name: pid for table in tables for name, pid in table.items()}

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ WORDS = ("ada", "bob", "carl", "dora", "eve")
 HEARTBEAT = 0.2
 
 
-async def mesh(fleet: Fleet, *words: str, **settings) -> list[Worker]:
+async def mesh(fleet: Fleet, *words: str, **settings: Any) -> list[Worker]:
     return await fleet.mesh(*words, heartbeat=HEARTBEAT, **settings)
 
 
@@ -36,7 +38,7 @@ async def test_every_byte_between_two_nodes_goes_through_the_proxy_that_knows_bo
         assert time.monotonic() - began >= 0.1, "there and back"
         network.slow(0)
         await network.cut(["ada"], ["bob"])
-        await until(lambda: parted(workers[:1], workers[1:2]), "ada and bob have lost each other")
+        await until(partial(parted, workers[:1], workers[1:2]), "ada and bob have lost each other")
         assert (await workers[2].state()).counters.get("peers_lost", 0) == 0
         network.heal()
         await agreed(workers)
@@ -78,11 +80,11 @@ async def test_both_sides_of_a_partition_work_and_after_it_the_earlier_holder_st
         network.heal()
         after = {**here, **there, "x": here["x"], "y": there["y"]}
         await agreed(workers, after)
-        await until(lambda: seen(carl, there["x"], [["NameLost", "x"]]), "the later holder of x is told")
-        await until(lambda: ended(bob, here["y"]), "the later holder of y ends")
+        await until(partial(carl.has_seen, there["x"], [["NameLost", "x"]]), "the later holder of x is told")
+        await until(partial(bob.has_ended, here["y"]), "the later holder of y ends")
 
         # Told exactly once, also when the conflict has long been over; the winners were told nothing.
-        await always(lambda: quiet_agreement(workers, after), 3 * HEARTBEAT)
+        await always(partial(check_agreement, workers, after), 3 * HEARTBEAT)
         assert await carl.ask("seen", pid=there["x"]) == [["NameLost", "x"]]
         assert await ada.ask("seen", pid=here["x"]) == await dora.ask("seen", pid=there["y"]) == []
         assert await bob.ask("exit_reason", pid=here["y"]) == "NameLost"
@@ -107,7 +109,7 @@ async def test_a_break_between_two_nodes_changes_nothing_at_a_third(fleet: Fleet
                 network.part(["ada"], ["bob"])
             else:
                 await network.cut(["ada"], ["bob"])
-            await until(lambda: parted([ada], [bob]), "ada and bob have lost each other")
+            await until(partial(parted, [ada], [bob]), "ada and bob have lost each other")
             assert await names_of(ada) == {**tables[0], **tables[2]}
             assert await names_of(bob) == {**tables[1], **tables[2]}
             # Both share a neighbour, so a name stays single even between them.
@@ -130,7 +132,7 @@ async def test_a_link_that_drops_again_and_again_is_whole_again_each_time(fleet:
         for number in range(8):
             before = (await ada.state()).counters.get("peers_lost", 0)
             await network.drop(["ada"], ["bob"])
-            await until(lambda before=before: lost(ada, before + 1), "ada notices")
+            await until(partial(ada.has_lost, before + 1), "ada notices")
             await agreed(workers, everything, 20 * HEARTBEAT)
             await until(lambda: network.connections() == 1, f"round {number} ends with one session for the pair")
 
@@ -139,7 +141,7 @@ async def test_one_direction_cut_is_noticed_by_both_ends_and_heals(fleet: Fleet)
     async with Network(fleet, ("ada", "bob", "carl")) as network:
         workers = ada, bob, carl = await mesh(fleet, "ada", "bob", "carl")
         network.stall(["ada"], ["bob"])
-        await until(lambda: parted([ada], [bob]), "ada and bob have lost each other")
+        await until(partial(parted, [ada], [bob]), "ada and bob have lost each other")
         await asyncio.sleep(5 * HEARTBEAT)  # they must not flap meanwhile
         for state in await states([ada, bob]):
             assert state.counters["peers_lost"] == 1, f"{state.name} flaps"
@@ -155,8 +157,8 @@ async def test_a_session_that_only_one_end_has_lost_is_replaced(fleet: Fleet):
         everything = await bob.ask("register_many", names=["one", "two"])
         network.forget("ada", "bob")
         await agreed(workers, everything)
-        await until(lambda: lost(ada, 1), "ada has noticed")
-        await until(lambda: lost(bob, 1), "bob has replaced the session")
+        await until(partial(ada.has_lost, 1), "ada has noticed")
+        await until(partial(bob.has_lost, 1), "bob has replaced the session")
         pid = await ada.ask("register", name="three")
         await check_agreement(workers, {**everything, "three": pid})
 
@@ -181,19 +183,3 @@ async def parted(left: list[Worker], right: list[Worker]) -> bool:
     here, there = await states(left), await states(right)
     sides = [{state.name for state in side} for side in (here, there)]
     return not any(set(s.peers) & sides[1] for s in here) and not any(set(s.peers) & sides[0] for s in there)
-
-
-async def seen(worker: Worker, pid: str, messages: list) -> bool:
-    return await worker.ask("seen", pid=pid) == messages
-
-
-async def ended(worker: Worker, pid: str) -> bool:
-    return await worker.ask("exit_reason", pid=pid) is not None
-
-
-async def lost(worker: Worker, times: int) -> bool:
-    return (await worker.state()).counters.get("peers_lost", 0) >= times
-
-
-async def quiet_agreement(workers, names) -> None:
-    await check_agreement(workers, names)

@@ -1,6 +1,7 @@
 """Processes of several OS processes: called, sent to, ended, and closed down."""
 
 import asyncio
+from functools import partial
 
 from tests.system.fleet import Fleet, Raised, agreed, until
 
@@ -13,7 +14,7 @@ async def test_processes_elsewhere_are_called_and_sent_to_by_pid_by_name_and_by_
     for target in targets:
         assert await ada.ask("call", target=target, request=["echo", "hi"]) == [pid, "hi"]
         await ada.ask("send", target=target, message=f"to {target}")
-    await until(lambda: _seen(bob, pid, [f"to {target}" for target in targets]), "all three have come")
+    await until(partial(bob.has_seen, pid, [f"to {target}" for target in targets]), "all three have come")
     # From process to process, and back: ada's actor calls bob's, which calls ada's other one.
     mine, other = await ada.ask("spawn"), await ada.ask("spawn")
     relayed = ["relay", pid, ["relay", other, ["echo", 7]]]
@@ -32,7 +33,7 @@ async def test_a_call_ends_in_time_with_what_became_of_it(fleet: Fleet):
         outcome = await ada.attempt("call", target=pid, request=request, timeout=0.2)
         if error is None:
             assert outcome == "bye"
-            await until(lambda pid=pid: _ended(bob, pid), "it has ended")
+            await until(partial(bob.has_ended, pid), "it has ended")
             outcome, error = await ada.attempt("call", target=pid, request=["echo", 1]), "NoProcess"
         assert isinstance(outcome, Raised) and outcome.error == error and words in outcome.text
     pid = await bob.ask("register", name="crashing")
@@ -44,7 +45,7 @@ async def test_a_call_ends_in_time_with_what_became_of_it(fleet: Fleet):
     # Its node dies while the call waits.
     pid = await bob.ask("spawn")
     waiting = asyncio.create_task(ada.attempt("call", target=pid, request=["keep", 2], timeout=None))
-    await until(lambda: _seen(bob, pid, [2]), "the call has come")
+    await until(partial(bob.has_seen, pid, [2]), "the call has come")
     await bob.kill()
     outcome = await waiting
     assert isinstance(outcome, Raised) and outcome.error == "NodeLost"
@@ -59,7 +60,7 @@ async def test_a_closing_node_raises_node_closed_for_all_that_waits_and_says_goo
         asyncio.create_task(ada.attempt("call", target=pid, request=["keep", 1], timeout=None)),
         asyncio.create_task(ada.attempt("wait_for", name="nobody")),
     ]
-    await until(lambda: _seen(bob, pid, [1]), "the call has come")
+    await until(partial(bob.has_seen, pid, [1]), "the call has come")
     assert await ada.ask("close") == []
     for outcome in await asyncio.gather(*waiting):
         assert isinstance(outcome, Raised) and outcome.error == "NodeClosed"
@@ -77,11 +78,3 @@ async def test_names_taken_before_the_start_are_everywhere_after_it(fleet: Fleet
     table = await agreed([ada, bob])
     assert sorted(table) == ["one", "two"]
     assert await ada.ask("call", target="two", request=["echo", 1]) == [table["two"], 1]
-
-
-async def _seen(worker, pid: str, messages: list) -> bool:
-    return await worker.ask("seen", pid=pid) == messages
-
-
-async def _ended(worker, pid: str) -> bool:
-    return await worker.ask("exit_reason", pid=pid) is not None

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from functools import partial
 
 from tests.system.chaos import Network
 from tests.system.fleet import Fleet, Raised, Worker, agreed, always, check_agreement, states, until
@@ -11,7 +12,7 @@ HEARTBEAT = 0.2
 
 async def creation_of(worker: Worker, node: str) -> int:
     """The creation of a node as another one knows it."""
-    return (await worker.ask("call", target=["kinfolk", worker.name], request=["nodes"]))[node]
+    return int((await worker.ask("call", target=["kinfolk", worker.name], request=["nodes"]))[node])
 
 
 async def test_a_restarted_node_is_new_everywhere_and_its_old_names_and_pids_are_dead(fleet: Fleet):
@@ -44,7 +45,7 @@ async def test_a_restarted_node_is_new_everywhere_and_its_old_names_and_pids_are
     assert await bob.ask("seen", pid=new["old/0"]) == []
 
     # The old names never return: a removal is the last that is heard of each old pid.
-    await always(lambda: _agreement(workers, {"kept": kept, **new}), 3 * HEARTBEAT)
+    await always(partial(check_agreement, workers, {"kept": kept, **new}), 3 * HEARTBEAT)
     for worker in (ada, carl):
         events = [event[1:] for event in await worker.ask("events")]
         for name, pid in old.items():
@@ -119,24 +120,17 @@ async def test_a_node_stopped_for_half_the_time_loses_nothing_and_gets_its_messa
         await ada.ask("send", target="db", message=number)
     await asyncio.sleep(1.0)
     bob.signal(signal.SIGCONT)
-    await until(lambda: _seen(bob, pid, list(range(50))), "all messages have come, in order")
-    await always(lambda: _agreement(workers, {"db": pid}), 3 * HEARTBEAT)
+    await until(partial(bob.has_seen, pid, list(range(50))), "all messages have come, in order")
+    await always(partial(check_agreement, workers, {"db": pid}), 3 * HEARTBEAT)
     for state in await states(workers):
         assert state.counters.get("peers_lost", 0) == 0
 
 
-async def _succeed(worker: Worker, held: str):
-    await until(lambda: _free(worker, held), "the name is free")
-    return await worker.attempt("register", name="leader")
+async def _succeed(worker: Worker, held: str) -> str | Raised:
+    await until(partial(_free, worker, held), "the name is free")
+    outcome: str | Raised = await worker.attempt("register", name="leader")
+    return outcome
 
 
 async def _free(worker: Worker, held: str) -> bool:
-    return await worker.ask("whereis", name="leader") != held
-
-
-async def _agreement(workers, names) -> None:
-    await check_agreement(workers, names)
-
-
-async def _seen(worker: Worker, pid: str, messages: list) -> bool:
-    return await worker.ask("seen", pid=pid) == messages
+    return bool(await worker.ask("whereis", name="leader") != held)

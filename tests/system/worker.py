@@ -1,7 +1,7 @@
 """A worker: one node in an OS process of its own, which does what it is told over a channel.
 
-``python worker.py PATH`` is a nursery: it has imported all there is to import, and forks a worker for each connection to
-the socket at PATH, until its standard input ends. The first line on the channel is where and how the worker lives: a
+``python worker.py PATH`` is a nursery: it has imported all there is to import, and forks a worker for each connection
+to the socket at PATH, until its standard input ends. The first line on the channel is where and how the worker lives: a
 `Home`. Each further line is ``[number, order, arguments]``, each answer ``{"number": ..., "value": ...}`` or
 ``{"number": ..., "error": ..., "text": ..., "holder": ...}``. Orders run side by side. When the channel ends, the node
 closes and the program with it. A worker uses the public interface alone; what its node logs goes to the home's log.
@@ -33,9 +33,9 @@ class RoutedLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self._routes = routes
 
-    async def create_connection(self, factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
+    async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
         """As asyncio's, to the port of the route."""
-        return await super().create_connection(factory, host, self._routes.get(port, port), **options)
+        return await super().create_connection(protocol_factory, host, self._routes.get(port, port), **options)
 
 
 class Actor:

@@ -42,6 +42,9 @@ WRITE_BUFFER = 256 * 1024
 WRITE_PART = 64 * 1024
 """TLS encrypts in records of 16 KiB; far larger writes only copy more."""
 
+_TLS_HANDSHAKE = b"\x16"
+"""The first byte of every TLS connection: the content type of a handshake record (RFC 8446, 5.1)."""
+
 _NO_REFUSAL = frozenset({"duplicate", "closed"})
 """Codes of REFUSED that say "not this connection" rather than "not you"."""
 
@@ -393,6 +396,7 @@ class Transport:
         conn = link.conn
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT):
+                await _tls_begins(self.loop, sock)
                 await self.loop.connect_accepted_socket(
                     lambda: self._connecting(link),
                     sock,
@@ -447,7 +451,8 @@ class Transport:
             told = dial_error(seed, error, link.credentials, past_tls=link.has_tls)
             code = "unreachable"
             if isinstance(told, AuthenticationFailed):
-                code = "cookie" if isinstance(error, ssl.SSLError) else "ended"
+                # Past TLS it is a node of ours that has ended it; before, it may be anything on the way there.
+                code = "cookie" if link.has_tls or isinstance(error, ssl.SSLError) else "ended"
             failed = fx.DialFailed(conn, code, told)
         else:
             return
@@ -646,11 +651,31 @@ def dial_error(
     return NodeUnreachable(f"cannot connect to {seed}: {error.strerror or error}; is it running there?")
 
 
+async def _tls_begins(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    """Wait for the first byte of a TLS handshake. asyncio's TLS takes 300 KiB from the start: not for just anybody.
+
+    Raises:
+        RemoteProtocolError: something else has come.
+        ConnectionResetError: the other end has closed.
+    """
+    come = asyncio.Event()
+    loop.add_reader(sock, come.set)
+    try:
+        await come.wait()
+    finally:
+        loop.remove_reader(sock)
+    first = sock.recv(1, socket.MSG_PEEK)
+    if not first:
+        raise ConnectionResetError("closed without a word")
+    if first != _TLS_HANDSHAKE:
+        raise RemoteProtocolError("what it says is not TLS: no kinfolk node")
+
+
 def _why(error: Exception, link: Link) -> str:
     """Why somebody who connected to us was not let in, for our log."""
     own = link.credentials.names_nodes
-    who = f"no kinfolk node, or one with {'a certificate that is not accepted here' if own else 'another cookie'}"
-    if isinstance(error, ssl.SSLCertVerificationError) and own:
+    who = f"no kinfolk node, or one {'that does not accept our certificate' if own else 'with another cookie'}"
+    if own and isinstance(error, ssl.SSLError) and "CERTIFICATE" in (error.reason or ""):
         return f"TLS failed: {probable_cause(error, own=True)}"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed ({error.reason or error}): {who}"
