@@ -225,8 +225,9 @@ async def test_but_not_what_another_register_of_the_same_is_about_to_get(node):
         await first
     registration = await second
     assert node.names.whereis("db") == pid()
-    await started(registration.release())
+    releasing = await started(registration.release())
     assert node.names.whereis("db") is None
+    releasing.cancel()
 
 
 async def test_but_not_what_was_registered_before(node):

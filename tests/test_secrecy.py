@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import gc
+import hashlib
 import hmac
 import logging
 import os
@@ -10,16 +11,18 @@ import pickle
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import kinfolk
+import kinfolk.cookie
 from kinfolk import Cookie, KinfolkError, Node, new_cookie, settings
 from kinfolk.cookie import Hidden, read_cookie_file, user_cookie
 from kinfolk.observer import Observer
+from kinfolk.shell import tls
 from kinfolk.shell.tls import Credentials
 from tests.secrecy import dump, parts_in, secrets_in, shown
 
@@ -89,14 +92,14 @@ def test_this_test_finds_what_it_looks_for():
     "action",
     [
         lambda: Cookie(MISTYPED),
-        lambda: Cookie(MISTYPED.encode()),  # type: ignore[arg-type] # a mistake on purpose
+        lambda: Cookie(cast("str", MISTYPED.encode())),
         lambda: Cookie(f"{MISTYPED}\n{MISTYPED}"),
         lambda: Cookie(MISTYPED[5:] + "\udcff"),
         lambda: Cookie(MISTYPED.replace("kfc1", "kfc2")),
         lambda: Node(cookie=MISTYPED),
         lambda: Node(cookie=[STRONG, MISTYPED]),
         lambda: Node(cookie=[MISTYPED, STRONG]),
-        lambda: Node(cookie=MISTYPED.encode()),  # type: ignore[arg-type] # a mistake on purpose
+        lambda: Node(cookie=cast("str", MISTYPED.encode())),
         lambda: Node(cookie_file=file(MISTYPED)),
         lambda: Node(cookie_file=file(MISTYPED * 100)),
         lambda: Node(cookie_file=file(MISTYPED[5:].encode() + b"\xff")),
@@ -121,7 +124,7 @@ def test_a_mistyped_cookie_does_not_show(action: Callable[[], object]):
         lambda **cookie: Node("ada", cluster="no cluster", **cookie),
         lambda **cookie: Node("ada", join=["nobody"], **cookie),
         lambda **cookie: Node("ada", heartbeat=-1, **cookie),
-        lambda **cookie: Node("ada", messages=[1], **cookie),  # type: ignore[list-item] # a mistake on purpose
+        lambda **cookie: Node("ada", messages=[cast("type", 1)], **cookie),
         lambda **cookie: Node("ada@192.0.2.1:1", allow_weak_cookie=True, **cookie).name,
         lambda **cookie: (file("nonsense = 1", "kinfolk.toml"), Node("ada", **cookie)),
         lambda **cookie: asyncio.run(kinfolk.start("no name", **cookie)),
@@ -167,24 +170,23 @@ def broken(*_: object, **__: object) -> Any:
 @pytest.mark.parametrize(
     ("where", "cookie"),
     [
-        ("hashlib.scrypt", WEAK),
-        ("kinfolk.cookie.HKDF", WEAK),
-        ("kinfolk.cookie.HKDF", STRONG),
-        ("kinfolk.cookie.Cookie.key", STRONG),
+        ((hashlib, "scrypt"), WEAK),
+        ((kinfolk.cookie, "HKDF"), WEAK),
+        ((kinfolk.cookie, "HKDF"), STRONG),
+        ((Cookie, "key"), STRONG),
         ((ec, "derive_private_key"), STRONG),
         ((ec, "generate_private_key"), STRONG),
         ((x509.CertificateBuilder, "sign"), STRONG),
         ((ssl.SSLContext, "load_verify_locations"), STRONG),
-        ("kinfolk.shell.tls._private_file", STRONG),
+        ((tls, "_private_file"), STRONG),
     ],
     ids=str,
 )
-def test_whatever_breaks_while_keys_are_made_shows_none(where: Any, cookie: str, monkeypatch: pytest.MonkeyPatch):
+def test_whatever_breaks_while_keys_are_made_shows_none(
+    where: tuple[object, str], cookie: str, monkeypatch: pytest.MonkeyPatch
+):
     with monkeypatch.context() as patched:
-        if isinstance(where, str):
-            patched.setattr(where, broken)
-        else:
-            patched.setattr(*where, broken)
+        patched.setattr(where[0], where[1], broken)
         with pytest.raises(RuntimeError) as caught:
             Credentials.from_cookies([Cookie(cookie), Cookie(OTHER)])
     text = dump(caught.value)

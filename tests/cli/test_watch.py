@@ -72,6 +72,8 @@ def fold(events: list[dict[str, str]]) -> dict[str, str]:
                 table[event["name"]] = event["pid"]
             case "removed":
                 assert table.pop(event["name"]) == event["pid"]
+            case other:
+                raise AssertionError(other)
     return table
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,14 +89,15 @@ async def test_keys_that_cannot_be_read_change_nothing(nodes: Nodes, tmp_path: P
     ada = await nodes.start("ada")
     open_to_all = write(tmp_path / "open", new_cookie())
     open_to_all.chmod(0o644)
-    for keys, kind, says in (
+    mistakes: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"cookie": new_cookie()[:-1]}, ValueError, "damaged"),
         ({"cookie": []}, ValueError, "empty list"),
         ({"cookie_file": []}, ValueError, "empty list"),
         ({"cookie_file": tmp_path / "nowhere"}, FileNotFoundError, "nowhere"),
         ({"cookie_file": [open_to_all]}, PermissionError, "chmod 600"),
         ({"cookie": new_cookie(), "cookie_file": open_to_all}, ValueError, "not both"),
-    ):
+    ]
+    for keys, kind, says in mistakes:
         with pytest.raises(kind, match=says):
             ada.rekey(**keys)
         assert await lets_in(ada, nodes.cookie)
