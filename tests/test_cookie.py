@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -66,6 +67,11 @@ def test_what_begins_like_a_generated_cookie_is_never_taken_for_free_text(text: 
 def test_a_cookie_of_a_later_kind_asks_for_an_upgrade():
     with pytest.raises(ValueError, match="later version of kinfolk"):
         Cookie(GOOD.replace("kfc1", "kfc2"))
+
+
+def test_a_cookie_is_text():
+    with pytest.raises(TypeError, match="the cookie from the test must be a str, not bytes"):
+        Cookie(cast("str", GOOD.encode()), "the test")
 
 
 def test_white_space_around_a_cookie_does_not_matter():

@@ -22,6 +22,7 @@ from kinfolk.errors import (
     NameUnknown,
     NameWaitTimeout,
     NodeClosed,
+    NodeLost,
     NoProcess,
     NotConfirmed,
 )
@@ -277,7 +278,6 @@ async def test_what_cannot_be_registered_is_refused_at_once_and_changes_nothing(
         ("x" * 256, pid(), ValueError, "at most 255"),
         (b"db", pid(), TypeError, "must be a str"),
         ("db", "ada", TypeError, r"expected a Pid, as spawn\(\) returns it, not str"),
-        ("db", Pid(BOB, 1, 1), ValueError, "is a process of another node: register it there"),
         ("db", pid(9), NoProcess, "cannot register 'db': .* is dead"),
     ]
     for name, who, error, says in wrong:
@@ -286,6 +286,14 @@ async def test_what_cannot_be_registered_is_refused_at_once_and_changes_nothing(
         with pytest.raises(error, match=says):
             node.names.register_nowait(name, who)
     assert node.inputs == [] and len(node.names) == 0
+
+
+async def test_a_process_of_a_node_that_is_not_connected_cannot_be_registered(node):
+    with pytest.raises(NodeLost, match="not connected"):
+        await node.names.register("db", Pid(BOB, 1, 1))
+    with pytest.raises(ValueError, match="another node"):
+        node.names.register_nowait("db", Pid(BOB, 1, 1))
+    assert len(node.names) == 0
 
 
 async def test_a_closed_node_refuses_everything_but_lookups(node):

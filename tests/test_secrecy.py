@@ -180,7 +180,7 @@ def broken(*_: object, **__: object) -> Any:
         ((ssl.SSLContext, "load_verify_locations"), STRONG),
         ((tls, "_private_file"), STRONG),
     ],
-    ids=str,
+    ids=["scrypt", "HKDF weak", "HKDF", "key", "derive", "generate", "sign", "trust", "file"],
 )
 def test_whatever_breaks_while_keys_are_made_shows_none(
     where: tuple[object, str], cookie: str, monkeypatch: pytest.MonkeyPatch

@@ -162,6 +162,7 @@ def test_a_node_listens_where_its_name_says_or_elsewhere(place):
         ({"join": {"bob@127.0.0.1:1": 1}}, "join must be a list of nodes, as in ['ada@10.0.0.1:4370']"),
         ({"join": [1]}, "join must be a list of nodes"),
         ({"cookie": []}, "cookie is an empty list"),
+        ({"cookie_file": []}, "cookie_file is an empty list"),
         ({"cookie": "  "}, "the cookie from an argument must be one line of text"),
         ({"cookie": STRONG[:-1]}, "is damaged"),
         ({"cookie": STRONG, "cookie_file": "x"}, "give cookie or cookie_file, not both"),
@@ -229,6 +230,20 @@ def test_a_weak_cookie_is_enough_on_loopback(place):
 def test_several_cookies_keep_their_order(place):
     assert place.settings(cookie=[STRONG, Cookie(OTHER)]).cookies == (Cookie(STRONG), Cookie(OTHER))
     assert place.settings(cookie=(OTHER, STRONG)).cookies == (Cookie(OTHER), Cookie(STRONG))
+
+
+def test_several_cookie_files_keep_their_order_and_the_same_cookie_counts_once(place):
+    one, other = place.cookie_file(STRONG), place.cookie_file(OTHER)
+    expected = (Cookie(STRONG), Cookie(OTHER))
+    assert place.settings(cookie_file=[one, Path(other)]).cookies == expected
+    assert place.settings(cookie_file=[one, other, place.cookie_file(STRONG)]).cookies == expected
+    assert place.settings(cookie=[STRONG, OTHER, STRONG]).cookies == expected
+    place.toml(f'cookie_file = ["{one}", "{other}"]')
+    assert place.settings().cookies == expected
+    place.toml(f'cookie_file = "{other}, {one}"')
+    assert place.settings().cookies == expected[::-1]
+    place.environ["KINFOLK_COOKIE_FILE"] = f"{one},{other}"
+    assert place.settings().cookies == expected
 
 
 def test_a_cookie_file_is_read_and_must_be_private(place):

@@ -138,7 +138,7 @@ class NodeUnreachable(KinfolkError, ConnectionError):
 
 
 class AuthenticationFailed(KinfolkError, ConnectionError):
-    """A handshake ended in a refusal. `reason` is one of: cookie, version, cluster, name, purpose.
+    """A handshake ended in a refusal. `reason` is one of: cookie, certificate, version, cluster, name, purpose.
 
     The cookie differs, or the other end speaks another version, belongs to another cluster, or the node name is in use.
     """

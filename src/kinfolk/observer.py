@@ -192,7 +192,7 @@ class Observer:
         uri = node_uri(self._cluster, node)
         if self._credentials.names_nodes and uri not in named_nodes(self._streams[1].get_extra_info("ssl_object")):
             text = f"the certificate of {node} does not name it: it must have the URI {uri}"
-            raise AuthenticationFailed(text, "name")
+            raise AuthenticationFailed(text, "certificate")
 
     async def _answered_within(self, seconds: float) -> tuple[str, bytes]:
         """The answer, or a TimeoutError. Time in which this program was itself stopped does not count."""

@@ -41,7 +41,7 @@ class Pki:
             settings["tls"] = self.issue(name)
         return await self._nodes.start(name, *join, **settings)
 
-    async def refused(self, name: str, at: Node, **settings: Any) -> tuple[str, str]:
+    async def refused(self, name: str, at: Node, *, reason: str = "certificate", **settings: Any) -> tuple[str, str]:
         """A node that is not let in: what it is told, and what the other one writes to its log.
 
         Where the listener ends TLS, asyncio does not say why; so the dialler tries again for a while.
@@ -52,6 +52,7 @@ class Pki:
         assert at.peers() == []
         lines = await until(lambda: self.lines("did not become a session"))
         assert len(set(lines)) == 1, lines
+        assert refusal.value.reason == reason
         return str(refusal.value), lines[0]
 
     def lines(self, part: str) -> list[str]:
@@ -251,7 +252,7 @@ async def test_a_certificate_that_is_only_for_clients_is_no_listeners(pki: Pki):
 
 async def test_a_right_certificate_with_a_wrong_cookie_is_refused_and_both_ends_say_why(pki: Pki):
     ada, eve = await pki.start(pki.name("ada")), pki.name("eve")
-    told, logged = await pki.refused(eve, ada, cookie=new_cookie())
+    told, logged = await pki.refused(eve, ada, reason="cookie", cookie=new_cookie())
     says = f"{eve} has not proved to {ada.name} that it knows the cookie: give both nodes the same one"
     assert says in told
     assert says in logged
@@ -259,7 +260,7 @@ async def test_a_right_certificate_with_a_wrong_cookie_is_refused_and_both_ends_
 
 async def test_a_right_cookie_without_a_certificate_is_refused(pki: Pki):
     ada = await pki.start(pki.name("ada"))
-    told, logged = await pki.refused(pki.name("eve"), ada, tls=None)
+    told, logged = await pki.refused(pki.name("eve"), ada, reason="cookie", tls=None)
     assert "did not let us in" in told
     assert "one that does not accept our certificate" in logged
 
@@ -288,7 +289,7 @@ async def test_an_observer_is_not_taken_in_by_a_node_with_another_nodes_certific
     eve = await pki.start(pki.name("eve"), tls=pki.issue(pki.name("bob")))
     with pytest.raises(AuthenticationFailed, match=f"the certificate of {eve.name} does not name it") as refusal:
         await asked(eve, nodes.cookie, pki.authority.issue("operator"))
-    assert refusal.value.reason == "name"
+    assert refusal.value.reason == "certificate"
 
 
 # --- new ones ---

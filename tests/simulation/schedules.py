@@ -111,8 +111,7 @@ class Schedule:
     def settle(self) -> None:
         """Let time pass until all is quiet; most of the time that takes a moment."""
         world, step = self.world, 0.1
-        known = [self.coming, *(node.wakes for node in world.running())]
-        world.run(max(world.now, *known))  # whatever is bound to happen has happened
+        world.run(max(self.coming, world.now + 0.1, *(node.wakes for node in world.running())))  # what is bound to come
         limit = world.now + QUIET
         arrived = False
         while not arrived and world.now < limit and not self.judge.violations:

@@ -119,6 +119,15 @@ class Worker:
         """Connect to a node."""
         await self.node.connect(node, timeout=timeout)
 
+    def rekey(self, **keys: Any) -> None:
+        """Give the node other keys."""
+        self.node.rekey(**keys)
+
+    def debug(self) -> None:
+        """From now on, log all that can be logged, asyncio's own included."""
+        logging.getLogger().setLevel(logging.DEBUG)
+        asyncio.get_running_loop().set_debug(True)
+
     def state(self) -> dict[str, Any]:
         """What the node knows."""
         return {

@@ -525,13 +525,13 @@ class Transport:
     def _impostor(self, link: Link, peer: str) -> None:
         """Somebody who knows the cookie says to be a node that its certificate does not name."""
         text = f"the certificate of {peer} does not name it: it must have the URI {self._uri(peer)}"
-        error = AuthenticationFailed(text, "name")
+        error = AuthenticationFailed(text, "certificate")
         if link.seed is None:
-            link.session.refuse("name", text)
+            link.session.refuse("certificate", text)
             link.fail(error)
         else:
-            link.session.close("name", text)
-            link.fail(_RefusedError("name", error))
+            link.session.close("certificate", text)
+            link.fail(_RefusedError("certificate", error))
 
     def _observed(self, link: Link, operations: Sequence[frames.Operation]) -> None:
         """What an observer says: it may call the node's own service, and nothing else."""
@@ -647,7 +647,9 @@ def dial_error(
     """What to tell who dialled. TCP failed: unreachable. TLS failed, or it ended before ACK: most likely the cookie."""
     ended = ssl.SSLError | ConnectionResetError | ConnectionAbortedError | BrokenPipeError
     if past_tls or isinstance(error, ended):
-        return AuthenticationFailed(f"{seed} did not let us in: {probable_cause(error, own=ours.names_nodes)}")
+        own = ours.names_nodes
+        reason = "certificate" if own else "cookie"
+        return AuthenticationFailed(f"{seed} did not let us in: {probable_cause(error, own=own)}", reason)
     return NodeUnreachable(f"cannot connect to {seed}: {error.strerror or error}; is it running there?")
 
 
