@@ -6,7 +6,7 @@
 
 VENV ?= .venv
 PYTHON ?=
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n auto
 
 PY := $(VENV)/bin/python
 # What an environment was made for is part of the stamp's name, so that a moved tree is set up afresh.

@@ -28,7 +28,14 @@ from kinfolk.errors import (
 )
 from kinfolk.ids import Pid
 from kinfolk.orders import Orders
-from kinfolk.wire.frames import AskAnswered, AskSettled, Operation, RegistrationAsked, UnregistrationAsked
+from kinfolk.wire.frames import (
+    AskAnswered,
+    AskSettled,
+    Operation,
+    RegistrationAsked,
+    UnregistrationAsked,
+    milliseconds_of,
+)
 
 OK, TAKEN, MISSING, DEAD, UNKNOWN, CLOSED = "ok", "taken", "missing", "dead", "unknown", "closed"
 
@@ -91,8 +98,7 @@ class Asks:
         """Ask the node of this process to claim a name for it."""
         pid = order.pid
         if self._reachable(order.ref, pid):
-            milliseconds = max(0, int(order.timeout * 1000))
-            ask = RegistrationAsked(order.ref, order.name, pid.local, milliseconds, order.on_lost)
+            ask = RegistrationAsked(order.ref, order.name, pid.local, milliseconds_of(order.timeout), order.on_lost)
             self._ask(_Asked(order.ref, pid.node, order.name, pid, True), ask, order.timeout)
 
     def unregister(self, order: fx.Unregister, holder: Pid) -> None:
@@ -103,7 +109,7 @@ class Asks:
             position = mirror.claims[order.name].position
         if self._reachable(order.ref, holder):
             assert position is not None, "whoever is in the view of a connected node has a claim in its mirror"
-            ask = UnregistrationAsked(order.ref, order.name, position, max(0, int(order.timeout * 1000)))
+            ask = UnregistrationAsked(order.ref, order.name, position, milliseconds_of(order.timeout))
             self._ask(_Asked(order.ref, holder.node, order.name, holder, False), ask, order.timeout)
 
     def abandon(self, ref: int) -> None:

@@ -241,7 +241,7 @@ class Kernel:
         self._apply(self.names.peer_down(session.peer, session.creation, returns))
         self._do(fx.PeerDown(session.peer, session.creation, conn, reason))
         self._asks.peer_down(session.peer, self._orders)
-        self._mesh.peer_lost(session.peer)
+        self._mesh.peer_lost(session.peer, self._agenda.now.mono - session.opened > self.settings.heartbeat)
 
     # --- orders ---
 

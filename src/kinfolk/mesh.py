@@ -144,11 +144,13 @@ class Mesh:
                 target.refused, target.attempts, target.wanted_since = False, 0, self._agenda.now.mono
                 self.redial(target)
 
-    def peer_lost(self, peer: str) -> None:
-        """A session has ended: dial again, soon."""
+    def peer_lost(self, peer: str, lasted: bool) -> None:
+        """A session has ended. Dial again: soon, if it had lasted; else the waits go on growing."""
         for target in self._members.targets.values():
             if target.answers == peer and target.conn is None:
-                target.attempts, target.wanted_since = 0, self._agenda.now.mono
+                target.attempts = 0
+                if lasted:
+                    target.wanted_since = self._agenda.now.mono
                 self.redial(target)
                 for join in self._joins.values():
                     if target.seed.address in join.seen:  # it was reached, and has to be again

@@ -23,7 +23,7 @@ import kinfolk.settings
 from kinfolk import effects as fx
 from kinfolk.blocking import Blocking
 from kinfolk.cookie import Cookie, Hidden
-from kinfolk.errors import KinfolkError, NameLost, NodeClosed
+from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeUnreachable
 from kinfolk.ids import Address, Pid, Seed, node_address
 from kinfolk.kernel import Kernel, Settings
 from kinfolk.messages import Replies
@@ -227,7 +227,10 @@ class Node:
             return
         # Announced before looking around: of two that start at once, at least one sees the other.
         home = kinfolk.settings.home()
-        self._announced = neighbours.announce(home, self.cluster, self.name)
+        try:
+            self._announced = neighbours.announce(home, self.cluster, self.name)
+        except OSError as error:
+            _log.warning("%s cannot be found by others on this machine: %s", self.name, error)
         seeds = tuple(Seed.parse(name) for name in neighbours.neighbours(home, self.cluster) if name != self.name)
         _, joined = self.order(lambda ref: fx.Join(ref, seeds, self._join_timeout, False))
         try:
@@ -236,6 +239,9 @@ class Node:
             _log.info("%s starts without some of its neighbours on this machine: %s", self.name, error)
         # Nobody asked for these neighbours: none may keep the node from starting, or be dialled once it is gone.
         self.submit(fx.Forget(seeds))
+        if len(self.peers()) < self._min_peers:
+            text = f"{len(self.peers())} of at least {self._min_peers} peers found on this machine"
+            raise NodeUnreachable(f"{text}: start them first, give join=[...], or lower min_peers")
 
     async def connect(self, node: str, *, timeout: float = 10.0) -> None:
         """Connect to a node, and to everybody it knows; return when all their names are here.
@@ -251,6 +257,8 @@ class Node:
             ValueError: not a node name or address, or this node's own.
         """
         self.check_open()
+        if self._state == "new":
+            raise RuntimeError("start the node first, or give it join=[...]")
         seed = Seed.parse(node)
         if seed.expects == self.name:
             raise ValueError(f"{node} is this node itself")
@@ -422,8 +430,8 @@ class Node:
 
     def check_open(self) -> None:
         """Raise NodeClosed if the node is closed, RuntimeError off its loop's thread."""
-        if self._state == "closed":
-            raise NodeClosed(f"{self._settings.name} is closed")
+        if self._state == "closed" or (self._loop is not None and self._loop.is_closed()):
+            raise NodeClosed(f"{self._built.name if self._built else self._settings.name} is closed")
         if self._os_process != os.getpid():
             raise NodeClosed(f"{self._settings.name} is a node of the program that this one was forked from")
         if self._thread is not None and self._thread != threading.get_ident():

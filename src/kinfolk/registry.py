@@ -258,7 +258,8 @@ class Names:
 
     def _registration(self, claim: object) -> Registration:
         assert isinstance(claim, Claim), "a Register succeeds with its claim"
-        self._given[claim.name] = claim.position
+        if claim.pid.node == self._node.name:
+            self._given[claim.name] = claim.position
         return Registration(self, claim)
 
     def _unwanted(self, claim: object) -> None:

@@ -322,7 +322,7 @@ class Schedule:
         self.mesh()
         self.slow_link(1.0)
         self.world.wild_clocks = self.rng.random() < 0.1
-        self.spread(self.rng.randint(10, 30), 0.03, self.use)
+        self.spread(self.rng.randint(8, 22), 0.03, self.use)
         self.heal()
 
     def strangers(self) -> None:
@@ -341,7 +341,7 @@ class Schedule:
             else:
                 self.cut()
 
-        self.spread(self.rng.randint(10, 30), 0.1, act)
+        self.spread(self.rng.randint(8, 22), 0.1, act)
         self.heal()
 
     def _separate(self) -> None:
@@ -366,7 +366,7 @@ class Schedule:
             else:
                 rng.choice(kinds)(longest)
 
-        self.spread(rng.randint(10, 30), mean, act)
+        self.spread(rng.randint(8, 22), mean, act)
         self.world.run(self.world.now + (1.0 if brisk else longest * rng.random()))
         self.heal()
 
@@ -443,7 +443,7 @@ class Schedule:
 
         for host in hosts:
             world.at(world.now + rng.random() * late, None, start, host)
-        self.spread(rng.randint(5, 30), late / 10, self.use)
+        self.spread(rng.randint(5, 20), late / 10, self.use)
         world.run(world.now + late)
         if rng.random() < 0.3:
             a, b = rng.sample(world.running(), 2)

@@ -20,7 +20,7 @@ from tests.system.stranger import Stranger
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-MALLORY = "mallory@127.0.0.1:9"
+MALLORY = "aa-mallory@127.0.0.1:9"  # sorts first: no dial of the nodes to it goes before its own
 NOISE = random.Random(1).randbytes(600)
 FOUR_GIB = b"\xff\xff\xff\xff"
 

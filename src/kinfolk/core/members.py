@@ -27,6 +27,8 @@ class Session(Struct):
     dialled: bool
     since: int
     """When it opened, in the order of this node's events."""
+    opened: float
+    """When it opened, in seconds."""
     heard: float
     """When the last bytes came, in seconds."""
     greeted: bool = False
@@ -127,7 +129,7 @@ class Members:
 
     def opened(self, conn: int, peer: str, creation: int, dialled: bool, now: float) -> Session:
         """Take the session in."""
-        session = Session(conn, peer, creation, dialled, self._events, now)
+        session = Session(conn, peer, creation, dialled, self._events, now, now)
         self.sessions[conn] = self.by_peer[peer] = session
         self.creations[peer] = creation
         return session

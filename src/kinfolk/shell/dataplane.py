@@ -24,12 +24,13 @@ from kinfolk.errors import (
     NodeLost,
     NoProcess,
 )
-from kinfolk.ids import Pid, check_node_name
+from kinfolk.ids import Pid, check_name, check_node_name
 from kinfolk.messages import Call, reply_type
 from kinfolk.process import Process
 from kinfolk.shell.tasks import Processes
 from kinfolk.wire import codec, frames
 from kinfolk.wire.codec import Codec
+from kinfolk.wire.frames import NEVER_MS, milliseconds_of
 
 _log = logging.getLogger("kinfolk")
 
@@ -132,6 +133,7 @@ class DataPlane:
             self.send(holder, body, sender)
             return
         check_node_name(node)
+        check_name(name)
         encoded = msgspec.Raw(self._codec.encode(body))
         link = self.links.get(node)
         if link is None:
@@ -151,6 +153,7 @@ class DataPlane:
 
     async def call(self, target: Target, request: object, timeout: float | None, sender: int | None = None) -> Any:
         """Send a request and wait for the answer. See `Node.call`."""
+        self._learn_reply(type(request))
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         reference = next(self._references)
@@ -172,6 +175,7 @@ class DataPlane:
         if isinstance(target, tuple):
             address, node = target
             check_node_name(node)
+            check_name(address)
             if node == self.name:
                 holder = self._local_names(address)
                 if holder is None:
@@ -234,7 +238,7 @@ class DataPlane:
             raise NodeLost(f"cannot call {pid or (address, node)}: {node} is not connected")
         if pid is not None and link.creation != pid.creation:
             raise NoProcess(f"{pid} is dead: {node} has been restarted since")
-        milliseconds = NEVER_MS if timeout is None else max(0, int(timeout * 1000))
+        milliseconds = milliseconds_of(timeout)
         link.calls[reference] = waiting
         try:
             link.post(frames.Called(address, sender, reference, milliseconds, body))
@@ -326,12 +330,27 @@ class DataPlane:
         except KinfolkError as error:
             waiting.future.set_exception(error)
 
+    def _learn_reply(self, request: type) -> None:
+        """Know the types in the reply to this request, before it is sent.
+
+        Raises:
+            TypeError: the reply type of the class cannot be read; the message says why.
+        """
+        try:
+            expected = reply_type(request)
+            if expected is not None:
+                self._codec.convert(None, expected)
+        except codec.BadBody:
+            pass  # None does not fit, but the type can be read
+        except (TypeError, NameError, RecursionError) as error:
+            raise TypeError(f"the reply type of {request.__qualname__} cannot be read: {error}") from None
+
     def _give(self, waiting: Waiting, value: object) -> None:
         """Answer with a value that has come over the wire, as the type that the request declares."""
-        expected = reply_type(type(waiting.request))
         try:
+            expected = reply_type(type(waiting.request))
             waiting.future.set_result(value if expected is None else self._codec.convert(value, expected))
-        except codec.BadBody as error:
+        except (codec.BadBody, TypeError, NameError, RecursionError) as error:
             waiting.future.set_exception(_unreadable(waiting, error))
 
     def _exit_signal(self, link: Peer, operation: frames.ExitSignal) -> None:
@@ -370,14 +389,11 @@ class DataPlane:
         self.links.clear()
 
 
-NEVER_MS = 2**53
-"""The timeout on the wire of a call that waits for ever."""
-
 CONTROL: frozenset[int] = frozenset(frame.TAG for frame in frames.FRAMES if frame not in DataPlane.FRAMES)
 """Tags of the frames that are not the data plane's."""
 
 
-def _unreadable(waiting: Waiting, error: codec.BadBody) -> CallFailed:
+def _unreadable(waiting: Waiting, error: Exception) -> CallFailed:
     return CallFailed(f"the answer of {waiting.target} could not be read: {error}")
 
 

@@ -33,6 +33,7 @@ class Driver:
         self._running = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due: float | None = None  # when it fires; uvloop's handles do not tell
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Keep the kernel's deadlines from now on. Inputs are taken before that as well."""
@@ -72,9 +73,10 @@ class Driver:
         if self._loop is None:
             return
         if self._timer is not None:
-            if self._timer.when() == deadline:
+            if self._due == deadline:
                 return
             self._timer.cancel()
+        self._due = deadline
         self._timer = None if deadline is None else self._loop.call_at(deadline, self._time_passed)
 
     def _time_passed(self) -> None:

@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from kinfolk import effects as fx
 from kinfolk.errors import AuthenticationFailed, NodeUnreachable, RemoteProtocolError
@@ -84,10 +85,10 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TLS is up: begin the handshake."""
-        assert isinstance(transport, asyncio.Transport), "streams have such transports"
-        self._tls = transport
-        transport.set_write_buffer_limits(high=WRITE_BUFFER)
-        tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
+        # No isinstance: uvloop's transports behave like asyncio's, and derive from none of them.
+        self._tls = made = cast("asyncio.Transport", transport)
+        made.set_write_buffer_limits(high=WRITE_BUFFER)
+        tls: ssl.SSLObject = made.get_extra_info("ssl_object")
         self._session = self._owner.new_session(self, peer_fingerprint(tls))
         self._named = named_nodes(tls) if self.credentials.names_nodes else None
         self._flush()
@@ -316,7 +317,9 @@ class Transport:
 
     def want_drain(self, effect: fx.WantDrain) -> None:
         """Report when the outbox of a link has room."""
-        self._links[effect.conn].want_drain()
+        link = self._links.get(effect.conn)
+        if link is not None:  # else it has overflown in the very step that wants more of it
+            link.want_drain()
 
     def dial(self, effect: fx.Dial) -> None:
         """Begin to connect and to authenticate."""

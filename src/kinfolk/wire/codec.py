@@ -75,13 +75,16 @@ NO_PROCESS = "noproc"
 
 def outcome_of(error: BaseException) -> tuple[str, str]:
     """How the error that ended a request travels to the caller: an outcome, and a text."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - of a user's class: the caller is to be told all the same
+        text = "its text cannot be made"
     if isinstance(error, Refused):
-        return REFUSED, str(error)
+        return REFUSED, text
     if isinstance(error, NoProcess):
-        return NO_PROCESS, str(error)
+        return NO_PROCESS, text
     if isinstance(error, CallFailed):
-        return FAILED, str(error)
-    text = str(error)
+        return FAILED, text
     return FAILED, f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -30,6 +30,17 @@ Nonce = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Proof = Annotated[bytes, Meta(min_length=32, max_length=32)]
 
 
+NEVER_MS = 2**53
+"""The timeout on the wire of one who waits for ever."""
+
+
+def milliseconds_of(seconds: float | None) -> int:
+    """A timeout as it goes over the wire; None and infinity wait for ever."""
+    if seconds is None or seconds * 1000 >= NEVER_MS:
+        return NEVER_MS
+    return max(0, int(seconds * 1000))
+
+
 class Operation(Struct, frozen=True, array_like=True, gc=False):
     """Base of all operations: a flat record of atoms (so the garbage collector never looks at it)."""
 
