@@ -255,7 +255,7 @@ def test_a_stopped_watcher_holds_up_nobody_and_wakes_to_a_true_table(shell):
     assert final - peak < 4 * 1024, "the names of the missed changes alone are more than this"
     assert max(waiting for _, waiting, _ in storms) <= MAX_EVENTS
     assert max(unsent for *_, unsent in storms) < 64 * 1024
-    assert slowest < 1.0, "another observer had to wait"
+    assert slowest < 2.0, "another observer had to wait"
 
     while not (events and events[-1].get("name") == "late/2"):
         events += events_of(watcher, 1)
