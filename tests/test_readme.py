@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def run(program: str, environment: dict[str, str], where: Path) -> str:
 
 
 @contextmanager
-def running(program: str, environment: dict[str, str], where: Path) -> Iterator[subprocess.Popen[str]]:
+def running(program: str, environment: dict[str, str], where: Path) -> Generator[subprocess.Popen[str]]:
     file = where / "counter.py"
     file.write_text(program)
     with subprocess.Popen(
