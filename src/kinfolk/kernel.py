@@ -241,7 +241,9 @@ class Kernel:
         self._apply(self.names.peer_down(session.peer, session.creation, returns))
         self._do(fx.PeerDown(session.peer, session.creation, conn, reason))
         self._asks.peer_down(session.peer, self._orders)
-        self._mesh.peer_lost(session.peer, self._agenda.now.mono - session.opened > self.settings.heartbeat)
+        # A connection that drops is dialled again soon, however often; not so a peer with whom every session breaks.
+        lasted = level < logging.WARNING or self._agenda.now.mono - session.opened > self.settings.heartbeat
+        self._mesh.peer_lost(session.peer, lasted)
 
     # --- orders ---
 
@@ -332,7 +334,8 @@ class Kernel:
     def _goodbye(self, session: Session, operation: frames.Goodbye) -> None:
         self._do(fx.Close(session.conn, "", "the peer has ended the session"))
         reason = f"it ended the session ({printable(operation.code)}): {printable(operation.detail)}"
-        self._session_ended(session.conn, reason)
+        level = logging.WARNING if operation.code in ("protocol", "overflow") else logging.INFO
+        self._session_ended(session.conn, reason, level)
         if operation.code == "closed":
             self._mesh.peer_left(session.peer)
 
