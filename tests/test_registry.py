@@ -40,7 +40,7 @@ class FakeNode:
     def __init__(self) -> None:
         self.name = ADA
         self.kernel = Kernel(ADA, 1, Settings(), random.Random(1))
-        self.names = Names(self, self.kernel.names.view, 7.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        self.names = Names(self, self.kernel.names, 7.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         self.dead: set[Pid] = set()
         self.closed = False
         self.inputs: list[fx.Input] = []

@@ -87,6 +87,10 @@ class Drained(Struct, frozen=True):
     conn: int
 
 
+class Turn(Struct, frozen=True):
+    """Others have had their turn, after WantTurn."""
+
+
 class TimePassed(Struct, frozen=True):
     """The moment that `next_deadline` named has come."""
 
@@ -126,6 +130,20 @@ class Unregister(Struct, frozen=True):
     timeout: float
     holder: Pid | None = None
     """Whose claim it is; None for the one that this node sees."""
+
+
+class JoinGroup(Struct, frozen=True):
+    """Make a living process of this node a member of a group. Carried out at once, and told to the peers."""
+
+    group: str
+    pid: Pid
+
+
+class LeaveGroup(Struct, frozen=True):
+    """End a membership of a process of this node."""
+
+    group: str
+    pid: Pid
 
 
 class Join(Struct, frozen=True):
@@ -169,6 +187,10 @@ class WantDrain(Struct, frozen=True):
     """Give a Drained input as soon as the outbox of this connection has room."""
 
     conn: int
+
+
+class WantTurn(Struct, frozen=True):
+    """Give a Turn input after everybody else who waits has had a turn: this node has much to do."""
 
 
 class Dial(Struct, frozen=True):
@@ -254,6 +276,20 @@ class NameRemoved(Struct, frozen=True):
     pid: Pid
 
 
+class MemberAdded(Struct, frozen=True):
+    """From now on the process is a member of the group here."""
+
+    group: str
+    pid: Pid
+
+
+class MemberRemoved(Struct, frozen=True):
+    """The process is not a member of the group here any longer."""
+
+    group: str
+    pid: Pid
+
+
 class RaiseCreation(Struct, frozen=True):
     """This node's creation was older than its last one (its clock was set back): it starts anew under this one."""
 
@@ -275,11 +311,12 @@ class Count(Struct, frozen=True):
 
 
 Input = (
-    Proved | Opened | DialFailed | Closed | Received | Heard | Drained | TimePassed | ProcessExited
-    | Register | Abandon | Unregister | Join | Forget | KeysChanged | Shutdown
+    Proved | Opened | DialFailed | Closed | Received | Heard | Drained | Turn | TimePassed | ProcessExited
+    | Register | Abandon | Unregister | JoinGroup | LeaveGroup | Join | Forget | KeysChanged | Shutdown
 )  # fmt: skip
 NameChange = NameAdded | NameRemoved
+MemberChange = MemberAdded | MemberRemoved
 Effect = (
-    Send | WantDrain | Dial | Admit | Refuse | Close | Succeed | Fail | TellLoss
-    | PeerUp | PeerDown | NameAdded | NameRemoved | RaiseCreation | Log | Count
+    Send | WantDrain | WantTurn | Dial | Admit | Refuse | Close | Succeed | Fail | TellLoss
+    | PeerUp | PeerDown | NameAdded | NameRemoved | MemberAdded | MemberRemoved | RaiseCreation | Log | Count
 )  # fmt: skip

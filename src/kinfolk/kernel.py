@@ -18,10 +18,11 @@ from msgspec import Struct
 from kinfolk import effects as fx
 from kinfolk.agenda import Agenda
 from kinfolk.asks import Asks
-from kinfolk.core import names as core
-from kinfolk.core.ledger import Claim
+from kinfolk.core import changes as core
+from kinfolk.core.ledger import Claim, Log
 from kinfolk.core.members import Members, Session, Verdict
-from kinfolk.core.names import Names
+from kinfolk.core.mirror import Membership
+from kinfolk.core.names import SLICE, Names
 from kinfolk.core.timers import Timers
 from kinfolk.errors import (
     NodeClosed,
@@ -46,8 +47,22 @@ class Settings(Struct, frozen=True):
     """The shortest and the longest wait before a lost peer is dialled again; in between, a fifth of its absence."""
     forget_after: float = 24 * 3600.0
     """How long a lost peer is dialled."""
-    sync_part: int = 1000
+    sync_part: int = SLICE
     """Names in one part of a sync."""
+    step: int = SLICE
+    """Names in one slice of what concerns many: a peer that is lost or comes back, a process that exits."""
+    log: int = 50_000
+    """Facts in the log of the last entries, from which peers that come back catch up."""
+    keep_mirrors: float = 600.0
+    """How long the mirror of a lost peer is kept for its return."""
+    room: int = 1_000_000
+    """How many names the kept mirrors may have together."""
+    audit: int = 10_000
+    """Facts that each heartbeat looks at: whether memory still holds what was told."""
+
+
+Entry = frames.NameClaimed | frames.NamesWithdrawn | frames.NameConfirmed | frames.GroupEntered
+"""The operations that are entries of a ledger."""
 
 
 class Kernel:
@@ -77,7 +92,10 @@ class Kernel:
             creation,
             patience=settings.down_after + settings.heartbeat,
             lapse=2.5 * settings.heartbeat,
+            step=settings.step,
+            room=settings.room,
         )
+        self._entries = Log[frames.Operation](settings.log)
         self.members = Members(name)
         self.closed = False
         self.creation_is_final = False
@@ -99,6 +117,7 @@ class Kernel:
         self._orders = Orders(self._agenda, self.names, self._apply, self._asks.answer, settings.heartbeat)
         self._conns = 0
         self._pings = 0
+        self._turn_wanted = False
 
     # --- the interface ---
 
@@ -109,6 +128,9 @@ class Kernel:
             self._after_shutdown(happened)
         else:
             self._INPUTS[type(happened)](self, happened)
+            if self.names.busy and not self._turn_wanted:
+                self._turn_wanted = True
+                self._do(fx.WantTurn())
         return self._agenda.take()
 
     def next_deadline(self) -> float | None:
@@ -169,9 +191,9 @@ class Kernel:
         if ("beat",) not in self._agenda.timers:
             self._agenda.later(("beat",), self.settings.heartbeat)
         self.names.peer_up(fact.peer)
-        self._send(session, frames.Peers([peer for peer in self.members.by_peer if peer != fact.peer]))
-        session.unsent = list(reversed(self.names.own))
-        self._sync_part(session)
+        mirrored = self.names.offer(fact.peer, fact.creation)
+        peers = [peer for peer in self.members.by_peer if peer != fact.peer]
+        self._send(session, frames.Peers(peers, fact.creation if mirrored else 0, mirrored))
 
     def _dial_failed(self, fact: fx.DialFailed) -> None:
         target = self.members.dial_ended(fact.conn)
@@ -205,7 +227,11 @@ class Kernel:
     def _drained(self, fact: fx.Drained) -> None:
         session = self.members.sessions.get(fact.conn)
         if session is not None:
-            self._sync_part(session)
+            self._sync_on(session)
+
+    def _turn(self, fact: fx.Turn) -> None:
+        self._turn_wanted = False
+        self._apply(self.names.work())
 
     def _received(self, fact: fx.Received) -> None:
         session = self.members.sessions.get(fact.conn)
@@ -225,6 +251,7 @@ class Kernel:
         except RemoteProtocolError as error:
             self._do(fx.Count("protocol_errors"))
             self._end(session, "protocol", f"broke the protocol: {error}", logging.WARNING)
+            self.names.forget(session.peer)  # or the next session would go on to the same breach
 
     def _end(self, session: Session, code: str, reason: str, level: int = logging.INFO) -> None:
         """End a session from our side."""
@@ -239,6 +266,7 @@ class Kernel:
         self._log(level, f"{session.peer} is down: {reason}")
         # The names first, so that who hears of the loss finds them free.
         self._apply(self.names.peer_down(session.peer, session.creation, returns))
+        self._agenda.later(("kept", session.peer), self.settings.keep_mirrors)
         self._do(fx.PeerDown(session.peer, session.creation, conn, reason))
         self._asks.peer_down(session.peer, self._orders)
         # A connection that drops is dialled again soon, however often; not so a peer with whom every session breaks.
@@ -276,19 +304,25 @@ class Kernel:
     def _unregister(self, order: fx.Unregister) -> None:
         holder = order.holder
         if holder is None and order.position is None and order.name not in self.names.own:
-            holder = self.names.view.get(order.name)
+            holder = self.names.whereis(order.name)
         if holder is None or holder.node == self.name:
             self._orders.unregister(order)
         else:
             self._asks.unregister(order, holder)
 
     def _process_exited(self, fact: fx.ProcessExited) -> None:
-        self._apply(self.names.process_exited(fact.local), exited=True)
+        self._apply(self.names.process_exited(fact.local))
+
+    def _join_group(self, order: fx.JoinGroup) -> None:
+        self._apply(self.names.join(order.group, order.pid))
+
+    def _leave_group(self, order: fx.LeaveGroup) -> None:
+        self._apply(self.names.leave(order.group, order.pid))
 
     # --- what the name table changed ---
 
-    def _apply(self, changes: Iterable[core.Change], exited: bool = False) -> None:
-        """Pass on, in order, what an event did to the name table. `exited`: the event is the exit of a process."""
+    def _apply(self, changes: Iterable[core.Change]) -> None:
+        """Pass on, in order, what an event did to the name table."""
         for change in changes:
             match change:
                 case core.Added(name, pid):
@@ -297,17 +331,24 @@ class Kernel:
                 case core.Removed(name, pid):
                     self._do(fx.NameRemoved(name, pid))
                     self._orders.name_changed(name)
+                case core.MemberAdded(group, pid):
+                    self._do(fx.MemberAdded(group, pid))
+                case core.MemberRemoved(group, pid):
+                    self._do(fx.MemberRemoved(group, pid))
                 case core.Acknowledge(peer, position):
                     self._send(self.members.by_peer[peer], frames.Acknowledged([position]))
                 case core.Claimed(claim):
-                    self._tell(frames.NameClaimed(claim.position, claim.name, claim.pid.local, claim.stamp))
-                case core.Withdrawn(position, claims):
+                    self._enter(frames.NameClaimed(claim.position, claim.name, claim.pid.local, claim.stamp))
+                case core.Withdrawn(position, claims, groups, local):
                     names, made_at = [claim.name for claim in claims], [claim.position for claim in claims]
-                    self._tell(frames.NamesWithdrawn(position, names, made_at))
-                    self._orders.withdrawn(claims, exited)
+                    entry = frames.NamesWithdrawn(position, names, made_at, list(groups), local)
+                    self._enter(entry, len(claims) + len(groups))
+                    self._orders.withdrawn(change)
                 case core.Confirmed(position, claim):
-                    self._tell(frames.NameConfirmed(position, claim.name, claim.position))
+                    self._enter(frames.NameConfirmed(position, claim.name, claim.position))
                     self._orders.confirmed(claim)
+                case core.Entered(position, group, local):
+                    self._enter(frames.GroupEntered(position, group, local))
                 case core.Lost(own, winner):
                     self._orders.lost(own, winner)
                 case core.Accepted(position):
@@ -315,6 +356,32 @@ class Kernel:
                 case core.Contest(peer, loser, winner, confirmed):
                     self._do(fx.Count("names_contested"))
                     self._send(self.members.by_peer[peer], _contest(loser, winner, confirmed))
+                case core.Synced(peer):
+                    self.members.by_peer[peer].synced = True
+                    self._mesh.settle()
+                case core.Diverged(node):
+                    self._diverged(node)
+
+    def _enter(self, entry: Entry, facts: int = 1) -> None:
+        """A new entry of our ledger: keep it for who comes back, and tell it to all who are told already."""
+        self._entries.append(entry.position, entry, facts)
+        conns = tuple(session.conn for session in self.members.sessions.values() if session.told)
+        if conns:
+            self._do(fx.Send(conns, entry))
+
+    def _diverged(self, node: str) -> None:
+        """What is here of a node's facts is not what it has told. It is asked for all of them again."""
+        session = self.members.by_peer.get(node)
+        if session is not None and session.mistrusted:
+            return
+        self._do(fx.Count("registry_divergence_total"))
+        if session is None:
+            self._log(logging.ERROR, "names in memory were not what they should be, and have been put right")
+            return
+        session.mistrusted = True
+        position = self.names.distrust(node)
+        self._log(logging.ERROR, f"the names of {node} in memory, at entry {position}, are not what it told: asks anew")
+        self._send(session, frames.ResyncAsked(position))
 
     # --- what peers say ---
 
@@ -323,10 +390,23 @@ class Kernel:
             peers = [check_node_name(peer) for peer in operation.names if peer != self.name]
         except ValueError as error:
             raise RemoteProtocolError(f"lists a peer that cannot be: {error}") from None
+        fresh = not session.greeted
         self._mesh.listed(session, tuple(peers))
+        if fresh:
+            # Only now do we know how much of our ledger the peer still has.
+            self._apply(self.names.told_from_here(session.peer))
+            if operation.creation == self.creation and self._entries.reaches(operation.position):
+                until = self.names.ledger.position
+                session.resumes = operation.position
+                self._send(session, frames.LedgerResumed(operation.position, until))
+                self._sync_on(session)
+            else:
+                self._sync_anew(session)
 
     def _ping(self, session: Session, operation: frames.Ping) -> None:
         self._send(session, frames.Pong(operation.sequence))
+        if self.names.diverges(session.peer, operation.position, operation.digest):
+            self._diverged(session.peer)
 
     def _pong(self, session: Session, operation: frames.Pong) -> None:
         pass  # that it came at all is what counts
@@ -341,13 +421,11 @@ class Kernel:
 
     def _ledger_synced(self, session: Session, operation: frames.LedgerSynced) -> None:
         peer = session.peer
-        mirror = self.names.mirrors.get(peer)
-        if mirror is None:
-            if operation.creation != session.creation:
-                raise RemoteProtocolError(f"syncs creation {operation.creation:x} in a session of {session.creation:x}")
+        if operation.creation != session.creation:
+            raise RemoteProtocolError(f"syncs creation {operation.creation:x} in a session of {session.creation:x}")
+        if not self.names.is_syncing(peer):
+            session.mistrusted = False
             self.names.sync_begins(peer, session.creation, operation.position)
-        elif mirror.complete or operation.position != mirror.position:
-            raise RemoteProtocolError(f"sync at entry {operation.position} while its mirror is at {mirror.position}")
         try:
             claims = [
                 (Claim(_checked(name), Pid(peer, session.creation, local), position, stamp), confirmed)
@@ -360,13 +438,20 @@ class Kernel:
                     strict=True,
                 )
             ]
+            members = _memberships(operation.groups, operation.members)
         except ValueError:
             raise RemoteProtocolError("syncs columns of unequal length") from None
-        self._apply(self.names.sync_part(peer, claims, self._agenda.now.wall_ms))
+        self._apply(self.names.sync_part(peer, claims, self._agenda.now.wall_ms, members, operation.position))
         if operation.done and session.conn in self.members.sessions:
-            self.names.sync_done(peer)
-            session.synced = True
-            self._mesh.settle()
+            self._apply(self.names.sync_done(peer))
+
+    def _ledger_resumed(self, session: Session, operation: frames.LedgerResumed) -> None:
+        self._apply(self.names.resumed(session.peer, operation.position, operation.until))
+
+    def _resync_asked(self, session: Session, operation: frames.ResyncAsked) -> None:
+        if session.told and not session.unsent:  # else a sync is under way
+            self._log(logging.WARNING, f"{session.peer} asks for all names again: what it had of them was damaged")
+            self._sync_anew(session)
 
     def _name_claimed(self, session: Session, operation: frames.NameClaimed) -> None:
         pid = Pid(session.peer, session.creation, operation.local)
@@ -376,7 +461,14 @@ class Kernel:
     def _names_withdrawn(self, session: Session, operation: frames.NamesWithdrawn) -> None:
         if len(operation.names) != len(operation.claims):
             raise RemoteProtocolError("withdraws columns of unequal length")
-        self._apply(self.names.peer_withdrew(session.peer, operation.position, operation.names, operation.claims))
+        members = [(group, operation.local) for group in operation.groups]
+        self._apply(
+            self.names.peer_withdrew(session.peer, operation.position, operation.names, operation.claims, members)
+        )
+
+    def _group_entered(self, session: Session, operation: frames.GroupEntered) -> None:
+        membership = _checked(operation.group), operation.local
+        self._apply(self.names.peer_entered(session.peer, operation.position, membership))
 
     def _name_confirmed(self, session: Session, operation: frames.NameConfirmed) -> None:
         changes = self.names.peer_confirmed(session.peer, operation.position, operation.name, operation.claim)
@@ -427,6 +519,8 @@ class Kernel:
                     self._mesh.due(ref)
                 case ("free", str(name)):
                     self._orders.still_free(name)
+                case ("kept", str(peer)):
+                    self.names.forget(peer)
                 case _:
                     raise AssertionError(f"no timer has the key {key!r}")
 
@@ -440,8 +534,9 @@ class Kernel:
                 session.heard = now
             elif now - session.heard > self.settings.down_after:
                 self._end(session, "silent", f"heard nothing for {now - session.heard:.1f} s")
+        self._apply(self.names.audit(self.settings.audit))
         self._pings += 1
-        self._tell(frames.Ping(self._pings))
+        self._tell(frames.Ping(self._pings, self.names.ledger.position, self.names.digest))
         self._apply(self.names.contest_again())
         if self.members.sessions:
             self._agenda.later(("beat",), self.settings.heartbeat)
@@ -473,14 +568,32 @@ class Kernel:
 
     # --- small things ---
 
+    def _sync_anew(self, session: Session) -> None:
+        """Begin to say all our live facts. Entries made from now on go between the parts."""
+        session.resumes, session.told = None, True
+        session.unsent = [*reversed(self.names.memberships), *reversed(self.names.own)]
+        self._sync_part(session)
+
+    def _sync_on(self, session: Session) -> None:
+        """There is room in the outbox: say the next part of what the peer does not know yet."""
+        if session.resumes is not None:
+            self._catch_up(session, session.resumes)
+        elif session.unsent:
+            self._sync_part(session)
+
     def _sync_part(self, session: Session) -> None:
-        """Say the next part of our ledger's live claims, each as it is at this moment."""
+        """Say the next part of our live facts, each as it is at this moment."""
         parts: list[core.OwnClaim] = []
+        members: list[Membership] = []
         unsent = session.unsent
-        while unsent and len(parts) < self.settings.sync_part:
-            own = self.names.own.get(unsent.pop())
-            if own is not None:
-                parts.append(own)
+        while unsent and len(parts) + len(members) < self.settings.sync_part:
+            fact = unsent.pop()
+            if isinstance(fact, str):
+                own = self.names.own.get(fact)
+                if own is not None:
+                    parts.append(own)
+            elif fact in self.names.memberships:
+                members.append(fact)
         claims = [own.claim for own in parts]
         self._send(
             session,
@@ -493,9 +606,25 @@ class Kernel:
                 positions=[claim.position for claim in claims],
                 stamps=[claim.stamp for claim in claims],
                 confirmed=[own.confirmed for own in parts],
+                groups=[group for group, _ in members],
+                members=[local for _, local in members],
             ),
         )
         if unsent:
+            self._do(fx.WantDrain(session.conn))
+
+    def _catch_up(self, session: Session, position: int) -> None:
+        """Say the next entries after this one to a peer that goes on with an old mirror."""
+        if not self._entries.reaches(position):  # it was too slow, or we were too busy
+            self._sync_anew(session)
+            return
+        entries = self._entries.after(position, self.settings.sync_part)
+        for entry in entries:
+            self._send(session, entry)
+        session.resumes = position + len(entries)
+        if session.resumes == self.names.ledger.position:
+            session.resumes, session.told = None, True
+        else:
             self._do(fx.WantDrain(session.conn))
 
     def _do(self, effect: fx.Effect) -> None:
@@ -531,11 +660,14 @@ class Kernel:
         fx.Received: _received,
         fx.Heard: _heard,
         fx.Drained: _drained,
+        fx.Turn: _turn,
         fx.TimePassed: _time_passed,
         fx.ProcessExited: _process_exited,
         fx.Register: _register,
         fx.Abandon: _abandon,
         fx.Unregister: _unregister,
+        fx.JoinGroup: _join_group,
+        fx.LeaveGroup: _leave_group,
         fx.Join: _join,
         fx.Forget: _forget,
         fx.KeysChanged: _keys_changed,
@@ -547,8 +679,11 @@ class Kernel:
         frames.Pong: _pong,
         frames.Goodbye: _goodbye,
         frames.LedgerSynced: _ledger_synced,
+        frames.LedgerResumed: _ledger_resumed,
+        frames.ResyncAsked: _resync_asked,
         frames.NameClaimed: _name_claimed,
         frames.NamesWithdrawn: _names_withdrawn,
+        frames.GroupEntered: _group_entered,
         frames.NameConfirmed: _name_confirmed,
         frames.Acknowledged: _acknowledged,
         frames.NameContested: _name_contested,
@@ -571,6 +706,10 @@ def _contest(loser: Claim, winner: Claim, confirmed: bool) -> frames.NameContest
         stamp=winner.stamp,
         confirmed=confirmed,
     )
+
+
+def _memberships(groups: list[str], locals_: list[int]) -> list[Membership]:
+    return [(_checked(group), local) for group, local in zip(groups, locals_, strict=True)]
 
 
 def _checked(name: str) -> str:

@@ -538,6 +538,10 @@ class Node:
     def _want_drain(self, effect: fx.WantDrain) -> None:
         self._parts.transport.want_drain(effect)
 
+    def _want_turn(self, effect: fx.WantTurn) -> None:
+        assert self._loop is not None, "nothing comes or goes before the node runs"
+        self._loop.call_soon(self.submit, fx.Turn())
+
     def _dial(self, effect: fx.Dial) -> None:
         self._parts.transport.dial(effect)
 
@@ -553,6 +557,7 @@ class Node:
     _EFFECTS: ClassVar[dict[type, Callable[..., None]]] = {
         fx.Send: _send,
         fx.WantDrain: _want_drain,
+        fx.WantTurn: _want_turn,
         fx.Dial: _dial,
         fx.Admit: _admit,
         fx.Refuse: _refuse,
@@ -595,12 +600,12 @@ class Node:
             # Released by the first join: names taken before it are ours only if nobody in the cluster has them.
             kernel.names.hold()
             driver = Driver(kernel, self._perform)
-            names = Names(self, kernel.names.view, self._times.down_after + 2 * self._times.heartbeat)
+            names = Names(self, kernel.names, self._times.down_after + 2 * self._times.heartbeat)
             dataplane = DataPlane(
                 name,
                 creation,
                 processes,
-                kernel.names.view,
+                kernel.names.whereis,
                 names.local.whereis,
                 self._codec,
                 self.counters,

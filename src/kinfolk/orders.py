@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from kinfolk import effects as fx
 from kinfolk.agenda import Agenda
-from kinfolk.core import names as core
+from kinfolk.core import changes as core
 from kinfolk.core.ledger import Claim
 from kinfolk.core.names import Names
 from kinfolk.errors import KinfolkError, NameLost, NameTaken, NameUnknown, NodeClosed, NoProcess, NotConfirmed
@@ -62,7 +62,7 @@ class Orders:
     def register(self, order: fx.Register) -> None:
         """Claim a name, or wait to be told who has it."""
         own = self._names.own.get(order.name)
-        holder = self._names.view.get(order.name)
+        holder = self._names.whereis(order.name)
         if own is not None and own.claim.pid == order.pid:  # the same process again: the same claim
             if own.confirmed:
                 self._succeed(order.ref, own.claim)
@@ -108,7 +108,7 @@ class Orders:
         return claim.position in self._standing
 
     def _cannot_unregister(self, order: fx.Unregister) -> NameUnknown:
-        holder = self._names.view.get(order.name)
+        holder = self._names.whereis(order.name)
         if order.position is not None:
             state = f"held by {holder} now" if holder else "free now"
             return NameUnknown(order.name, f"this registration has ended, the name is {state}; nothing was changed")
@@ -124,13 +124,13 @@ class Orders:
                 if other == ref:  # silent peers are no reason to raise: the name is withdrawn, they hear it in order
                     self.accepted(position)
         elif waiting.rival is not None:
-            self._give_up(ref, NameTaken(waiting.name, self._names.view.get(waiting.name, waiting.rival)))
+            self._give_up(ref, NameTaken(waiting.name, self._names.whereis(waiting.name) or waiting.rival))
         else:
             self._give_up(ref, NotConfirmed(waiting.name, self._names.ledger.missing(waiting.position)))
 
     def still_free(self, name: str) -> None:
         """A name has been free for as long as the news of a winner could take: nobody has won it."""
-        if name not in self._names.view:
+        if self._names.whereis(name) is None:
             self._tell_rivals(name, None)
 
     def close(self, error: NodeClosed) -> None:
@@ -149,7 +149,7 @@ class Orders:
         """
         if name not in self._undecided:
             return
-        holder = self._names.view.get(name)
+        holder = self._names.whereis(name)
         if holder is None:
             if ("free", name) not in self._agenda.timers:
                 self._agenda.later(("free", name), self._patience)
@@ -166,11 +166,11 @@ class Orders:
             self._succeed(waiting.ref, claim)
         self.name_changed(claim.name)
 
-    def withdrawn(self, claims: Iterable[Claim], exited: bool) -> None:
-        """Claims of ours are gone; `exited`, because their process is dead."""
-        for claim in claims:
+    def withdrawn(self, change: core.Withdrawn) -> None:
+        """Claims of ours are gone."""
+        for claim in change.claims:
             self._standing.discard(claim.position)
-            if exited:
+            if change.exited:
                 text = f"{claim.pid} exited before its name {claim.name!r} was confirmed"
                 self._fail(claim, NoProcess(text))
 

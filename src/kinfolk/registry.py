@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from kinfolk import effects as fx
 from kinfolk.core.ledger import Claim
+from kinfolk.core.names import Names as NameTable
 from kinfolk.effects import NameAdded, NameRemoved
 from kinfolk.errors import NameTaken, NameUnknown, NameWaitTimeout, NodeClosed, NoProcess
 from kinfolk.ids import Pid, check_name
@@ -79,20 +80,24 @@ class Names:
 
     whereis: Callable[[str], Pid | None]
 
-    def __init__(self, node: "Node", view: Mapping[str, Pid], patience: float) -> None:
+    def __init__(self, node: "Node", table: NameTable, patience: float) -> None:
         self._node = node
-        self._view = view
+        self._table = table
+        self._view = table.view
         self._patience = patience
         self._waiters: dict[str, set[asyncio.Future[Pid]]] = {}
         self._registering: Counter[str] = Counter()  # calls of `register` under way
         self._given: dict[str, int] = {}  # position of the claim that somebody has a Registration of
         self._watches: WeakSet[NameWatch] = WeakSet()
-        self.whereis = view.get
+        self.whereis = table.whereis
         self.local = LocalNames(node)
 
     def snapshot(self) -> dict[str, Pid]:
         """All names with their holders, as this node knows them at this moment."""
-        return dict(self._view)
+        names = dict(self._view)
+        if not self._table.refused:
+            return names
+        return {name: pid for name, pid in names.items() if not self._table.is_refused(pid)}
 
     def __len__(self) -> int:
         return len(self._view)
@@ -201,7 +206,7 @@ class Names:
         """
         check_name(name)
         self._node.check_open()
-        holder = self._view.get(name)
+        holder = self.whereis(name)
         if holder is not None:
             return holder
         future: asyncio.Future[Pid] = asyncio.get_running_loop().create_future()

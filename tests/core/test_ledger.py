@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinfolk.core.ledger import Claim, Ledger, Mirror
+from kinfolk.core.ledger import Claim, Ledger
+from kinfolk.core.mirror import Mirror
 from kinfolk.errors import RemoteProtocolError
 from kinfolk.ids import Pid
 

@@ -12,8 +12,9 @@ from math import inf
 from typing import Any
 
 from kinfolk import effects as fx
+from kinfolk.core.changes import OwnClaim
 from kinfolk.core.ledger import Claim
-from kinfolk.core.names import Names, OwnClaim
+from kinfolk.core.names import Names
 from kinfolk.errors import NameLost, NameTaken, NotConfirmed
 from kinfolk.ids import Pid, Seed
 from kinfolk.wire import frames
@@ -29,6 +30,7 @@ class WatchedNames(Names):
     on_confirm: Callable[[Claim], None]
     on_yield: Callable[[OwnClaim, Claim, bool], None]
     on_end: Callable[[Claim], None]
+    on_synced: Callable[[str], None]
     by_contest = False
 
     def claim(self, name: str, pid: Pid, on_lost: str, wall_ms: int) -> list[Any]:
@@ -49,6 +51,10 @@ class WatchedNames(Names):
         claim = super()._disown(name)
         self.on_end(claim)
         return claim
+
+    def _is_here(self, peer: str) -> None:
+        super()._is_here(peer)
+        self.on_synced(peer)
 
     def contested(self, name: str, loser: int, winner: Claim, confirmed: bool, now: float) -> list[Any]:
         self.by_contest = True
@@ -138,14 +144,15 @@ class Judge:
         self._up: dict[Node, dict[str, tuple[int, int]]] = {}
         self._seen: dict[Node, dict[str, int]] = {}
         self._withdrawn: dict[Node, set[tuple[str, int, int]]] = {}
+        self._gone: dict[Node, set[tuple[str, int]]] = {}
+        """Peers that each node has lost and whose names may still be on their way out, or back."""
         self._at: Node
         self._happened: fx.Input
         self._dirty = False
         """Whether the last input left something in these:"""
         self._confirmed_now: list[Claim] = []
         self._lost_now: dict[tuple[int, str], Record] = {}
-        self._downs: set[str] = set()
-        self._removed: list[tuple[str, Pid]] = []
+        self._removed: list[tuple[Node, str, Pid]] = []
 
     def effects(self) -> dict[type, Callable[[Node, Any], None]]:
         """Which effects the judge wants to see."""
@@ -193,7 +200,7 @@ class Judge:
         """Somebody gives up a name of the node."""
         order = self._order("unregister", node, timeout, name)
         own = node.kernel.names.own.get(name)
-        holder = node.kernel.names.view.get(name)
+        holder = node.kernel.names.whereis(name)
         if own is not None and position in (None, own.claim.position):
             order.release = self._record(node, own.claim)
             order.release.unwanted = True
@@ -251,10 +258,12 @@ class Judge:
         self._up[node] = {}
         self._seen[node] = {}
         self._withdrawn[node] = set()
+        self._gone[node] = set()
         names = node.kernel.names
         assert isinstance(names, WatchedNames), "the world makes kernels with watched names"
         names.on_claim = lambda claim: self._on_claim(node, claim)
         names.on_confirm = lambda claim: self._on_confirm(node, claim)
+        names.on_synced = lambda peer: self._on_synced(node, peer)
         names.on_end = lambda claim: self._on_end(node, claim)
         names.on_yield = lambda own, winner, contest: self._on_yield(node, own, winner, contest)
 
@@ -279,7 +288,6 @@ class Judge:
             self._check_removed()
             self._confirmed_now.clear()
             self._lost_now.clear()
-            self._downs.clear()
         if type(happened) is fx.Received:
             kind = type(happened.operations[0])
             if kind is frames.NamesWithdrawn:
@@ -287,11 +295,6 @@ class Judge:
                 for operation in happened.operations:
                     assert isinstance(operation, frames.NamesWithdrawn), "one frame, one kind"
                     self._withdrawn[node].update((peer.name, peer.kernel.creation, at) for at in operation.claims)
-            elif kind is frames.LedgerSynced:
-                for operation in happened.operations:
-                    assert isinstance(operation, frames.LedgerSynced), "one frame, one kind"
-                    if operation.done:
-                        node.ends[happened.conn].synced = self.world.now
         elif type(happened) is fx.ProcessExited:
             for record in self.records.values():
                 if record.node is node and record.claim.pid.local == happened.local:
@@ -393,8 +396,7 @@ class Judge:
             and effect.reason.startswith("heard nothing")
         ):
             self.violation(f"{node} wakes and takes {effect.peer} for dead")
-        self._downs.add(effect.peer)
-        self._dirty = True
+        self._gone[node].add((effect.peer, effect.creation))
 
     def _name_added(self, node: Node, effect: fx.NameAdded) -> None:
         folded, name, pid = self._folded[node], effect.name, effect.pid
@@ -402,7 +404,7 @@ class Judge:
             self.violation(f"{node}: {name!r} is added twice")
         folded[name] = pid
         if self._removed:
-            self._removed = [gone for gone in self._removed if gone[0] != name]
+            self._removed = [gone for gone in self._removed if gone[1] != name]
         if pid.node == node.name:
             if pid.local not in node.processes:
                 self.violation(f"{node}: {name!r} names the dead {pid}")
@@ -413,6 +415,11 @@ class Judge:
         claim = None if mirror is None else mirror.claims.get(name)
         if claim is not None and (pid.node, pid.creation, claim.position) in self._withdrawn[node]:
             self.violation(f"{node}: the withdrawn {claim} is back")
+        number = node.kernel.session_of(pid.node)
+        if claim is not None and number is not None:
+            record = self.records.get((pid.node, pid.creation, claim.position))
+            if record is not None and record.gone < node.ends[number].opened - self.world.delay:
+                self.violation(f"{node}: {record}, given up before the session began, is back")
 
     def _name_removed(self, node: Node, effect: fx.NameRemoved) -> None:
         if self._folded[node].pop(effect.name, None) != effect.pid:
@@ -426,12 +433,12 @@ class Judge:
                 if end is not None and _other(end).name == effect.pid.node:
                     return
             self._dirty = True
-            self._removed.append((effect.name, effect.pid))
+            self._removed.append((node, effect.name, effect.pid))
 
     def _check_removed(self) -> None:
         """Nobody takes away a third node's names. (Told by its own word, its lost session, or a better claim.)"""
-        for name, pid in self._removed:
-            if pid.node not in self._downs:
+        for node, name, pid in self._removed:
+            if (pid.node, pid.creation) not in self._gone[node]:
                 self.violation(f"{name!r} was taken from {pid} by neither its node nor its loss")
         self._removed = []
 
@@ -443,6 +450,12 @@ class Judge:
 
     def _on_claim(self, node: Node, claim: Claim) -> None:
         self._record(node, claim)
+
+    def _on_synced(self, node: Node, peer: str) -> None:
+        self._gone[node].discard((peer, node.kernel.names.mirrors[peer].creation))
+        number = node.kernel.session_of(peer)
+        assert number is not None, "a peer tells of its names in a session"
+        node.ends[number].synced = min(node.ends[number].synced, self.world.now)
 
     def _on_end(self, node: Node, claim: Claim) -> None:
         self._record(node, claim).gone = self.world.now
@@ -457,8 +470,8 @@ class Judge:
     def _check_winner(self, record: Record) -> None:
         """Guarantee 1, at the moment when register returns."""
         world, node, name, pid = self.world, record.node, record.claim.name, record.claim.pid
-        if node.kernel.names.view.get(name) != pid:
-            self.violation(f"{record} is confirmed, but {node} resolves {name!r} to {node.kernel.names.view.get(name)}")
+        if node.kernel.names.whereis(name) != pid:
+            self.violation(f"{record} is confirmed, but {node} resolves {name!r} to {node.kernel.names.whereis(name)}")
         for other in world.running():
             if other is node:
                 continue
@@ -466,7 +479,7 @@ class Judge:
             if world.link(node, other) is not None:
                 if rival is not None and rival.confirmed:
                     self.violation(f"{record} and the connected {self._record(other, rival.claim)} are both confirmed")
-                holder = other.kernel.names.view.get(name)
+                holder = other.kernel.names.whereis(name)
                 if holder != pid and (holder is None or self._barred(record, other, holder)):
                     self.violation(f"{record} is confirmed, but the connected {other} resolves {name!r} to {holder}")
             elif rival is not None and rival.confirmed and self._neighbours(record, other):
@@ -594,6 +607,8 @@ class Judge:
                 return f"the {order.kind} of {order.node} is unanswered"
         for node in nodes:
             names = node.kernel.names
+            if names.busy:
+                return f"{node} is busy with slices"
             if names.rivals:
                 return f"{node} knows several claims: {names.rivals}"
             for name, own in names.own.items():
@@ -615,12 +630,16 @@ class Judge:
                     return f"{other} has not synced {node}"
                 if mirror.claims != {name: own.claim for name, own in names.own.items()}:
                     return f"{other} mirrors {list(mirror.claims.values())} of {node}, which has {list(names.own)}"
-                if mirror.confirmed != names.own.keys() or mirror.position != names.ledger.position:
-                    return f"{other} mirrors {node} at {mirror.position} with {mirror.confirmed} confirmed"
+                if mirror.unconfirmed or mirror.position != names.ledger.position or mirror.held:
+                    return f"{other} mirrors {node} at {mirror.position} without {mirror.unconfirmed} confirmed"
+                if mirror.members.keys() != names.memberships.keys() or mirror.digest != names.digest:
+                    return f"{other} mirrors {list(mirror.members)} of {node}, which has {list(names.memberships)}"
         if not world.strangers:
             for node in nodes[1:]:
                 if node.kernel.names.view != nodes[0].kernel.names.view:
                     return f"{nodes[0]} and {node} have different tables"
+                if _groups(node) != _groups(nodes[0]):
+                    return f"{nodes[0]} and {node} have different groups"
         else:
             owners: dict[str, Node] = {}
             for node in nodes:
@@ -675,6 +694,10 @@ class Judge:
                 alive = host.node is not None and host.node.kernel.creation == pid.creation
                 if not (alive and host.node is not None and pid.local in host.node.processes):
                     self.violation(f"{node}: {name!r} names the dead {pid}")
+
+
+def _groups(node: Node) -> dict[str, set[Pid]]:
+    return {group: set(members) for group, members in node.kernel.names.groups.view.items()}
 
 
 def _key(record: Record) -> tuple[str, int, int]:

@@ -4,9 +4,10 @@ from math import inf
 from typing import Any, NamedTuple
 
 from kinfolk import effects as fx
+from kinfolk.core.changes import Change, OwnClaim
 from kinfolk.core.ledger import Claim, Ledger
 from kinfolk.core.members import Members, Session, Verdict
-from kinfolk.core.names import Change, Names, OwnClaim
+from kinfolk.core.names import Names
 from kinfolk.kernel import Kernel
 
 
@@ -75,7 +76,7 @@ class DropsLosers(Names):
 class BelievesAtOnce(Names):
     """A confirmed winner that is not seen here counts the first time."""
 
-    def _believed(self, winner: Claim, now: float) -> bool:
+    def _believed(self, own: OwnClaim, winner: Claim, now: float) -> bool:
         return True
 
 

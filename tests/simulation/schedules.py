@@ -54,6 +54,10 @@ class Schedule:
             redial_min=0.05,
             redial_max=1.0,
             sync_part=rng.choice((1, 2, 100)),
+            step=rng.choice((1, 2, 100)),
+            log=rng.choice((2, 10, 1000)),
+            keep_mirrors=rng.choice((0.3, 600.0)),
+            room=rng.choice((2, 1000)),
         )
         self.world = World(
             rng,
@@ -192,7 +196,11 @@ class Schedule:
             self.judge.register(node, name, pid, wait=True, timeout=timeout, on_lost="message")
         elif roll < 0.94:
             self.judge.unregister(node, name, None, rng.choice((0.1, 1.0, LONG_ENOUGH)))
-        elif roll < 0.96:
+        elif roll < 0.96 and node.processes:
+            pid = _pid(node, rng.choice(sorted(node.processes)))
+            group = rng.choice(("g", "h"))
+            self.world.feed(node, fx.LeaveGroup(group, pid) if rng.random() < 0.3 else fx.JoinGroup(group, pid))
+        elif roll < 0.98:
             for end in node.ends.values():
                 if end.state is State.OPEN:
                     self.world.at(self.world.now, node, self._message_comes, end)

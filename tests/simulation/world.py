@@ -161,6 +161,7 @@ class World:
         self._effects: dict[type, Callable[[Node, Any], None]] = {
             fx.Send: self._send,
             fx.WantDrain: self._want_drain,
+            fx.WantTurn: self._want_turn,
             fx.Dial: self._dial,
             fx.Admit: self._admit,
             fx.Refuse: self._refuse,
@@ -448,6 +449,12 @@ class World:
 
     def _want_drain(self, node: Node, effect: fx.WantDrain) -> None:
         self.at(self.now + self.rng.random() * self.drain, node, self._drained, node.ends[effect.conn])
+
+    def _want_turn(self, node: Node, effect: fx.WantTurn) -> None:
+        self.at(self.now + self.rng.random() * self.drain, node, self._turn, node)
+
+    def _turn(self, node: Node) -> None:
+        self.feed(node, fx.Turn())
 
     def _drained(self, end: End) -> None:
         if end.state is State.OPEN:

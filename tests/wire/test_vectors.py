@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import re
+import zlib
 from base64 import urlsafe_b64decode
 from pathlib import Path
 
@@ -10,10 +11,23 @@ import msgspec
 import pytest
 
 from kinfolk.cookie import Cookie
+from kinfolk.core.ledger import Claim
+from kinfolk.core.mirror import Mirror
+from kinfolk.ids import Pid
 from kinfolk.wire.frames import FRAMES, Operation, Ping, decode_payload, encode_frame
 from kinfolk.wire.outbox import Outbox
 from tests.wire.pair import ADA, ADA_LEAF, BOB, BOB_LEAF, COOKIE, dialler, identity, listener
-from tests.wire.vectors import ACK_PROOF, ADA_CREATION, BOB_CREATION, MORE, REPLY_PROOF, VECTORS, Vector
+from tests.wire.vectors import (
+    ACK_PROOF,
+    ADA_CREATION,
+    BOB_CREATION,
+    DIGEST,
+    MORE,
+    REPLY_PROOF,
+    STAMP,
+    VECTORS,
+    Vector,
+)
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol.md"
 ALL = {**{kind.__name__: vector for kind, vector in VECTORS.items()}, **MORE}
@@ -43,7 +57,7 @@ def test_the_outbox_says_the_same_with_a_wider_count(vector: Vector):
 def test_the_frame_of_an_outbox_that_the_document_shows():
     outbox = Outbox()
     outbox.encode(Ping(1))
-    assert outbox.take() == bytes.fromhex("08000000 f0 dd00000001 91 01")
+    assert outbox.take() == bytes.fromhex("0a000000 f0 dd00000001 93 01 00 00")
 
 
 def test_every_kind_of_frame_has_a_vector():
@@ -74,7 +88,20 @@ def test_no_two_kinds_share_a_tag():
 
 
 def test_a_decoder_ignores_fields_of_a_later_minor_version():
-    assert decode_payload(Ping.TAG, msgspec.msgpack.encode([[7, "new"], [8]])) == [Ping(7), Ping(8)]
+    assert decode_payload(Ping.TAG, msgspec.msgpack.encode([[7, 0, 0, "new"], [8]])) == [Ping(7), Ping(8)]
+
+
+def test_the_recorded_digest_follows_from_the_document_alone():
+    def crc(text: str, *numbers: int) -> int:
+        return zlib.crc32(text.encode(), zlib.crc32(b"".join(number.to_bytes(8, "little") for number in numbers)))
+
+    confirmed, unconfirmed, member = crc("db", 1, 3, STAMP), crc("näme", 2, 4, STAMP + 1), crc("stores", 3)
+    assert (confirmed * 2**31 + unconfirmed + member * 2**16) % 2**63 == DIGEST
+    mirror = Mirror(ADA, ADA_CREATION, 5)
+    mirror.put(Claim("db", Pid(ADA, ADA_CREATION, 3), 1, STAMP), True)
+    mirror.put(Claim("näme", Pid(ADA, ADA_CREATION, 4), 2, STAMP + 1), False)
+    mirror.enter(("stores", 3))
+    assert mirror.digest == DIGEST
 
 
 # --- the handshake ---

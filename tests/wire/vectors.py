@@ -20,7 +20,9 @@ from kinfolk.wire.frames import (
     ChallengeReply,
     ExitSignal,
     Goodbye,
+    GroupEntered,
     Hello,
+    LedgerResumed,
     LedgerSynced,
     NameClaimed,
     NameConfirmed,
@@ -32,6 +34,7 @@ from kinfolk.wire.frames import (
     Pong,
     Refusal,
     RegistrationAsked,
+    ResyncAsked,
     Sent,
     SentToName,
     UnregistrationAsked,
@@ -41,6 +44,8 @@ from tests.wire.pair import ADA, ADA_NONCE, BOB, BOB_NONCE
 ADA_CREATION = 0x18FE2A5C0DE00001
 BOB_CREATION = 0x18FE2A5C0DE00002
 STAMP = 0x018C0000ABCD0000
+DIGEST = 0x010D38744DCE9467
+"""Of a ledger with a confirmed claim of "db", an unconfirmed one of "näme", and a member of "stores"."""
 
 HI, HO = Raw(b"\xa2hi"), Raw(b"\xa2ho")
 
@@ -87,10 +92,11 @@ VECTORS: dict[type[Operation], Vector] = {
     Answered: Vector([Answered(1, "ok", HO)], "0a000000 35 91 93 01 a26f6b a2686f"),
     ExitSignal: Vector([ExitSignal(3, 7, "kill")], "0a000000 15 91 93 03 07 a46b696c6c"),
     Peers: Vector(
-        [Peers([ADA, "carl@[::1]:4370"])],
-        "26000000 12 91 91 92 b16164614031302e302e302e313a34333730 af6361726c405b3a3a315d3a34333730",
+        [Peers([ADA, "carl@[::1]:4370"], BOB_CREATION, 7)],
+        "30000000 12 91 93 92 b16164614031302e302e302e313a34333730 af6361726c405b3a3a315d3a34333730"
+        " cf18fe2a5c0de00002 07",
     ),
-    Ping: Vector([Ping(1)], "04000000 f0 91 91 01"),
+    Ping: Vector([Ping(1, 2, DIGEST)], "0e000000 f0 91 93 01 02 cf010d38744dce9467"),
     Pong: Vector([Pong(1)], "04000000 f1 91 91 01"),
     Goodbye: Vector([Goodbye("closed", "bye")], "0e000000 36 91 92 a6636c6f736564 a3627965"),
     NameClaimed: Vector(
@@ -98,14 +104,30 @@ VECTORS: dict[type[Operation], Vector] = {
         "23000000 1b 92 94 01 a26462 03 cf018c0000abcd0000 94 02 a56ec3a46d65 04 cf018c0000abcd0001",
     ),
     NamesWithdrawn: Vector(
-        [NamesWithdrawn(3, ["db", "näme"], [1, 2])],
-        "11000000 1c 91 93 03 92a26462a56ec3a46d65 920102",
+        [NamesWithdrawn(3, ["db", "näme"], [1, 2]), NamesWithdrawn(4, [], [], ["stores"], 3)],
+        "20000000 1c 92 95 03 92a26462a56ec3a46d65 920102 90 00 95 04 90 90 91a673746f726573 03",
     ),
     LedgerSynced: Vector(
-        [LedgerSynced(ADA_CREATION, 5, True, ["db", "näme"], [3, 4], [1, 2], [STAMP, STAMP + 1], [True, False])],
-        "34000000 1d 91 98 cf18fe2a5c0de00001 05 c3 92a26462a56ec3a46d65 920304 920102"
-        " 92cf018c0000abcd0000cf018c0000abcd0001 92c3c2",
+        [
+            LedgerSynced(
+                ADA_CREATION,
+                5,
+                True,
+                ["db", "näme"],
+                [3, 4],
+                [1, 2],
+                [STAMP, STAMP + 1],
+                [True, False],
+                ["stores"],
+                [3],
+            )
+        ],
+        "3e000000 1d 91 9a cf18fe2a5c0de00001 05 c3 92a26462a56ec3a46d65 920304 920102"
+        " 92cf018c0000abcd0000cf018c0000abcd0001 92c3c2 91a673746f726573 9103",
     ),
+    LedgerResumed: Vector([LedgerResumed(5, 7)], "05000000 3b 91 92 05 07"),
+    ResyncAsked: Vector([ResyncAsked(5)], "04000000 3c 91 91 05"),
+    GroupEntered: Vector([GroupEntered(4, "stores", 3)], "0c000000 3d 91 93 04 a673746f726573 03"),
     NameConfirmed: Vector([NameConfirmed(3, "db", 1)], "08000000 31 91 93 03 a26462 01"),
     Acknowledged: Vector([Acknowledged([1, 2])], "06000000 30 91 91 920102"),
     NameContested: Vector(
@@ -133,10 +155,10 @@ VECTORS: dict[type[Operation], Vector] = {
 """One for each kind of frame."""
 
 MORE = {
-    "PEER_LIST without peers": Vector([Peers([])], "04000000 12 91 91 90"),
+    "PEER_LIST without peers": Vector([Peers([])], "06000000 12 91 93 90 00 00"),
     "GLOBAL_SYNC without claims": Vector(
         [LedgerSynced(ADA_CREATION, 0, True, [], [], [], [], [])],
-        "13000000 1d 91 98 cf18fe2a5c0de00001 00 c3 90 90 90 90 90",
+        "15000000 1d 91 9a cf18fe2a5c0de00001 00 c3 90 90 90 90 90 90 90",
     ),
     "CALL by name, by nobody": Vector(
         [Called("kinfolk", None, 2, 5000, HI)],

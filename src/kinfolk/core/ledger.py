@@ -1,11 +1,13 @@
-"""A node's ledger and its mirrors at other nodes.
+"""A node's ledger: the totally ordered log of its own facts, and which peers have yet to acknowledge what.
 
-A *ledger* is the totally ordered log of one node's own facts; each entry has a position, counted from 1. A *mirror* is
-what a peer holds of it. Only the node itself appends. What a node says of its ledger is never relayed: peers hear it
-from the node or not at all.
+Each entry has a position, counted from 1. Only the node itself appends. What a node says of its ledger is never
+relayed: peers hear it from the node or not at all. What they hold of it is a mirror, see `kinfolk.core.mirror`.
 """
 
+from collections import deque
 from collections.abc import Iterable
+from itertools import islice
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
@@ -13,6 +15,7 @@ from kinfolk.errors import RemoteProtocolError
 from kinfolk.ids import Pid
 
 Order = tuple[int, str, int, int]
+E = TypeVar("E")
 
 
 class Claim(Struct, frozen=True, gc=False):
@@ -81,7 +84,11 @@ class Ledger:
         not, for its new mirror will never show what they withdrew.
         """
         self.peers.discard(peer)
-        return self._acknowledge(peer, [at for at in self._missing if not (returns and at in self._claims)])
+        return self.excuse(peer) if returns else self._acknowledge(peer, list(self._missing))
+
+    def excuse(self, peer: str) -> list[int]:
+        """No withdrawal made so far waits for this peer any longer. Returns the positions that were missing only it."""
+        return self._acknowledge(peer, [at for at in self._missing if at not in self._claims])
 
     def acknowledged(self, peer: str, positions: Iterable[int]) -> list[int]:
         """The peer has these entries in its views. Returns the positions that everybody has acknowledged now.
@@ -105,25 +112,33 @@ class Ledger:
         return complete
 
 
-class Mirror:
-    """A peer's ledger as told by that peer: every live claim of it, losing ones included."""
+class Log(Generic[E]):
+    """The last entries of a ledger, for peers whose mirror has only these to catch up on.
 
-    def __init__(self, peer: str, creation: int, position: int) -> None:
-        self.peer, self.creation = peer, creation
-        self.position = position
-        """The last entry reflected here; of what the sync has yet to bring, nothing is known before `complete`."""
-        self.complete = False
-        self.claims: dict[str, Claim] = {}
-        self.confirmed: set[str] = set()
-        self.held: set[str] = set()
-        """Names whose claim is not acknowledged yet."""
+    Args:
+        room: how many facts the kept entries may have together; the oldest entries go first.
+    """
 
-    def advance(self, position: int) -> None:
-        """Go on to the next entry.
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._entries: deque[tuple[E, int]] = deque()
+        self._facts = 0
+        self._last = 0
 
-        Raises:
-            RemoteProtocolError: it is not the next one.
-        """
-        if position != self.position + 1:
-            raise RemoteProtocolError(f"ledger entry {position} follows entry {self.position}")
-        self.position = position
+    def append(self, position: int, entry: E, facts: int = 1) -> None:
+        """Keep the next entry, which says so many facts."""
+        assert position == self._last + 1, "the log has every entry"
+        self._last = position
+        self._entries.append((entry, facts))
+        self._facts += facts
+        while self._facts > self._room:
+            self._facts -= self._entries.popleft()[1]
+
+    def reaches(self, position: int) -> bool:
+        """Whether every entry after this one is here, and there is such a one."""
+        return self._last - len(self._entries) <= position <= self._last
+
+    def after(self, position: int, count: int) -> list[E]:
+        """The entries after this one, at most so many."""
+        start = position - (self._last - len(self._entries))
+        return [entry for entry, _ in islice(self._entries, start, start + count)]

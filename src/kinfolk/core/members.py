@@ -15,6 +15,7 @@ from enum import Enum
 
 from msgspec import Struct
 
+from kinfolk.core.mirror import Fact
 from kinfolk.ids import Address, Seed, node_address
 
 
@@ -37,8 +38,14 @@ class Session(Struct):
     """That list."""
     synced: bool = False
     """Whether the peer's sync has ended: all its names are here."""
-    unsent: list[str] = []
-    """Names of ours that the sync has yet to come to, the next one last."""
+    unsent: list[Fact] = []
+    """Facts of ours that the sync has yet to come to, the next one last."""
+    resumes: int | None = None
+    """The entry of our ledger up to which a peer that goes on with an old mirror has been told."""
+    told: bool = False
+    """Whether new entries of our ledger go to it at once."""
+    mistrusted: bool = False
+    """Whether our mirror of it has been found wrong, and its sync has yet to begin anew."""
 
 
 class Candidate(Struct, frozen=True):

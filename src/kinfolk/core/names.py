@@ -1,195 +1,141 @@
-"""The name table of one node: its own claims, its mirrors of the peers' claims, and who holds each name.
-
-Every node speaks only for its own processes. Who holds a name is computed, never sent: it is the first of the claims
-known here by *rank* (confirmed ones first, then by stamp). `whereis` reads the *view*, which among claims not yet
-confirmed prefers one that this node has acknowledged.
+"""The name table of one node: how what peers tell of their ledgers comes into the views, and goes.
 
 Each method takes one event in and returns the changes it caused, in order; the caller passes them all on before the
-next event. The rules that make names safe are one small method each (``_may_acknowledge`` and its neighbours): remove
-one, and the simulation shows what breaks.
+next event. Which claim of a name counts is decided in `kinfolk.core.views`.
 
-Source: the owner's authority over its names as in ostinelli/syn (INTERNALS.md); an operation that returns its diff as
-in Phoenix.Tracker; acknowledgements and contests are kinfolk's own, see ``docs/design-notes.md``.
+Whatever concerns many names at once goes in *slices*, each name as a whole: a lost node's names, or those of a dead
+process, are refused by lookups at once and leave the views bit by bit (`_Sweep`); what was built beside the views comes
+into them bit by bit (`Repair`). An event about one of these names lets that name go first. The caller calls `work` as
+long as there is some.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
-from msgspec import Struct
-
-from kinfolk.core.clock import Clock
-from kinfolk.core.ledger import Claim, Ledger, Mirror, Order
+from kinfolk.core.changes import Acknowledge, Change, Contest, Diverged, Synced
+from kinfolk.core.ledger import Claim, Ledger
+from kinfolk.core.mirror import Fact, Membership, Mirror, Repair, Staged, add_digest, membership_digest, total
+from kinfolk.core.views import Views
 from kinfolk.errors import RemoteProtocolError
 from kinfolk.ids import Pid
 
-# --- changes: what an operation caused ---
+SLICE = 500
+"""Names in one step: a few milliseconds."""
+_AUDITED = 100
+"""Facts that an audit looks at in one step."""
 
 
-class Added(Struct, frozen=True):
-    """The name resolves to this pid now."""
+class _Sweep(NamedTuple):
+    """What has to leave the views: the facts of a lost node, (name, creation), or of a dead process of ours."""
 
-    name: str
-    pid: Pid
-
-
-class Removed(Struct, frozen=True):
-    """The name does not resolve to this pid any longer."""
-
-    name: str
-    pid: Pid
+    whose: Pid | tuple[str, int]
+    facts: Iterator[Fact]
 
 
-class Claimed(Struct, frozen=True):
-    """A new entry of our ledger: tell all peers."""
-
-    claim: Claim
-
-
-class Withdrawn(Struct, frozen=True):
-    """A new entry of our ledger, which withdraws these claims of ours: tell all peers."""
-
-    position: int
-    claims: tuple[Claim, ...]
-
-
-class Confirmed(Struct, frozen=True):
-    """A new entry of our ledger, which confirms this claim of ours: tell all peers, and who waits for it."""
-
-    position: int
-    claim: Claim
-
-
-class Lost(Struct, frozen=True):
-    """A claim of ours has yielded to another node's (its Withdrawn follows)."""
-
-    own: "OwnClaim"
-    winner: Claim
-
-
-class Accepted(Struct, frozen=True):
-    """Every peer has acknowledged this withdrawal of ours, which `await_withdrawal` asked for."""
-
-    position: int
-
-
-class Acknowledge(Struct, frozen=True):
-    """Tell the peer that this entry of its ledger is in our views."""
-
-    peer: str
-    position: int
-
-
-class Contest(Struct, frozen=True):
-    """Tell the peer that its claim stands against one of higher rank."""
-
-    peer: str
-    loser: Claim
-    winner: Claim
-    confirmed: bool
-
-
-Change = Added | Removed | Claimed | Withdrawn | Confirmed | Lost | Accepted | Acknowledge | Contest
-
-
-class OwnClaim(Struct):
-    """A live claim of this node, and whether every peer of the moment has acknowledged it."""
-
-    claim: Claim
-    on_lost: str
-    confirmed: bool = False
-
-
-class _Rumour(NamedTuple):
-    """A contest by a confirmed winner that we do not see: since when it has been repeated without a break."""
-
-    first: float
-    last: float
-
-
-class Names:
-    """Who has which name, as one node knows it.
+class Names(Views):
+    """The views, and all that peers have to do with them.
 
     Args:
-        node, creation: whose own claims these are.
-        patience: seconds that the contest of a confirmed claim unseen here must be repeated before we yield to it: the
-            time its sender needs to notice that the winner's node is dead.
-        lapse: seconds without a repetition after which such a contest is forgotten.
+        node, creation, patience, lapse: as for the views.
+        step: names in one slice.
+        room: names that kept mirrors may have together; the oldest go first.
     """
 
-    def __init__(self, node: str, creation: int, *, patience: float, lapse: float) -> None:
-        self.node, self.creation = node, creation
-        self.patience, self.lapse = patience, lapse
-        self.clock = Clock()
-        self.ledger = Ledger()
-        self.view: dict[str, Pid] = {}
-        """What `whereis` reads: each name with its holder."""
-        self.own: dict[str, OwnClaim] = {}
-        self.mirrors: dict[str, Mirror] = {}
-        self.rivals: dict[str, list[Claim]] = {}
-        """All claims of each name that has more than one."""
-        self._pending: dict[int, str] = {}
-        self._by_process: dict[int, set[str]] = {}
-        self._rumours: dict[tuple[str, str, int, int], _Rumour] = {}
-        self._lost: dict[str, int] = {}
-        """The creations of peers that were lost and have not come back."""
-        self._changes: list[Change] = []
-
-    # --- this node's own claims ---
-
-    def claim(self, name: str, pid: Pid, on_lost: str, wall_ms: int) -> list[Change]:
-        """Claim a name that `view` does not know for a process of this node. Confirmed at once if there is no peer."""
-        assert name not in self.view and pid.node == self.node, "the caller looks before it claims"
-        claim = Claim(name, pid, self.ledger.append(), self.clock.tick(wall_ms))
-        self.own[name] = OwnClaim(claim, on_lost)
-        self._by_process.setdefault(pid.local, set()).add(name)
-        self._pending[claim.position] = name
-        self._changes.append(Claimed(claim))
-        self._add(claim)
-        if self.ledger.await_claim(claim.position):
-            self._confirm(claim.position)
-        return self._take()
-
-    def withdraw(self, names: Sequence[str]) -> list[Change]:
-        """Give up these names of this node, in one entry of the ledger."""
-        self._withdraw(names)
-        return self._take()
-
-    def process_exited(self, local: int) -> list[Change]:
-        """Give up every name of a dead process, in one entry of the ledger."""
-        self._withdraw(sorted(self._by_process.get(local, ())))
-        return self._take()
-
-    def is_pending(self, name: str) -> bool:
-        """Whether this node has claimed the name and some peer has yet to acknowledge that."""
-        own = self.own.get(name)
-        return own is not None and not own.confirmed
-
-    def is_confirmed(self, name: str) -> bool:
-        """Whether the holder of the name, in the view, has a confirmed claim."""
-        holder = self.view.get(name)
-        return holder is not None and self._is_confirmed(self._claim_of(holder.node, name))
+    def __init__(
+        self, node: str, creation: int, *, patience: float, lapse: float, step: int = SLICE, room: int = 1_000_000
+    ) -> None:
+        super().__init__(node, creation, patience=patience, lapse=lapse)
+        self.step, self.room = step, room
+        self.staged: dict[str, Staged] = {}
+        self.kept: dict[str, Mirror] = {}
+        self._sweeps: deque[_Sweep] = deque()
+        self._repairs: dict[str, tuple[Repair, Iterator[Fact]]] = {}
+        self._audit: Iterator[None] = iter(())
 
     # --- what peers tell of their ledgers ---
 
-    def sync_begins(self, peer: str, creation: int, position: int) -> None:
-        """Begin the mirror of a peer at this position of its ledger."""
-        self._lost.pop(peer, None)
-        self.mirrors[peer] = Mirror(peer, creation, position)
+    def offer(self, peer: str, creation: int) -> int:
+        """A session with a peer opens: the entry up to which its ledger is still mirrored here, 0 if it is not.
 
-    def sync_part(self, peer: str, claims: Iterable[tuple[Claim, bool]], wall_ms: int) -> list[Change]:
-        """Take in live claims of a peer, each with whether it is confirmed, as they are at this point of its ledger."""
-        mirror = self.mirrors[peer]
+        The peer may go on from there (`resumed`), or begin anew (`sync_begins`).
+        """
+        mirror = self.kept.pop(peer, None)
+        if mirror is None or mirror.creation != creation:
+            return 0
+        self.staged[peer] = Staged(mirror, offered=True)
+        return mirror.position
+
+    def resumed(self, peer: str, position: int, until: int) -> list[Change]:
+        """The peer goes on where our mirror of it ends; what it says up to entry `until` is older than the session.
+
+        Raises:
+            RemoteProtocolError: our mirror does not end there, or is gone.
+        """
+        staged = self.staged.get(peer)
+        if staged is None or not staged.offered or staged.mirror.position != position or until < position:
+            raise RemoteProtocolError(f"goes on after entry {position}, which was not offered")
+        staged.offered, staged.until = False, until
+        self._unstage(peer)
+        return self._take()
+
+    def is_syncing(self, peer: str) -> bool:
+        """Whether a sync of the peer is under way; else the next part that comes begins another."""
+        staged = self.staged.get(peer)
+        if staged is not None and not staged.offered:
+            return not staged.mirror.complete
+        mirror = self.mirrors.get(peer)
+        return mirror is not None and not mirror.complete and peer not in self._repairs
+
+    def sync_begins(self, peer: str, creation: int, position: int) -> None:
+        """Begin the mirror of a peer at this position of its ledger: in the views, unless another is still there."""
+        self.staged.pop(peer, None)
+        self._repairs.pop(peer, None)
+        mirror = Mirror(peer, creation, position)
+        if peer in self.mirrors or (peer, creation) in self.refused:
+            self.staged[peer] = Staged(mirror)
+        else:
+            self._lost.pop(peer, None)
+            self.mirrors[peer] = mirror
+
+    def sync_part(
+        self,
+        peer: str,
+        claims: Iterable[tuple[Claim, bool]],
+        wall_ms: int,
+        members: Iterable[Membership] = (),
+        position: int | None = None,
+    ) -> list[Change]:
+        """Take in live facts of a peer as they are at this point of its ledger; of claims, whether they are confirmed.
+
+        Raises:
+            RemoteProtocolError: no sync is under way at that position, or it contradicts what the peer has said before.
+        """
+        mirror, aside = self._told(peer)
+        if mirror.complete or position not in (None, mirror.position):
+            raise RemoteProtocolError(f"sync at entry {position} while its mirror is at {mirror.position}")
         for claim, confirmed in claims:
             known = mirror.claims.get(claim.name)
             if known is None:
-                self._mirror(mirror, claim, confirmed, wall_ms)
+                self._take_in(mirror, aside, claim, confirmed, wall_ms)
             elif known.position != claim.position:  # the same claim may have come as a change, between the parts
                 raise RemoteProtocolError(f"syncs {claim.name!r}, claimed at {claim.position} and at {known.position}")
+        for membership in members:
+            if mirror.enter(membership) and not aside:
+                self._add_member(membership[0], Pid(peer, mirror.creation, membership[1]))
         return self._take()
 
-    def sync_done(self, peer: str) -> None:
-        """The mirror of the peer is complete: what it does not show does not exist."""
-        self.mirrors[peer].complete = True
+    def sync_done(self, peer: str) -> list[Change]:
+        """The sync of the peer has ended: what it does not show does not exist."""
+        mirror, aside = self._told(peer)
+        mirror.complete = True
+        if aside:
+            self.staged[peer].until = mirror.position
+            self._unstage(peer)
+        else:
+            self._is_here(peer)
+        return self._take()
 
     def peer_claimed(self, peer: str, claim: Claim, wall_ms: int) -> list[Change]:
         """The next entry of a peer's ledger is a claim.
@@ -197,29 +143,46 @@ class Names:
         Raises:
             RemoteProtocolError: not the next entry, or the peer claims the name already.
         """
-        mirror = self._advance(peer, claim.position)
+        mirror, aside = self._advance(peer, claim.position, [claim.name])
         if claim.name in mirror.claims:
-            raise RemoteProtocolError(f"claims the name {claim.name!r} twice")
-        self._mirror(mirror, claim, False, wall_ms)
-        return self._take()
+            if not mirror.damaged:
+                raise RemoteProtocolError(f"claims the name {claim.name!r} twice")
+            mirror.drop(mirror.claims[claim.name])
+            self._count_again(claim.name)
+        self._take_in(mirror, aside, claim, False, wall_ms)
+        return self._advanced(peer, aside)
 
-    def peer_withdrew(self, peer: str, position: int, names: Sequence[str], claims: Sequence[int]) -> list[Change]:
-        """The next entry of a peer's ledger withdraws these claims, each named by its position, and nothing else.
+    def peer_withdrew(
+        self, peer: str, position: int, names: Sequence[str], claims: Sequence[int], members: Sequence[Membership] = ()
+    ) -> list[Change]:
+        """The next entry of a peer's ledger ends these claims, each named by its position, and these memberships.
 
         Raises:
-            RemoteProtocolError: not the next entry, or a claim that the peer does not have.
+            RemoteProtocolError: not the next entry, or what the peer does not have.
         """
-        mirror = self._advance(peer, position)
+        mirror, aside = self._advance(peer, position, [*names, *members])
         for name, at in zip(names, claims, strict=True):
             claim = mirror.claims.get(name)
             if claim is not None and claim.position == at:
-                self._unmirror(mirror, claim)
-                self._judge(name)
-            elif mirror.complete:
+                if aside:
+                    mirror.drop(claim)
+                else:
+                    self._unmirror(mirror, claim)
+                    self._judge(name)
+            elif mirror.sound:
                 raise RemoteProtocolError(f"withdraws the name {name!r} as claimed at {at}, which it does not hold")
             # else: withdrawn before the sync came to it
-        self._changes.append(Acknowledge(peer, position))
-        return self._take()
+        for membership in members:
+            if not mirror.leave(membership):
+                if mirror.sound:
+                    raise RemoteProtocolError(f"leaves the group {membership[0]!r}, of which it is no member")
+            elif not aside:
+                self._remove_member(membership[0], Pid(peer, mirror.creation, membership[1]))
+        if aside and peer in self.mirrors:
+            self.staged[peer].withdrawals.append(position)  # a damaged mirror may still show what it ends
+        else:
+            self._changes.append(Acknowledge(peer, position))
+        return self._advanced(peer, aside)
 
     def peer_confirmed(self, peer: str, position: int, name: str, at: int) -> list[Change]:
         """The next entry of a peer's ledger says that its claim made there is confirmed.
@@ -227,15 +190,29 @@ class Names:
         Raises:
             RemoteProtocolError: not the next entry, or a claim that the peer does not have.
         """
-        mirror = self._advance(peer, position)
+        mirror, aside = self._advance(peer, position, [name])
         claim = mirror.claims.get(name)
         if claim is not None and claim.position == at:
-            mirror.confirmed.add(name)
-            mirror.held.discard(name)  # nobody waits for our acknowledgement any longer
-            self._judge(name)
-        elif mirror.complete:
+            mirror.confirm(claim)
+            if not aside:
+                mirror.held.discard(name)  # nobody waits for our acknowledgement any longer
+                self._judge(name)
+        elif mirror.sound:
             raise RemoteProtocolError(f"confirms the name {name!r} as claimed at {at}, which it does not hold")
-        return self._take()
+        return self._advanced(peer, aside)
+
+    def peer_entered(self, peer: str, position: int, membership: Membership) -> list[Change]:
+        """The next entry of a peer's ledger makes a process of it a member of a group.
+
+        Raises:
+            RemoteProtocolError: not the next entry, or it is a member.
+        """
+        mirror, aside = self._advance(peer, position, [membership])
+        if not mirror.enter(membership) and not mirror.damaged:
+            raise RemoteProtocolError(f"enters the group {membership[0]!r} twice")
+        if not aside:
+            self._add_member(membership[0], Pid(peer, mirror.creation, membership[1]))
+        return self._advanced(peer, aside)
 
     def peer_acknowledged(self, peer: str, positions: Iterable[int]) -> list[Change]:
         """A peer has these entries of ours in its views; claims that all peers acknowledged are confirmed.
@@ -261,233 +238,268 @@ class Names:
         """A session is open: the peer will tell of its ledger, and claims of ours wait for its acknowledgement."""
         self.ledger.peer_up(peer)
 
+    def told_from_here(self, peer: str) -> list[Change]:
+        """We begin to tell a peer of our ledger: of what was withdrawn before, it will never hear, nor show it."""
+        self._complete(self.ledger.excuse(peer))
+        return self._take()
+
     def peer_down(self, peer: str, creation: int, returns: bool = False) -> list[Change]:
-        """A session has ended: the peer's names are gone here, and nothing waits for it.
+        """A session has ended: the peer's names are gone here, and nothing waits for it. A complete mirror is kept.
 
         With `returns` a new session with it takes the place of this one, and claims that wait for it go on waiting:
         a claim confirmed between the two sessions would be one that a connected peer does not know.
         """
         self._lost[peer] = creation
         # What an operation had changed before it broke the protocol is still to be told, but not to its sender.
-        self._changes = [c for c in self._changes if not (isinstance(c, Acknowledge | Contest) and c.peer == peer)]
-        mirror = self.mirrors.pop(peer, None)
-        for claim in list(mirror.claims.values()) if mirror else ():
-            self._remove(claim)
-            self._judge(claim.name)
+        self._changes = [
+            c for c in self._changes if not (isinstance(c, Acknowledge | Contest | Synced) and c.peer == peer)
+        ]
+        staged, mirror = self.staged.pop(peer, None), self.mirrors.pop(peer, None)
+        repairing = self._repairs.pop(peer, None) is not None
+        if mirror is not None:
+            # Whatever somebody else disputes is decided now; of the rest it is enough that nobody finds it.
+            for claim in [mirror.claims[name] for name in self.rivals if name in mirror.claims]:
+                self._remove(claim)
+                self._judge(claim.name)
+            self._sweep(_Sweep((peer, mirror.creation), mirror.facts()))
+        elif staged is not None:
+            mirror = staged.mirror
+        if mirror is not None and mirror.sound and mirror.position and not repairing:
+            self._keep(mirror)
         self._complete(self.ledger.peer_down(peer, returns))
         return self._take()
 
-    # --- conflicts ---
+    def forget(self, peer: str) -> None:
+        """Keep the mirror of a lost peer no longer."""
+        self.kept.pop(peer, None)
 
-    def contested(self, name: str, loser: int, winner: Claim, confirmed: bool, now: float) -> list[Change]:
-        """A peer knows a claim of higher rank than ours made at `loser`. Yield to it, unless we know better.
+    def _keep(self, mirror: Mirror) -> None:
+        mirror.held.clear()
+        self.kept[mirror.peer] = mirror
+        names = sum(len(kept.claims) for kept in self.kept.values())
+        for peer in list(self.kept):
+            if names > self.room:
+                names -= len(self.kept.pop(peer).claims)
 
-        An unconfirmed winner of a node that we do not know counts at once: both are alive and racing. Any other that
-        we do not see ourselves may be dead without its sender having noticed, so its contest must go on for `patience`
-        seconds.
-        """
-        own = self.own.get(name)
-        if own is None or own.claim.position != loser or self._told_more(winner):
-            return []
-        if self._outranks(winner, confirmed, own) and (self._races(winner, confirmed) or self._believed(winner, now)):
-            self._yield(own, winner)
-            self._judge(name)
+    def process_exited(self, local: int) -> list[Change]:
+        """Give up every name and membership of a dead process: in one entry of the ledger, or in one for each slice."""
+        facts = self._by_process.get(local)
+        if facts and len(facts) <= self.step:
+            self._withdraw_facts(list(facts))
+        elif facts:
+            # Whatever somebody else disputes is decided now; of the rest it is enough that nobody finds it.
+            self._withdraw_facts([fact for fact in facts if fact in self.rivals])
+            pid = Pid(self.node, self.creation, local)
+            self._sweep(_Sweep(pid, iter(list(facts))))
         return self._take()
 
-    def contest_again(self) -> list[Change]:
-        """Judge every disputed name again; to be called with each heartbeat."""
-        for name in list(self.rivals):
-            self._judge(name)
+    # --- what goes in slices ---
+
+    @property
+    def busy(self) -> bool:
+        """Whether something goes on in slices: the caller calls `work` after others have had their turn."""
+        return bool(self._sweeps or self._repairs)
+
+    def work(self) -> list[Change]:
+        """Do the next slice."""
+        self._work(self.step)
         return self._take()
 
-    # --- the rules, one method each ---
+    def _work(self, left: int) -> None:
+        while left > 0 and (self._sweeps or self._repairs):
+            left -= self._sweep_on(left) if self._sweeps else self._repair_on(left)
 
-    def _may_acknowledge(self, name: str) -> bool:
-        """A peer's claim is acknowledged only while no other live claim of its name is known here."""
-        return name not in self.rivals
+    def _sweep(self, sweep: _Sweep) -> None:
+        """From now on this one's names are refused; they leave the views as far as there is time."""
+        self.refused.add(sweep.whose)
+        self._sweeps.append(sweep)
+        self._work(self.step)
 
-    def _contests(self, loser: Claim) -> bool:
-        """Whoever sees two claims tells the loser's origin, if it can."""
-        return loser.pid.node in self.mirrors
+    def _sweep_on(self, most: int) -> int:
+        whose, facts = self._sweeps[0]
+        some = list(islice(facts, most))
+        if isinstance(whose, Pid):
+            own = self._by_process.get(whose.local, {})
+            self._withdraw_facts([fact for fact in some if fact in own])
+        else:
+            for fact in some:
+                if isinstance(fact, str):
+                    self._freshen(fact)
+                else:
+                    self._remove_member(fact[0], Pid(*whose, fact[1]))
+        if len(some) < most:
+            self._sweeps.popleft()
+            self.refused.discard(whose)
+            if not isinstance(whose, Pid):
+                self._unstage(whose[0])
+        return max(1, len(some))
 
-    def _rank(self, claim: Claim) -> tuple[bool, Order]:
-        """Conflicts are decided by this order alone: confirmed goes before unconfirmed, whatever the stamps."""
-        return not self._is_confirmed(claim), claim.order
+    def _unstage(self, peer: str) -> None:
+        """Let a staged mirror into the views, if it is ready and no earlier one of the same start is on its way out."""
+        staged = self.staged.get(peer)
+        if staged is None or not staged.ready or (peer, staged.mirror.creation) in self.refused:
+            return
+        del self.staged[peer]
+        self._lost.pop(peer, None)
+        wanted = staged.mirror
+        live = self.mirrors.get(peer)
+        if live is None:
+            live = self.mirrors[peer] = Mirror(peer, wanted.creation, wanted.position)
+        live.complete, live.damaged = False, False
+        live.position, live.digest = wanted.position, wanted.digest
+        repair = Repair(live, staged)
+        self._repairs[peer] = repair, iter(repair)
+        self._work(self.step)
 
-    def _outranks(self, winner: Claim, confirmed: bool, own: OwnClaim) -> bool:
-        """A contested origin yields only to a claim of higher rank than its own as it knows it."""
-        return (not confirmed, winner.order) < (not own.confirmed, own.claim.order)
+    def _repair_on(self, most: int) -> int:
+        peer, (repair, facts) = next(iter(self._repairs.items()))
+        done = 0
+        for fact in islice(facts, most):
+            self._repair(repair, fact)
+            done += 1
+        if done < most:
+            del self._repairs[peer]
+            repair.live.complete = True
+            self._changes += [Acknowledge(peer, position) for position in repair.withdrawals]
+            self._is_here(peer)
+        return max(1, done)
 
-    def _told_more(self, winner: Claim) -> bool:
-        """The word of a third node counts nothing about a claim whose origin has told us of it, or that it is gone."""
-        if winner.pid.node == self.node:
-            return True
-        mirror = self.mirrors.get(winner.pid.node)
-        if mirror is None:
-            return False
-        if mirror.creation != winner.pid.creation:
-            return mirror.creation > winner.pid.creation
-        return mirror.complete and mirror.position >= winner.position
+    def _repair(self, repair: Repair, fact: Fact) -> None:
+        """Make one fact of a live mirror what it is to be."""
+        digest = repair.live.digest
+        if isinstance(fact, str):
+            self._repair_claim(repair, fact)
+        else:
+            self._repair_membership(repair, fact)
+        repair.live.digest = digest  # it is that of what is to be, from the start
 
-    def _keeps(self, claim: Claim) -> bool:
-        """Losing claims are mirrored as well: dropped, they would be missing when the winner goes."""
-        return True
+    def _repair_claim(self, repair: Repair, name: str) -> None:
+        live, wanted = repair.live, repair.wanted
+        self._freshen(name)
+        old, new = live.claims.get(name), wanted.claims.pop(name, None)
+        confirmed = new is None or wanted.is_confirmed(new)
+        if old is None and name not in self.view:
+            if new is not None:
+                self._mirror(live, new, confirmed)
+        elif old != new or (old is not None and live.is_confirmed(old) != confirmed):
+            if old is not None:
+                live.drop(old)
+            if new is not None:
+                live.put(new, confirmed)
+                if not confirmed:
+                    live.held.add(name)
+            self._count_again(name)
 
-    def _races(self, winner: Claim, confirmed: bool) -> bool:
-        """Whether a winner is surely alive though unseen here: not confirmed yet, and of a node that we never met.
+    def _repair_membership(self, repair: Repair, membership: Membership) -> None:
+        group, pid = membership[0], Pid(repair.live.peer, repair.live.creation, membership[1])
+        if membership in repair.wanted.members:
+            del repair.wanted.members[membership]
+            repair.live.enter(membership)
+            self._add_member(group, pid)
+        else:
+            repair.live.leave(membership)
+            self._remove_member(group, pid)
 
-        One that we have a session with would tell us itself; one that we had a session with may be dead.
+    # --- whether memory holds what was told ---
+
+    def diverges(self, peer: str, position: int, digest: int) -> bool:
+        """Whether our mirror is not what its node says it should be. False as long as that cannot be known."""
+        mirror = self.mirrors.get(peer)
+        return mirror is not None and mirror.sound and mirror.position == position and mirror.digest != digest
+
+    def distrust(self, peer: str) -> int:
+        """Our mirror of a peer is not what it has told. Returns the entry at which it stands."""
+        mirror = self.mirrors[peer]
+        mirror.damaged = True
+        return mirror.position
+
+    def audit(self, facts: int) -> list[Change]:
+        """Look at so many facts: whether they add up to what was told, and are in the views.
+
+        It goes on where it ended the last time; however few there are, it looks at none twice.
         """
-        node = winner.pid.node
-        return not confirmed and node not in self.mirrors and self._lost.get(node) != winner.pid.creation
+        for _ in range(0, facts, _AUDITED):
+            if next(self._audit, self) is self:
+                self._audit = self._look_through()
+                break
+        return self._take()
 
-    def _believed(self, winner: Claim, now: float) -> bool:
-        """Whether the contest of a winner that may be dead has been repeated for long enough, without a break."""
-        key = (winner.name, winner.pid.node, winner.pid.creation, winner.position)
-        rumour = self._rumours.get(key)
-        if rumour is None or now - rumour.last > self.lapse:
-            self._rumours = {k: r for k, r in self._rumours.items() if now - r.last <= self.lapse}
-            rumour = _Rumour(now, now)
-        self._rumours[key] = _Rumour(rumour.first, now)
-        return now - rumour.first >= self.patience
+    def _look_through(self) -> Generator[None, None, None]:
+        """Add up every table once, in slices. What changes meanwhile makes no difference: claims are values."""
+        claims, digest = [own.claim for own in self.own.values()], self.digest
+        added = yield from self._add_up(self.own_claim, claims, self.memberships, self._pending)
+        if added != digest:
+            self.digest = add_digest(self.digest, added - digest)
+            self._changes.append(Diverged(self.node))
+        for peer, mirror in list(self.mirrors.items()):
+            if not mirror.sound or self.mirrors.get(peer) is not mirror:
+                continue
+            claims, digest = list(mirror.claims.values()), mirror.digest
+            added = yield from self._add_up(mirror.claims.get, claims, mirror.members, mirror.unconfirmed)
+            if added != digest and mirror.sound and self.mirrors.get(peer) is mirror:
+                self._changes.append(Diverged(peer))
+        claimed = len(self.own) + sum(len(mirror.claims) for mirror in self.mirrors.values())
+        if not self.busy and len(self.view) != claimed - sum(len(rivals) - 1 for rivals in self.rivals.values()):
+            for name in [name for name in self.view if not self.claims(name)]:
+                self._count_again(name)
+            self._changes.append(Diverged(self.node))
+
+    def _add_up(
+        self,
+        current: Callable[[str], Claim | None],
+        claims: list[Claim],
+        members: Iterable[Membership],
+        unconfirmed: Iterable[int],
+    ) -> Generator[None, None, int]:
+        added, unconfirmed = sum(map(membership_digest, members)), set(unconfirmed)
+        for start in range(0, len(claims), _AUDITED):
+            yield
+            some = claims[start : start + _AUDITED]
+            added += total(some, unconfirmed)
+            for claim in some:
+                name, holder = claim.name, self.view.get(claim.name)
+                if holder is not claim.pid and name not in self.rivals and current(name) is claim:
+                    self._count_again(name)
+                    self._changes.append(Diverged(self.node))
+        return add_digest(added, 0)
 
     # --- inside ---
 
-    def _judge(self, name: str) -> None:
-        """Decide a name again after the claims known of it have changed."""
-        while claims := self.rivals.get(name):
-            winner, *losers = sorted(claims, key=self._rank)
-            if any(loser.pid.node == self.node for loser in losers):
-                self._yield(self.own[name], winner)
-                continue
-            for loser in losers:
-                if self._contests(loser):
-                    self._changes.append(Contest(loser.pid.node, loser, winner, self._is_confirmed(winner)))
-            break
-        for claim in self.claims(name):
-            mirror = self.mirrors.get(claim.pid.node)
-            if mirror is not None and name in mirror.held and self._may_acknowledge(name):
-                mirror.held.discard(name)
-                self._changes.append(Acknowledge(claim.pid.node, claim.position))
-        self._resolve(name)
-
-    def claims(self, name: str) -> list[Claim]:
-        """All live claims of a name that are known here, in no particular order."""
-        rivals = self.rivals.get(name)
-        if rivals is not None:
-            return rivals
-        holder = self.view.get(name)
-        return [] if holder is None else [self._claim_of(holder.node, name)]
-
-    def _claim_of(self, node: str, name: str) -> Claim:
-        return self.own[name].claim if node == self.node else self.mirrors[node].claims[name]
-
-    def _is_confirmed(self, claim: Claim) -> bool:
-        if claim.pid.node == self.node:
-            return self.own[claim.name].confirmed
-        return claim.name in self.mirrors[claim.pid.node].confirmed
-
-    def _resolve(self, name: str) -> None:
-        """Let the view follow a disputed name: confirmed first, then what we have acknowledged, then the earlier."""
-        rivals = self.rivals.get(name)
-        if rivals is None:
-            return
-        holder = min(rivals, key=self._view_order).pid
-        if holder != self.view[name]:
-            self._changes += (Removed(name, self.view[name]), Added(name, holder))
-            self.view[name] = holder
-
-    def _view_order(self, claim: Claim) -> tuple[bool, bool, Order]:
-        mirror = self.mirrors.get(claim.pid.node)
-        return not self._is_confirmed(claim), mirror is not None and claim.name in mirror.held, claim.order
-
-    def _add(self, claim: Claim) -> None:
-        holder = self.view.get(claim.name)
-        if holder is None:
-            self.view[claim.name] = claim.pid
-            self._changes.append(Added(claim.name, claim.pid))
-        else:
-            rivals = self.rivals.get(claim.name)
-            if rivals is None:
-                rivals = self.rivals[claim.name] = [self._claim_of(holder.node, claim.name)]
-            rivals.append(claim)
-
-    def _remove(self, claim: Claim) -> None:
-        name = claim.name
-        rivals = self.rivals.get(name)
-        if rivals is None:
-            self._changes.append(Removed(name, self.view.pop(name)))
-            return
-        rivals.remove(claim)
-        if len(rivals) == 1:
-            del self.rivals[name]
-        if self.view[name] == claim.pid:
-            self.view[name] = min(rivals, key=self._view_order).pid
-            self._changes += (Removed(name, claim.pid), Added(name, self.view[name]))
-
-    def _advance(self, peer: str, position: int) -> Mirror:
+    def _told(self, peer: str) -> tuple[Mirror, bool]:
+        """The mirror that what a peer tells of its ledger is for, and whether it is beside the views."""
+        staged = self.staged.get(peer)
+        if staged is not None and not staged.offered:
+            return staged.mirror, True
         mirror = self.mirrors.get(peer)
         if mirror is None:
             raise RemoteProtocolError("tells of its ledger before it has begun to sync it")
+        return mirror, False
+
+    def _advance(self, peer: str, position: int, facts: Iterable[Fact]) -> tuple[Mirror, bool]:
+        """Go on to the peer's next entry, which is about these facts."""
+        mirror, aside = self._told(peer)
         mirror.advance(position)
-        return mirror
+        if not aside:
+            repair = self._repairs.get(peer)
+            for fact in facts:
+                if repair is not None and repair[0].take(fact):
+                    self._repair(repair[0], fact)
+                elif isinstance(fact, str):
+                    self._freshen(fact)
+        return mirror, aside
 
-    def _mirror(self, mirror: Mirror, claim: Claim, confirmed: bool, wall_ms: int) -> None:
+    def _advanced(self, peer: str, aside: bool) -> list[Change]:
+        if aside:
+            self._unstage(peer)
+        return self._take()
+
+    def _is_here(self, peer: str) -> None:
+        self._changes.append(Synced(peer))
+
+    def _take_in(self, mirror: Mirror, aside: bool, claim: Claim, confirmed: bool, wall_ms: int) -> None:
         self.clock.observe(claim.stamp, wall_ms)
-        if not self._keeps(claim):
-            return
-        mirror.claims[claim.name] = claim
-        (mirror.confirmed if confirmed else mirror.held).add(claim.name)
-        self._add(claim)
-        self._judge(claim.name)
-
-    def _unmirror(self, mirror: Mirror, claim: Claim) -> None:
-        self._remove(claim)
-        del mirror.claims[claim.name]
-        mirror.held.discard(claim.name)
-        mirror.confirmed.discard(claim.name)
-
-    def _withdraw(self, names: Sequence[str]) -> None:
-        if not names:
-            return
-        claims = tuple(self._disown(name) for name in names)
-        self._changes.append(Withdrawn(self.ledger.append(), claims))
-        for name in names:
-            self._judge(name)
-
-    def _yield(self, own: OwnClaim, winner: Claim) -> None:
-        self._changes.append(Lost(own, winner))
-        self._disown(own.claim.name)
-        self._changes.append(Withdrawn(self.ledger.append(), (own.claim,)))
-
-    def _disown(self, name: str) -> Claim:
-        claim = self.own[name].claim
-        self._remove(claim)
-        del self.own[name]
-        self._pending.pop(claim.position, None)
-        self.ledger.forget(claim.position)
-        names = self._by_process[claim.pid.local]
-        names.discard(name)
-        if not names:
-            del self._by_process[claim.pid.local]
-        return claim
-
-    def _complete(self, positions: Iterable[int]) -> None:
-        for position in positions:
-            if position in self._pending:
-                self._confirm(position)
-            else:
-                self.ledger.forget(position)
-                self._changes.append(Accepted(position))
-
-    def _confirm(self, position: int) -> None:
-        name = self._pending.pop(position)
-        self.ledger.forget(position)
-        own = self.own[name]
-        own.confirmed = True
-        self._changes.append(Confirmed(self.ledger.append(), own.claim))
-        self._judge(name)
-
-    def _take(self) -> list[Change]:
-        changes, self._changes = self._changes, []
-        return changes
+        if aside:
+            mirror.put(claim, confirmed)
+        else:
+            self._freshen(claim.name)
+            self._mirror(mirror, claim, confirmed)

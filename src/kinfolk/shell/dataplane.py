@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -71,7 +71,7 @@ class DataPlane:
     Args:
         name, creation: of the node.
         processes: its processes.
-        view: who holds which name in the cluster.
+        whereis: who holds which name in the cluster.
         local_names: who holds which name on this node alone.
         codec: for message bodies.
         counters: what was dropped, and why.
@@ -83,7 +83,7 @@ class DataPlane:
         name: str,
         creation: int,
         processes: Processes,
-        view: Mapping[str, Pid],
+        whereis: Callable[[str], Pid | None],
         local_names: Callable[[str], Pid | None],
         codec: Codec,
         counters: Counter[str],
@@ -92,7 +92,7 @@ class DataPlane:
         self.name, self.creation = name, creation
         self.links: dict[str, Peer] = {}
         self._processes = processes
-        self._view = view
+        self._whereis = whereis
         self._local_names = local_names
         self._codec = codec
         self._counters = counters
@@ -250,7 +250,7 @@ class DataPlane:
     def _resolve(self, name: str) -> Pid:
         if not isinstance(name, str):
             raise TypeError(f"cannot send to a {type(name).__name__}: give a pid, a name, or (name, node)")
-        holder = self._view.get(name)
+        holder = self._whereis(name)
         if holder is None:
             raise NameUnknown(name)
         return holder

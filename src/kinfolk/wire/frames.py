@@ -153,17 +153,24 @@ class ExitSignal(Operation, frozen=True):
 
 
 class Peers(Operation, frozen=True):
-    """PEER_LIST: the nodes that the sender is connected to. First frame of a session, each way."""
+    """PEER_LIST: the nodes that the sender is connected to. First frame of a session, each way.
+
+    `creation` and `position` say how far the sender still mirrors the receiver's ledger, from an earlier session.
+    """
 
     TAG = 0x12
     names: list[NodeName]
+    creation: Number = 0
+    position: Number = 0
 
 
 class Ping(Operation, frozen=True):
-    """PING: a sign of life that asks for a Pong with the same number."""
+    """PING: a sign of life that asks for a Pong with the same number; and the digest of the sender's ledger there."""
 
     TAG = 0xF0
     sequence: Number
+    position: Number = 0
+    digest: Number = 0
 
 
 class Pong(Operation, frozen=True):
@@ -195,18 +202,23 @@ class NameClaimed(Operation, frozen=True):
 
 
 class NamesWithdrawn(Operation, frozen=True):
-    """GLOBAL_UNREGISTER: ledger entry `position` withdraws these names, each as claimed at the position beside it."""
+    """GLOBAL_UNREGISTER: ledger entry `position` withdraws these names, each as claimed at the position beside it.
+
+    And the sender's process `local` is no longer a member of these groups.
+    """
 
     TAG = 0x1C
     position: Number
     names: list[Name]
     claims: list[Number]
+    groups: list[Name] = []
+    local: Number = 0
 
 
 class LedgerSynced(Operation, frozen=True):
-    """GLOBAL_SYNC: a part of the sender's live claims, in columns; entries up to `position` are reflected.
+    """GLOBAL_SYNC: a part of the sender's live facts, in columns; entries up to `position` are reflected.
 
-    The first of a session begins a new mirror, changes made meanwhile come between the parts, `done` marks the last.
+    The first part begins a new mirror, `done` marks the last; changes made meanwhile come between the parts.
     """
 
     TAG = 0x1D
@@ -218,6 +230,36 @@ class LedgerSynced(Operation, frozen=True):
     positions: list[Number]
     stamps: list[Number]
     confirmed: list[bool]
+    groups: list[Name] = []
+    """With `members` beside it: the groups that processes are members of."""
+    members: list[Number] = []
+
+
+class LedgerResumed(Operation, frozen=True):
+    """RESUME: the mirror that the receiver kept up to `position` is good; the entries after it follow.
+
+    Those up to `until` are older than this session.
+    """
+
+    TAG = 0x3B
+    position: Number
+    until: Number
+
+
+class ResyncAsked(Operation, frozen=True):
+    """ASK_SYNC: the sender's mirror of the receiver's ledger, at `position`, is not what it should be: sync anew."""
+
+    TAG = 0x3C
+    position: Number
+
+
+class GroupEntered(Operation, frozen=True):
+    """GROUP_JOIN: ledger entry `position` makes the sender's process `local` a member of a group."""
+
+    TAG = 0x3D
+    position: Number
+    group: Name
+    local: Number
 
 
 class NameConfirmed(Operation, frozen=True):
@@ -300,7 +342,8 @@ FRAMES: tuple[type[Operation], ...] = (
     Hello, Challenge, ChallengeReply, ChallengeAck, Refusal,
     Sent, SentToName, Called, Answered, ExitSignal,
     Peers, Ping, Pong, Goodbye,
-    NameClaimed, NamesWithdrawn, LedgerSynced, NameConfirmed, Acknowledged, NameContested,
+    NameClaimed, NamesWithdrawn, LedgerSynced, LedgerResumed, ResyncAsked, GroupEntered,
+    NameConfirmed, Acknowledged, NameContested,
     RegistrationAsked, UnregistrationAsked, AskAnswered, AskSettled,
 )  # fmt: skip
 """Every kind of frame; the tests are generated from it, so that a new one cannot be forgotten."""

@@ -1,0 +1,129 @@
+"""What an event changes in the name table, in the vocabulary of the table.
+
+Some of it others may watch (a name resolves to somebody else now), some is an entry of this node's ledger that all
+peers have to be told of, the rest has to be said to one peer or to whoever waits for something.
+"""
+
+from msgspec import Struct
+
+from kinfolk.core.ledger import Claim
+from kinfolk.ids import Pid
+
+
+class OwnClaim(Struct):
+    """A live claim of this node, and whether every peer of the moment has acknowledged it."""
+
+    claim: Claim
+    on_lost: str
+    confirmed: bool = False
+
+
+class Added(Struct, frozen=True):
+    """The name resolves to this pid now."""
+
+    name: str
+    pid: Pid
+
+
+class Removed(Struct, frozen=True):
+    """The name does not resolve to this pid any longer."""
+
+    name: str
+    pid: Pid
+
+
+class MemberAdded(Struct, frozen=True):
+    """The process is a member of the group now."""
+
+    group: str
+    pid: Pid
+
+
+class MemberRemoved(Struct, frozen=True):
+    """The process is not a member of the group any longer."""
+
+    group: str
+    pid: Pid
+
+
+class Claimed(Struct, frozen=True):
+    """A new entry of our ledger: tell all peers."""
+
+    claim: Claim
+
+
+class Withdrawn(Struct, frozen=True):
+    """A new entry of our ledger, which withdraws these claims, and memberships of one process: tell all peers."""
+
+    position: int
+    claims: tuple[Claim, ...]
+    groups: tuple[str, ...] = ()
+    local: int = 0
+    """Whose memberships."""
+    exited: bool = False
+    """The process is dead."""
+
+
+class Confirmed(Struct, frozen=True):
+    """A new entry of our ledger, which confirms this claim of ours: tell all peers, and who waits for it."""
+
+    position: int
+    claim: Claim
+
+
+class Entered(Struct, frozen=True):
+    """A new entry of our ledger, by which a process of ours is a member of a group: tell all peers."""
+
+    position: int
+    group: str
+    local: int
+
+
+class Lost(Struct, frozen=True):
+    """A claim of ours has yielded to another node's (its Withdrawn follows)."""
+
+    own: OwnClaim
+    winner: Claim
+
+
+class Accepted(Struct, frozen=True):
+    """Every peer has acknowledged this withdrawal of ours, which `await_withdrawal` asked for."""
+
+    position: int
+
+
+class Acknowledge(Struct, frozen=True):
+    """Tell the peer that this entry of its ledger is in our views."""
+
+    peer: str
+    position: int
+
+
+class Contest(Struct, frozen=True):
+    """Tell the peer that its claim stands against one of higher rank."""
+
+    peer: str
+    loser: Claim
+    winner: Claim
+    confirmed: bool
+
+
+class Synced(Struct, frozen=True):
+    """All that the peer had to tell is in our views."""
+
+    peer: str
+
+
+class Diverged(Struct, frozen=True):
+    """What is in memory of this node's facts is not what was told: memory is broken, or kinfolk is.
+
+    A mirror has to be synced afresh. The views, and our own digest (`node` is ourselves), are right again by now.
+    """
+
+    node: str
+
+
+Change = (
+    Added | Removed | MemberAdded | MemberRemoved
+    | Claimed | Withdrawn | Confirmed | Entered | Lost | Accepted | Acknowledge | Contest | Synced | Diverged
+)  # fmt: skip

@@ -1,0 +1,444 @@
+"""Who holds each name, and by which rules: the views of one node.
+
+Every node speaks only for its own processes. Who holds a name is computed, never sent: it is the first of the claims
+known here by *rank* (confirmed ones first, then by stamp). `whereis` reads the *view*, which among claims not yet
+confirmed prefers one that this node has acknowledged. Memberships of groups travel in the same ledgers; they never
+contradict each other.
+
+The rules that make names safe are one small method each (``_may_acknowledge`` and its neighbours): remove one, and the
+simulation shows what breaks. How the claims of peers get here is the business of `kinfolk.core.names`.
+
+Source: the owner's authority over its names as in ostinelli/syn (INTERNALS.md); an operation that returns its diff as
+in Phoenix.Tracker; acknowledgements and contests are kinfolk's own, see ``docs/design-notes.md``.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from kinfolk.core.changes import (
+    Accepted,
+    Acknowledge,
+    Added,
+    Change,
+    Claimed,
+    Confirmed,
+    Contest,
+    Entered,
+    Lost,
+    MemberAdded,
+    MemberRemoved,
+    OwnClaim,
+    Removed,
+    Withdrawn,
+)
+from kinfolk.core.clock import Clock
+from kinfolk.core.groups import Groups
+from kinfolk.core.ledger import Claim, Ledger, Order
+from kinfolk.core.mirror import (
+    Fact,
+    Membership,
+    Mirror,
+    add_digest,
+    claim_digest,
+    membership_digest,
+)
+from kinfolk.ids import Pid
+
+
+class _Rumour(NamedTuple):
+    """A contest by a confirmed winner that we do not see: since when it has been repeated without a break."""
+
+    first: float
+    last: float
+
+
+class Views:
+    """Who has which name, as one node knows it from its own ledger and its mirrors of others.
+
+    Args:
+        node, creation: whose own claims these are.
+        patience: seconds that the contest of a confirmed claim unseen here must be repeated before we yield to it: the
+            time its sender needs to notice that the winner's node is dead.
+        lapse: seconds without a repetition after which such a contest is forgotten.
+
+    Attributes:
+        whereis: ``whereis(name) -> Pid | None``: the holder, by one lookup, from any thread.
+    """
+
+    whereis: Callable[[str], Pid | None]
+
+    def __init__(self, node: str, creation: int, *, patience: float, lapse: float) -> None:
+        self.node, self.creation = node, creation
+        self.patience, self.lapse = patience, lapse
+        self.clock = Clock()
+        self.ledger = Ledger()
+        self.view: dict[str, Pid] = {}
+        """Each name with its holder. Some of them may be `refused`: ask `whereis`."""
+        self.refused: set[Pid | tuple[str, int]] = set()
+        """Who is dead and still on the way out of the views: lost nodes, (name, creation), and processes of ours."""
+        self.whereis = _lookup(self.view, self.refused)
+        self.groups = Groups(self.refused)
+        self.own: dict[str, OwnClaim] = {}
+        self.memberships: dict[Membership, None] = {}
+        """This node's own."""
+        self.digest = 0
+        """Of our own ledger."""
+        self.mirrors: dict[str, Mirror] = {}
+        """Of peers, as far as they are in the views."""
+        self.rivals: dict[str, list[Claim]] = {}
+        """All claims of each name that has more than one."""
+        self._pending: dict[int, str] = {}
+        self._by_process: dict[int, dict[Fact, None]] = {}
+        self._rumours: dict[tuple[int, str, int, int], _Rumour] = {}
+        self._lost: dict[str, int] = {}
+        """The creations of peers that were lost and have not come back."""
+        self._changes: list[Change] = []
+
+    def is_refused(self, pid: Pid) -> bool:
+        """Whether a process is known to be dead, though it may still be in the views."""
+        return pid in self.refused or (pid.node, pid.creation) in self.refused
+
+    # --- this node's own claims and memberships ---
+
+    def claim(self, name: str, pid: Pid, on_lost: str, wall_ms: int) -> list[Change]:
+        """Claim a name that `whereis` does not know, for a process of ours. Confirmed at once if there is no peer."""
+        self._freshen(name)
+        assert name not in self.view and pid.node == self.node, "the caller looks before it claims"
+        claim = Claim(name, pid, self.ledger.append(), self.clock.tick(wall_ms))
+        self.own[name] = OwnClaim(claim, on_lost)
+        self.digest = add_digest(self.digest, claim_digest(claim, False))
+        self._by_process.setdefault(pid.local, {})[name] = None
+        self._pending[claim.position] = name
+        self._changes.append(Claimed(claim))
+        self._add(claim)
+        if self.ledger.await_claim(claim.position):
+            self._confirm(claim.position)
+        return self._take()
+
+    def withdraw(self, names: Sequence[str]) -> list[Change]:
+        """Give up these names of this node, in one entry of the ledger."""
+        self._withdraw(names)
+        return self._take()
+
+    def join(self, group: str, pid: Pid) -> list[Change]:
+        """Make a process of this node a member of a group. Nothing changes if it is one."""
+        membership = group, pid.local
+        if membership not in self.memberships:
+            self.memberships[membership] = None
+            self.digest = add_digest(self.digest, membership_digest(membership))
+            self._by_process.setdefault(pid.local, {})[membership] = None
+            self._changes.append(Entered(self.ledger.append(), group, pid.local))
+            self._add_member(group, pid)
+        return self._take()
+
+    def leave(self, group: str, pid: Pid) -> list[Change]:
+        """End a membership of a process of this node. Nothing changes if there is none."""
+        if (group, pid.local) in self.memberships:
+            self._withdraw((), [(group, pid.local)])
+        return self._take()
+
+    def is_pending(self, name: str) -> bool:
+        """Whether this node has claimed the name and some peer has yet to acknowledge that."""
+        own = self.own.get(name)
+        return own is not None and not own.confirmed
+
+    def is_confirmed(self, name: str) -> bool:
+        """Whether the holder of the name, in the view, has a confirmed claim."""
+        holder = self.whereis(name)
+        claim = None if holder is None else self._claim_of(holder.node, name)
+        return claim is not None and self._is_confirmed(claim)
+
+    def own_claim(self, name: str) -> Claim | None:
+        """The claim that this node has of a name."""
+        own = self.own.get(name)
+        return None if own is None else own.claim
+
+    # --- conflicts ---
+
+    def contested(self, name: str, loser: int, winner: Claim, confirmed: bool, now: float) -> list[Change]:
+        """A peer knows a claim of higher rank than ours made at `loser`. Yield to it, unless we know better.
+
+        An unconfirmed winner of a node that we do not know counts at once: both are alive and racing. Any other that
+        we do not see ourselves may be dead without its sender having noticed, so its contest must go on for `patience`
+        seconds.
+        """
+        self._freshen(name)
+        own = self.own.get(name)
+        if own is None or own.claim.position != loser or self._told_more(winner):
+            return self._take()
+        if self._outranks(winner, confirmed, own) and (
+            self._races(winner, confirmed) or self._believed(own, winner, now)
+        ):
+            self._yield(own, winner)
+            self._judge(name)
+        return self._take()
+
+    def contest_again(self) -> list[Change]:
+        """Judge every disputed name again; to be called with each heartbeat."""
+        for name in list(self.rivals):
+            self._judge(name)
+        return self._take()
+
+    # --- the rules, one method each ---
+
+    def _may_acknowledge(self, name: str) -> bool:
+        """A peer's claim is acknowledged only while no other live claim of its name is known here."""
+        return name not in self.rivals
+
+    def _contests(self, loser: Claim) -> bool:
+        """Whoever sees two claims tells the loser's origin, if it can."""
+        return loser.pid.node in self.mirrors
+
+    def _rank(self, claim: Claim) -> tuple[bool, Order]:
+        """Conflicts are decided by this order alone: confirmed goes before unconfirmed, whatever the stamps."""
+        return not self._is_confirmed(claim), claim.order
+
+    def _outranks(self, winner: Claim, confirmed: bool, own: OwnClaim) -> bool:
+        """A contested origin yields only to a claim of higher rank than its own as it knows it."""
+        return (not confirmed, winner.order) < (not own.confirmed, own.claim.order)
+
+    def _told_more(self, winner: Claim) -> bool:
+        """The word of a third node counts nothing about a claim whose origin has told us of it, or that it is gone."""
+        if winner.pid.node == self.node:
+            return True
+        mirror = self.mirrors.get(winner.pid.node)
+        if mirror is None:
+            return False
+        if mirror.creation != winner.pid.creation:
+            return mirror.creation > winner.pid.creation
+        return mirror.complete and mirror.position >= winner.position
+
+    def _keeps(self, claim: Claim) -> bool:
+        """Losing claims are mirrored as well: dropped, they would be missing when the winner goes."""
+        return True
+
+    def _races(self, winner: Claim, confirmed: bool) -> bool:
+        """Whether a winner is surely alive though unseen here: not confirmed yet, and of a node that we never met.
+
+        One that we have a session with would tell us itself; one that we had a session with may be dead.
+        """
+        node = winner.pid.node
+        return not confirmed and node not in self.mirrors and self._lost.get(node) != winner.pid.creation
+
+    def _believed(self, own: OwnClaim, winner: Claim, now: float) -> bool:
+        """Whether the contest of a winner that may be dead has been repeated for long enough, without a break.
+
+        Against each claim of ours anew: what was said against an earlier one says nothing about who lives now.
+        """
+        key = (own.claim.position, winner.pid.node, winner.pid.creation, winner.position)
+        rumour = self._rumours.get(key)
+        if rumour is None or now - rumour.last > self.lapse:
+            self._rumours = {k: r for k, r in self._rumours.items() if now - r.last <= self.lapse}
+            rumour = _Rumour(now, now)
+        self._rumours[key] = _Rumour(rumour.first, now)
+        return now - rumour.first >= self.patience
+
+    # --- inside ---
+
+    def _freshen(self, name: str) -> None:
+        """Whoever has the name and is refused leaves the view now. (No other claim of the name is known then.)"""
+        holder = self.view.get(name) if self.refused else None
+        if holder is None or not self.is_refused(holder):
+            return
+        if holder.node == self.node:
+            self._withdraw_facts([name])
+        else:
+            self._changes.append(Removed(name, self.view.pop(name)))
+
+    def _judge(self, name: str) -> None:
+        """Decide a name again after the claims known of it have changed."""
+        while claims := self.rivals.get(name):
+            winner, *losers = sorted(claims, key=self._rank)
+            if any(loser.pid.node == self.node for loser in losers):
+                self._yield(self.own[name], winner)
+                continue
+            for loser in losers:
+                if self._contests(loser):
+                    self._changes.append(Contest(loser.pid.node, loser, winner, self._is_confirmed(winner)))
+            break
+        for claim in self.claims(name):
+            mirror = self.mirrors.get(claim.pid.node)
+            if mirror is not None and name in mirror.held and self._may_acknowledge(name):
+                mirror.held.discard(name)
+                self._changes.append(Acknowledge(claim.pid.node, claim.position))
+        self._resolve(name)
+
+    def claims(self, name: str) -> list[Claim]:
+        """All live claims of a name that are known here, in no particular order."""
+        rivals = self.rivals.get(name)
+        if rivals is not None:
+            return rivals
+        holder = self.view.get(name)
+        claim = None if holder is None else self._claim_of(holder.node, name)
+        return [] if claim is None else [claim]
+
+    def _claim_of(self, node: str, name: str) -> Claim | None:
+        if node == self.node:
+            return self.own_claim(name)
+        mirror = self.mirrors.get(node)
+        return None if mirror is None else mirror.claims.get(name)
+
+    def _is_confirmed(self, claim: Claim) -> bool:
+        if claim.pid.node == self.node:
+            return claim.position not in self._pending
+        return self.mirrors[claim.pid.node].is_confirmed(claim)
+
+    def _resolve(self, name: str) -> None:
+        """Let the view follow a disputed name: confirmed first, then what we have acknowledged, then the earlier."""
+        rivals = self.rivals.get(name)
+        if rivals is None:
+            return
+        holder = min(rivals, key=self._view_order).pid
+        if holder != self.view[name]:
+            self._changes += (Removed(name, self.view[name]), Added(name, holder))
+            self.view[name] = holder
+
+    def _view_order(self, claim: Claim) -> tuple[bool, bool, Order]:
+        mirror = self.mirrors.get(claim.pid.node)
+        return not self._is_confirmed(claim), mirror is not None and claim.name in mirror.held, claim.order
+
+    def _add(self, claim: Claim) -> None:
+        name = claim.name
+        holder = self.view.get(name)
+        if holder is None:
+            self.view[name] = claim.pid
+            self._changes.append(Added(name, claim.pid))
+            return
+        rivals = self.rivals.get(name)
+        if rivals is None:
+            other = self._claim_of(holder.node, name)
+            if other is None:  # memory is broken: nobody has claimed what the view shows
+                self._count_again(name)
+                return
+            rivals = self.rivals[name] = [other]
+        rivals.append(claim)
+
+    def _remove(self, claim: Claim) -> None:
+        name = claim.name
+        rivals = self.rivals.get(name)
+        if rivals is None:
+            holder = self.view.pop(name, None)
+            if holder is not None:
+                self._changes.append(Removed(name, holder))
+            return
+        rivals.remove(claim)
+        if len(rivals) == 1:
+            del self.rivals[name]
+        if self.view[name] == claim.pid:
+            self.view[name] = min(rivals, key=self._view_order).pid
+            self._changes += (Removed(name, claim.pid), Added(name, self.view[name]))
+
+    def _add_member(self, group: str, pid: Pid) -> None:
+        if self.groups.add(group, pid):
+            self._changes.append(MemberAdded(group, pid))
+
+    def _remove_member(self, group: str, pid: Pid) -> None:
+        if self.groups.remove(group, pid):
+            self._changes.append(MemberRemoved(group, pid))
+
+    def _count_again(self, name: str) -> None:
+        """Whatever the views say of a name: gather its claims anew, and let the views follow."""
+        claims = [self.own[name].claim] if name in self.own else []
+        claims += [mirror.claims[name] for mirror in self.mirrors.values() if name in mirror.claims]
+        self.rivals.pop(name, None)
+        if len(claims) > 1:
+            self.rivals[name] = claims
+        before = self.view.pop(name, None)
+        after = min(claims, key=self._view_order).pid if claims else None
+        if after is not None:
+            self.view[name] = after
+        if before != after:
+            self._changes += [Removed(name, before)] if before is not None else []
+            self._changes += [Added(name, after)] if after is not None else []
+        self._judge(name)
+
+    def _mirror(self, mirror: Mirror, claim: Claim, confirmed: bool) -> None:
+        if not self._keeps(claim):
+            return
+        mirror.put(claim, confirmed)
+        if not confirmed:
+            mirror.held.add(claim.name)
+        self._add(claim)
+        self._judge(claim.name)
+
+    def _unmirror(self, mirror: Mirror, claim: Claim) -> None:
+        self._remove(claim)
+        mirror.drop(claim)
+
+    def _withdraw_facts(self, facts: Iterable[Fact]) -> None:
+        """Give up facts of one process, which is dead."""
+        names = [fact for fact in facts if isinstance(fact, str)]
+        self._withdraw(names, [fact for fact in facts if not isinstance(fact, str)], exited=True)
+
+    def _withdraw(self, names: Sequence[str], members: Sequence[Membership] = (), exited: bool = False) -> None:
+        if not names and not members:
+            return
+        claims = tuple(self._disown(name) for name in names)
+        for group, local in members:
+            del self.memberships[group, local]
+            self.digest = add_digest(self.digest, -membership_digest((group, local)))
+            self._disengage(local, (group, local))
+            self._remove_member(group, Pid(self.node, self.creation, local))
+        groups, local = tuple(group for group, _ in members), members[0][1] if members else 0
+        self._changes.append(Withdrawn(self.ledger.append(), claims, groups, local, exited))
+        for name in names:
+            self._judge(name)
+
+    def _yield(self, own: OwnClaim, winner: Claim) -> None:
+        self._changes.append(Lost(own, winner))
+        self._disown(own.claim.name)
+        self._changes.append(Withdrawn(self.ledger.append(), (own.claim,)))
+
+    def _disown(self, name: str) -> Claim:
+        own = self.own[name]
+        claim = own.claim
+        self._remove(claim)
+        del self.own[name]
+        self.digest = add_digest(self.digest, -claim_digest(claim, own.confirmed))
+        self._pending.pop(claim.position, None)
+        self.ledger.forget(claim.position)
+        self._disengage(claim.pid.local, name)
+        return claim
+
+    def _disengage(self, local: int, fact: Fact) -> None:
+        facts = self._by_process[local]
+        del facts[fact]
+        if not facts:
+            del self._by_process[local]
+
+    def _complete(self, positions: Iterable[int]) -> None:
+        for position in positions:
+            name = self._pending.get(position)
+            if name is not None and self.is_refused(self.own[name].claim.pid):
+                self._withdraw_facts([name])  # its process is dead, and its turn has not come yet
+            elif name is not None:
+                self._confirm(position)
+            else:
+                self.ledger.forget(position)
+                self._changes.append(Accepted(position))
+
+    def _confirm(self, position: int) -> None:
+        name = self._pending.pop(position)
+        self.ledger.forget(position)
+        own = self.own[name]
+        own.confirmed = True
+        self.digest = add_digest(self.digest, claim_digest(own.claim, True) - claim_digest(own.claim, False))
+        self._changes.append(Confirmed(self.ledger.append(), own.claim))
+        self._judge(name)
+
+    def _take(self) -> list[Change]:
+        changes, self._changes = self._changes, []
+        return changes
+
+
+def _lookup(view: dict[str, Pid], refused: set[Pid | tuple[str, int]]) -> Callable[[str], Pid | None]:
+    """`whereis` as a closure: half the cost of a method, and it is the one call that everybody makes."""
+    get = view.get
+
+    def whereis(name: str) -> Pid | None:
+        pid = get(name)
+        if refused and pid is not None and (pid in refused or (pid.node, pid.creation) in refused):
+            return None
+        return pid
+
+    return whereis
