@@ -7,7 +7,8 @@ from typing import Any, cast
 from kinfolk.ids import Pid
 from kinfolk.messages import Call
 from kinfolk.node import Node
-from kinfolk.process import Body, ExitReason, Process
+from kinfolk.process import Body, Process
+from kinfolk.reasons import Reason
 from kinfolk.shell.tasks import Processes
 from kinfolk.wire import codec
 from kinfolk.wire.codec import Codec
@@ -21,7 +22,7 @@ class Home:
     def __init__(self, linger_after: float = 1.0) -> None:
         self.codec = Codec()
         self.counters: Counter[str] = Counter()
-        self.exits: list[tuple[int, ExitReason]] = []
+        self.exits: list[tuple[int, Reason]] = []
         self.processes = Processes(NAME, 1, self._exited, linger_after=linger_after)
         self.names = object()
         self.senders: list[int | None] = []
@@ -31,7 +32,7 @@ class Home:
     def dataplane(self) -> "Home":
         return self
 
-    def _exited(self, process: Process, reason: ExitReason) -> None:
+    def _exited(self, process: Process, reason: Reason) -> None:
         assert self.processes.get(process.pid.local) is None, "it has left the table before anybody is told"
         assert not process.mailbox.take_all(), "its mailbox is gone before anybody is told"
         self.exits.append((process.pid.local, reason))

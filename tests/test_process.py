@@ -324,7 +324,7 @@ async def test_the_me_of_a_killed_process_raises(home, caplog):
     assert home.processes.kill(process.pid.local)
     await ended(process)
     assert [text.partition(": ")[0] for text in tried] == ["send", "call", "receive", "calls", "spawn", "names"]
-    assert all(text.endswith("is dead (kill): its code must end now") for text in tried)
+    assert all(text.endswith("is dead (killed): its code must end now") for text in tried)
 
 
 async def test_a_call_to_a_process_that_crashes_fails_with_the_text_of_its_error(home, caplog):

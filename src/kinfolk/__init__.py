@@ -27,9 +27,10 @@ from kinfolk.errors import (
     RemoteProtocolError,
 )
 from kinfolk.ids import Pid
-from kinfolk.messages import Call, Replies, Request, Unknown
+from kinfolk.messages import Call, Down, Exit, PeerDown, PeerUp, Ref, Replies, Request, Unknown
 from kinfolk.node import Node, run, start
 from kinfolk.process import Process, current_process
+from kinfolk.reasons import Crash, Reason, Stop
 from kinfolk.registry import Names, NameWatch, Registration, Resync
 from kinfolk.shell.tls import OwnCertificates
 
@@ -41,6 +42,9 @@ __all__ = [
     "CallFailed",
     "CallTimeout",
     "Cookie",
+    "Crash",
+    "Down",
+    "Exit",
     "KinfolkError",
     "LinkCongested",
     "LocalProtocolError",
@@ -63,15 +67,20 @@ __all__ = [
     "NotConfirmed",
     "NotSerializable",
     "OwnCertificates",
+    "PeerDown",
+    "PeerUp",
     "Pid",
     "Process",
     "ProtocolError",
+    "Reason",
+    "Ref",
     "Refused",
     "Registration",
     "RemoteProtocolError",
     "Replies",
     "Request",
     "Resync",
+    "Stop",
     "Unknown",
     "__version__",
     "current_process",

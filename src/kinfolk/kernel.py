@@ -51,7 +51,7 @@ class Settings(Struct, frozen=True):
     """Names in one part of a sync."""
     step: int = SLICE
     """Names in one slice of what concerns many: a peer that is lost or comes back, a process that exits."""
-    log: int = 50_000
+    log: int = 10_000
     """Facts in the log of the last entries, from which peers that come back catch up."""
     keep_mirrors: float = 600.0
     """How long the mirror of a lost peer is kept for its return."""

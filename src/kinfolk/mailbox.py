@@ -32,7 +32,7 @@ class Mailbox:
         ValueError: the limit is less than 1.
     """
 
-    __slots__ = ("_limit", "_wake", "messages")
+    __slots__ = ("_examined", "_limit", "_wake", "messages")
 
     def __init__(self, limit: int | None = None) -> None:
         if limit is not None and limit < 1:
@@ -40,6 +40,7 @@ class Mailbox:
         self._limit = sys.maxsize if limit is None else limit
         self.messages: deque[Any] = deque()
         self._wake: asyncio.Future[None] | None = None  # set while a receive waits
+        self._examined = 0  # so many, the oldest, do not match what that receive wants
 
     def __len__(self) -> int:
         """Messages waiting."""
@@ -94,15 +95,23 @@ class Mailbox:
                     return message
                 examined += 1
             portion *= 2
-        # Then each new one, as it comes. Nobody else takes messages out meanwhile, so positions stay.
+        # Then each new one, as it comes. Meanwhile only `discard` takes messages out, and it keeps the count right.
+        self._examined = examined
         while True:
-            while examined >= len(messages):
+            while self._examined >= len(messages):
                 await self._arrival()
-            message = messages[examined]
+            message = messages[self._examined]
             if match(message):
-                del messages[examined]
+                del messages[self._examined]
                 return message
-            examined += 1
+            self._examined += 1
+
+    def discard(self, match: Match) -> None:
+        """Take out every message that matches, and keep the others in their order. Allowed while a receive waits."""
+        for position in range(len(self.messages) - 1, -1, -1):
+            if match(self.messages[position]):
+                del self.messages[position]
+                self._examined -= position < self._examined
 
     def take_all(self) -> list[Any]:
         """Take out every message."""

@@ -1,5 +1,7 @@
 """What processes say to each other: typed requests, calls, and messages of a type that is not known here.
 
+And what their node tells them: `Exit`, `Down`, `PeerUp`, `PeerDown`.
+
 Any value can be a message. A `Request[R]` is one whose reply has a type, so that
 ``await node.call("counter", Add(by=5))`` is an ``int`` to type checkers, and arrives as one.
 """
@@ -13,6 +15,7 @@ from typing import (
     Any,
     ClassVar,
     Generic,
+    NewType,
     TypeVar,
     dataclass_transform,
     get_args,
@@ -22,7 +25,9 @@ from typing import (
 
 import msgspec
 
+from kinfolk.core.relations import Name
 from kinfolk.ids import Pid
+from kinfolk.reasons import Reason
 from kinfolk.wire import codec
 from kinfolk.wire.codec import Unknown
 
@@ -34,9 +39,56 @@ if TYPE_CHECKING:
 else:
     B = TypeVar("B", covariant=True)
 
-__all__ = ["Call", "Replies", "Request", "Unknown", "reply_type"]
+__all__ = ["Call", "Down", "Exit", "PeerDown", "PeerUp", "Ref", "Replies", "Request", "Unknown", "reply_type"]
 
 R = TypeVar("R", covariant=True)
+
+Ref = NewType("Ref", int)
+"""A monitor of this node: `Process.monitor` returns it, and the `Down` that it ends with carries it."""
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """An exit signal that has reached a process that traps exits: a linked process has ended, or somebody wants it to.
+
+    Attributes:
+        pid: the process that has ended, or that has called `exit`. Its local id is 0 if that was no process.
+        reason: why, as `Reason` describes it.
+    """
+
+    pid: Pid
+    reason: Reason
+
+
+class Down(msgspec.Struct, frozen=True):
+    """A monitor has come to its end: the process it watched is dead, or its node is lost.
+
+    Attributes:
+        ref: what `monitor` returned.
+        pid: the process. None if the monitor was set on a name and nobody is known to have had it.
+        reason: why, as `Reason` describes it; "noproc" if it was dead before, "noconnection" if its node was lost.
+        name: what the monitor was set on, unless that was a pid: the name, or (name, node).
+    """
+
+    ref: Ref
+    pid: Pid | None
+    reason: Reason
+    name: Name | None = None
+
+
+class PeerUp(msgspec.Struct, frozen=True):
+    """A node that this process watches is connected: before any message from there."""
+
+    node: str
+
+
+class PeerDown(msgspec.Struct, frozen=True):
+    """A node that this process watches is not connected any more, or never was; no message comes from it after this.
+
+    Its names are gone by now, and links and monitors of its processes have ended with "noconnection".
+    """
+
+    node: str
+    reason: str
 
 
 def _reply_type_in_bases(cls: type) -> Any:
@@ -132,6 +184,16 @@ class Call(Generic[B]):
         return self._answer is None
 
     @property
+    def deadline(self) -> float | None:
+        """When its caller gives up, on the clock of the event loop; None for never, and before it is in a mailbox."""
+        return self._deadline
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until its caller gives up, not less than 0; None for never."""
+        return None if self._deadline is None else max(0.0, self._deadline - asyncio.get_running_loop().time())
+
+    @property
     def expired(self) -> bool:
         """Whether the caller has given up by now: there is no need to work on it any more."""
         return self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline
@@ -168,6 +230,12 @@ class Call(Generic[B]):
     def expired_at(self, now: float) -> bool:
         """Whether its caller has given up at that loop time."""
         return self._deadline is not None and now >= self._deadline
+
+    def drop(self) -> None:
+        """Nobody waits for an answer any more: it counts as answered."""
+        self._answer = None
+        if self._forget is not None:
+            self._forget(self)
 
     def abandon(self, outcome: str, value: object) -> None:
         """Answer it unless it has been answered: its process is dead, or cannot read it."""

@@ -23,16 +23,19 @@ import kinfolk.settings
 from kinfolk import effects as fx
 from kinfolk.blocking import Blocking
 from kinfolk.cookie import Cookie, Hidden
+from kinfolk.core.relations import OUTSIDE, Relations
 from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeUnreachable
 from kinfolk.ids import Address, Pid, Seed, node_address
 from kinfolk.kernel import Kernel, Settings
 from kinfolk.messages import Replies
 from kinfolk.process import Process
+from kinfolk.reasons import Reason
 from kinfolk.registry import Names
 from kinfolk.service import SERVICE_NAME, service
 from kinfolk.shell import neighbours
 from kinfolk.shell.dataplane import DataPlane, Target
 from kinfolk.shell.driver import Driver
+from kinfolk.shell.signals import Signals
 from kinfolk.shell.tasks import Processes
 from kinfolk.shell.tls import Credentials, OwnCertificates, node_uri
 from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Transport, bind
@@ -360,11 +363,30 @@ class Node:
     def kill(self, pid: Pid) -> None:
         """End a process at once, wherever it lives. Its names, links and mailbox are gone with it; it cannot refuse.
 
+        Whoever is linked to it or watches it sees the reason "killed".
+
         Raises:
             NodeClosed: the node is closed.
+            TypeError: not a pid.
         """
         self.check_open()
-        self._parts.dataplane.kill(pid)
+        self._parts.signals.kill(pid)
+
+    async def wait_exit(self, pid: Pid, *, timeout: float | None = None) -> Reason:
+        """Wait until a process has ended, wherever it lives: for code that is no process and cannot monitor.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Returns:
+            Why: the reason of its end; "noproc" if it was dead before; "noconnection" if its node is not connected.
+
+        Raises:
+            TimeoutError: it was still alive then.
+            NodeClosed: this node is closed.
+        """
+        self.check_open()
+        return await self._parts.signals.wait_exit(pid, timeout)
 
     def is_alive(self, pid: Pid) -> bool:
         """Whether a process of this node is alive. False for every pid of another node."""
@@ -450,6 +472,11 @@ class Node:
         return self._parts.dataplane
 
     @property
+    def signals(self) -> Signals:
+        """Links, monitors and exit signals, for the processes of this node."""
+        return self._parts.signals
+
+    @property
     def codec(self) -> Codec:
         """The encoding of messages, for the processes of this node."""
         return self._codec
@@ -508,7 +535,7 @@ class Node:
         if process is None:
             return
         if effect.on_lost == "exit" and isinstance(effect.loss, NameLost):
-            processes.kill(effect.local, effect.loss)
+            self._parts.signals.exit(OUTSIDE, process.pid, effect.loss)
         else:
             process.mailbox.put_always(effect.loss)
 
@@ -601,10 +628,18 @@ class Node:
             kernel.names.hold()
             driver = Driver(kernel, self._perform)
             names = Names(self, kernel.names, self._times.down_after + 2 * self._times.heartbeat)
+            signals = Signals(
+                Relations(name, creation, lambda local: processes.get(local) is not None),
+                processes,
+                kernel.names.whereis,
+                names.local.whereis,
+                driver.afterwards,
+            )
             dataplane = DataPlane(
                 name,
                 creation,
                 processes,
+                signals,
                 kernel.names.whereis,
                 names.local.whereis,
                 self._codec,
@@ -626,12 +661,13 @@ class Node:
         except BaseException:
             sock.close()
             raise
-        return _Parts(name, kernel, driver, processes, dataplane, transport, names)
+        return _Parts(name, kernel, driver, processes, signals, dataplane, transport, names)
 
-    def _process_exited(self, process: Process, reason: object) -> None:
+    def _process_exited(self, process: Process, reason: Reason) -> None:
         parts = self._parts
         parts.names.local.process_exited(process.pid)
         parts.driver.submit(fx.ProcessExited(process.pid.local))
+        parts.signals.exited(process.pid.local, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -642,13 +678,14 @@ class _Parts:
     kernel: Kernel
     driver: Driver
     processes: Processes
+    signals: Signals
     dataplane: DataPlane
     transport: Transport
     names: Names
 
     def raise_creation(self, creation: int) -> None:
         """Start anew under a higher creation; no pid has been given out yet."""
-        self.processes.creation = self.dataplane.creation = creation
+        self.processes.creation = self.dataplane.creation = self.signals.relations.creation = creation
 
 
 async def start(name: str | None = None, **settings: Any) -> Node:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeGuard, TypeVar, Ty
 from kinfolk.errors import NoProcess
 from kinfolk.ids import Pid
 from kinfolk.mailbox import Mailbox, Match
-from kinfolk.messages import Call, Replies, Unknown
+from kinfolk.messages import Call, Down, Ref, Replies, Unknown
+from kinfolk.reasons import Reason, reason_of
 from kinfolk.wire import codec
 from kinfolk.wire.codec import BadBody
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from kinfolk.node import Node
     from kinfolk.registry import Names
     from kinfolk.shell.dataplane import Target
+    from kinfolk.shell.signals import Signals
 
 _log = logging.getLogger("kinfolk")
 
@@ -31,15 +33,7 @@ R = TypeVar("R")
 B_co = TypeVar("B_co", covariant=True)
 Ts = TypeVarTuple("Ts")
 
-NORMAL = "normal"
-SHUTDOWN = "shutdown"
-KILL = "kill"
-
 PRUNE_FROM = 64
-
-ExitReason = str | BaseException
-"""Why a process has ended: NORMAL (its body returned), SHUTDOWN (its node closed), KILL (it was killed, or its task was
-cancelled), another word that was given to `kill`, `NameLost`, or the exception that it died of."""
 
 Body = Callable[..., Coroutine[Any, Any, object]]
 """What a process runs: a coroutine function whose first argument is its `Process`."""
@@ -59,6 +53,11 @@ def current_process() -> "Process":
         raise RuntimeError(
             "not inside a process: start this code with node.spawn(), or pass the process on as an argument"
         ) from None
+
+
+def running_process() -> "Process | None":
+    """The process that this code runs in; None outside of one."""
+    return _current.get(None)
 
 
 class Process:
@@ -93,7 +92,7 @@ class Process:
         self.node = node
         self.body = body
         self.mailbox = mailbox
-        self.exit_reason: ExitReason | None = None
+        self.exit_reason: Reason | None = None
         """None as long as it lives."""
         self.open_calls: set[Call[Any]] | None = None
         """Calls that it has not answered; None as long as there never was one."""
@@ -133,7 +132,8 @@ class Process:
             timeout: seconds; 0 only looks into the mailbox; None waits for ever.
 
         Returns:
-            The body of a `send`, or a `Call`, or what the node has to tell: `NameLost`, `NameTaken`.
+            The body of a `send`, or a `Call`, or what the node has to tell: `Exit`, `Down`, `PeerUp`, `PeerDown`,
+            `NameLost`, `NameTaken`.
 
         Raises:
             TimeoutError: nothing came in time; no message was taken.
@@ -172,6 +172,7 @@ class Process:
 
         Without a type, messages that are no calls are dropped, logged and counted: nobody would ever receive them.
         With a type, only calls whose body is of it come, and everything else stays in the mailbox to be received later.
+        Calls whose callers have given up meanwhile are passed over and counted.
         """
         return Calls(self, kind)
 
@@ -179,13 +180,16 @@ class Process:
         """Wait for the next call that `calls` is to yield."""
         if current_task(self._loop) is not self.task or self.exit_reason is not None:
             self._refuse_to_receive()
-        if kind is not None:
-            call: Call[T] = await self.mailbox.receive(self._filter(kind, calls=True))
-            return call
+        wanted = None if kind is None else self._filter(kind, calls=True)
         while True:
-            message = await self.mailbox.receive()
+            message = await self.mailbox.receive(wanted)
             if type(message) is Call:
-                return cast("Call[T]", message)
+                call = cast("Call[T]", message)
+                if call.deadline is None or not call.expired:
+                    return call
+                call.drop()
+                self.node.counters["expired_calls"] += 1
+                continue
             self.node.counters["unhandled_messages"] += 1
             _log.warning("%s (%s) takes calls alone: dropped a %s", self.pid, self.function, type(message).__name__)
 
@@ -266,22 +270,142 @@ class Process:
         body: Callable[["Process", *Ts], Coroutine[Any, Any, object]],
         /,
         *args: *Ts,
+        link: bool = False,
         max_mailbox: int | None = None,
     ) -> Pid:
-        """Start a process on this node, as `Node.spawn` does. It lives on when this one ends.
+        """Start a process on this node, as `Node.spawn` does. It lives on when this one ends, unless it is linked.
+
+        Args:
+            link: link it to this process before it takes its first step. To watch it from its first step on, monitor
+                what this returns, as in ``ref = me.monitor(me.spawn(work))``: it does not run before the next await.
 
         Raises:
             NoProcess: this process is dead.
             Exception: what `Node.spawn` raises.
         """
         self._check_alive()
-        return self.node.spawn(body, *args, max_mailbox=max_mailbox)
+        pid = self.node.spawn(body, *args, max_mailbox=max_mailbox)
+        if link:
+            self.node.signals.link(self.pid.local, pid)
+        return pid
 
     @property
     def names(self) -> "Names":
         """The names of the cluster: ``await me.names.register("db", me.pid)``."""
         self._check_alive()
         return self.node.names
+
+    # --- the ends of others, and its own ---
+
+    def link(self, pid: Pid) -> None:
+        """Tie this process and another, wherever it lives, to each other: when one ends, the other gets an exit signal.
+
+        The signal carries the reason of the end. "normal" does nothing, any other reason ends the process, unless it
+        traps exits: then an `Exit` arrives. A process that is dead answers with the reason "noproc", a node that is not
+        connected or is lost with "noconnection". Two processes have at most one link: linking again does nothing.
+
+        Raises:
+            NoProcess: this process is dead.
+            NodeClosed: its node is closed.
+            TypeError: not a pid.
+        """
+        self._signals.link(self.pid.local, pid)
+
+    def unlink(self, pid: Pid) -> None:
+        """Undo a link, from either end. Once this returns, the other's end has no effect here, and no `Exit` arrives.
+
+        An `Exit` that has arrived before stays in the mailbox. What is not linked is no error.
+
+        Raises:
+            NoProcess, NodeClosed, TypeError: as `link`.
+        """
+        self._signals.unlink(self.pid.local, pid)
+
+    @property
+    def trap_exit(self) -> bool:
+        """Whether exit signals arrive as `Exit` messages instead of ending this process; all but those of `kill`."""
+        return self.exit_reason is None and self.node.signals.relations.traps(self.pid.local)
+
+    @trap_exit.setter
+    def trap_exit(self, on: bool) -> None:
+        self._signals.relations.trap(self.pid.local, on)
+
+    def exit(self, pid: Pid, reason: "Reason | BaseException") -> None:
+        """Send an exit signal to a process, wherever it lives.
+
+        Args:
+            pid: who gets it; this process itself as well.
+            reason: "kill" ends the process whatever it does, with the reason "killed". "normal" ends only a process
+                that sends it to itself. Anything else (a word, a `Crash`, an exception) ends a process that does not
+                trap exits. One that does gets an `Exit`.
+
+        Nothing happens if the process is dead or its node not connected.
+
+        Raises:
+            NoProcess, NodeClosed, TypeError: as `link`.
+            ValueError: the word is empty or too long.
+        """
+        self._signals.exit(self.pid.local, pid, reason_of(reason))
+
+    def monitor(self, target: "Target") -> Ref:
+        """Watch a process, wherever it lives: when it ends, a `Down` arrives, once.
+
+        Args:
+            target: a pid, a name of the cluster (who has it now is watched), or ``(name, node)``.
+
+        Returns:
+            The monitor, as it stands in the `Down`. Each call makes one of its own.
+
+        A process that is dead, or a name that nobody has, is reported at once with the reason "noproc"; a node that is
+        not connected, or is lost later, with "noconnection". What the process sent before arrives before the `Down`.
+
+        Raises:
+            NoProcess, NodeClosed: as `link`.
+            TypeError, ValueError: neither a pid nor a name.
+        """
+        return self._signals.monitor(self.pid.local, target)
+
+    def demonitor(self, ref: Ref, flush: bool = True) -> None:
+        """Watch no longer: no `Down` of this monitor arrives any more.
+
+        Args:
+            ref: what `monitor` returned. One that has come to its end is no error.
+            flush: take its `Down` out of the mailbox, if it has arrived already.
+
+        Raises:
+            NoProcess, NodeClosed: as `link`.
+        """
+        self._signals.demonitor(self.pid.local, ref)
+        if flush:
+            self.mailbox.discard(lambda message: type(message) is Down and message.ref == ref)
+
+    def monitor_node(self, node: str | None = None) -> None:
+        """Watch a node: a `PeerUp` or `PeerDown` arrives now, for how it is, and then with each change.
+
+        Args:
+            node: its name; None for every node, of which those that are connected are told now.
+
+        Before a `PeerUp` no message of that node arrives, and after a `PeerDown` none. Watching again does nothing.
+
+        Raises:
+            NoProcess, NodeClosed: as `link`.
+            ValueError: no node name, or this node's own.
+        """
+        self._signals.watch_node(self.pid.local, node)
+
+    def demonitor_node(self, node: str | None = None) -> None:
+        """Undo `monitor_node`. What has arrived stays in the mailbox.
+
+        Raises:
+            NoProcess, NodeClosed, ValueError: as `monitor_node`.
+        """
+        self._signals.unwatch_node(self.pid.local, node)
+
+    @property
+    def _signals(self) -> "Signals":
+        self._check_alive()
+        self.node.check_open()
+        return self.node.signals
 
     # --- life and death, for the node ---
 
@@ -291,15 +415,16 @@ class Process:
         self._loop = task.get_loop()  # Without it, current_task() takes three times as long on Python 3.11.
         _current.set(self)
 
-    def end(self, reason: ExitReason) -> None:
+    def end(self, reason: Reason) -> None:
         """The process is dead from now on."""
         self.exit_reason = reason
         self.mailbox.take_all()
 
     def _check_alive(self) -> None:
         if self.exit_reason is not None:
-            reason = self.exit_reason if isinstance(self.exit_reason, str) else repr(self.exit_reason)
-            raise NoProcess(f"this process, {self.pid} ({self.function}), is dead ({reason}): its code must end now")
+            raise NoProcess(
+                f"this process, {self.pid} ({self.function}), is dead ({self.exit_reason}): its code must end now"
+            )
 
     def _refuse_to_receive(self) -> NoReturn:
         self._check_alive()

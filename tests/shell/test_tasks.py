@@ -12,6 +12,7 @@ from kinfolk.errors import CallFailed, MailboxFull, NameLost, NodeClosed, NoProc
 from kinfolk.ids import Pid
 from kinfolk.messages import Call
 from kinfolk.process import Process
+from kinfolk.reasons import Crash
 from tests.home import NAME, Home, ended, settled
 
 
@@ -99,7 +100,7 @@ def test_processes_that_never_start_leave_nothing_behind():
     assert home.processes.kill(killed.pid.local)
     asyncio.run(home.processes.close(1.0))
     gc.collect()  # A coroutine that was never awaited would be a warning, and so an error.
-    assert home.exits == [(2, "kill"), (1, "shutdown")]
+    assert home.exits == [(2, "killed"), (1, "shutdown")]
 
 
 def plain_function(me: Process) -> int:
@@ -178,7 +179,9 @@ async def test_a_process_that_raises_is_logged_once_with_its_traceback_and_exits
     await ended(process)
     [(local, reason)] = home.exits
     assert local == 1
-    assert isinstance(reason, ZeroDivisionError)
+    assert isinstance(reason, Crash)
+    assert (reason.type, reason.message) == ("ZeroDivisionError", "as it must")
+    assert isinstance(reason.error, ZeroDivisionError)
     assert process.exit_reason is reason
     [record] = caplog.records
     assert record.getMessage() == f"{process.pid} (crash) crashed: ZeroDivisionError('as it must')"
@@ -195,7 +198,7 @@ async def test_a_process_whose_task_is_cancelled_exits_as_killed():
     assert process.task is not None
     process.task.cancel()
     await ended(process)
-    assert home.exits == [(1, "kill")]
+    assert home.exits == [(1, "killed")]
 
 
 async def test_a_process_whose_task_is_cancelled_before_its_first_step_exits_as_killed():
@@ -205,7 +208,7 @@ async def test_a_process_whose_task_is_cancelled_before_its_first_step_exits_as_
     process.task.cancel()
     await settled()
     gc.collect()
-    assert home.exits == [(1, "kill")]
+    assert home.exits == [(1, "killed")]
 
 
 async def test_a_process_that_awaits_what_was_cancelled_has_crashed(caplog):
@@ -218,7 +221,8 @@ async def test_a_process_that_awaits_what_was_cancelled_has_crashed(caplog):
 
     process = home.start(body)
     await ended(process)
-    assert isinstance(process.exit_reason, asyncio.CancelledError)
+    assert isinstance(process.exit_reason, Crash)
+    assert process.exit_reason.type == "CancelledError"
     assert "crashed" in caplog.text
 
 
@@ -232,7 +236,7 @@ async def test_the_death_is_complete_before_the_task_is_done():
     assert seen == [([(1, "normal")], 0, "normal")]
 
 
-@pytest.mark.parametrize("reason", ["kill", "noconnection", NameLost("db", Pid("bob@h:1", 1, 1))])
+@pytest.mark.parametrize("reason", ["killed", "noconnection", NameLost("db", Pid("bob@h:1", 1, 1))])
 async def test_a_killed_process_is_dead_when_kill_returns(reason):
     home = started()
     process = home.start(hold_calls)
@@ -260,7 +264,7 @@ async def test_a_process_may_kill_itself():
 
     await ended(home.start(body))
     assert after == ["still in the same step"]
-    assert home.exits == [(1, "kill")]
+    assert home.exits == [(1, "killed")]
 
 
 async def test_an_error_while_a_killed_process_cleans_up_is_logged(caplog):
@@ -277,7 +281,7 @@ async def test_an_error_while_a_killed_process_cleans_up_is_logged(caplog):
     home.processes.kill(1)
     await ended(process)
     assert "raised while it was ended: OSError('disk full')" in caplog.text
-    assert home.exits == [(1, "kill")]
+    assert home.exits == [(1, "killed")]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -295,7 +299,8 @@ def test_the_end_of_the_program_goes_through_a_process(error):
     with pytest.raises(error):
         asyncio.run(main())
     [(_, reason)] = home.exits
-    assert isinstance(reason, error)
+    assert isinstance(reason, Crash)
+    assert isinstance(reason.error, error)
 
 
 # --- calls that are open when a process dies ---
@@ -327,7 +332,7 @@ async def test_a_crash_fails_its_open_calls_with_the_text_of_the_error(caplog):
 
 @pytest.mark.parametrize(
     ("reason", "words"),
-    [("kill", "kill"), ("shutdown", "shutdown"), (NameLost("db", Pid("b@h:1", 1, 1)), "NameLost: the name 'db' was")],
+    [("killed", "killed"), ("shutdown", "shutdown"), (NameLost("db", Pid("b@h:1", 1, 1)), "the name 'db' was lost")],
 )
 async def test_a_kill_answers_open_calls_with_no_process_also_those_still_in_the_mailbox(reason, words):
     home = started()
@@ -429,7 +434,7 @@ async def test_a_task_that_swallows_its_cancellation_is_reported_once_and_cancel
     process = home.start(stubborn)
     await settled()
     home.processes.kill(1)
-    assert home.exits == [(1, "kill")]
+    assert home.exits == [(1, "killed")]
     await settled()
     assert stubborn.swallowed == 1
     await ended(process)
@@ -437,7 +442,7 @@ async def test_a_task_that_swallows_its_cancellation_is_reported_once_and_cancel
     warnings = [record.getMessage() for record in caplog.records]
     assert len(warnings) == 1
     assert warnings[0].startswith(f"{process.pid} (Stubborn) is lingering")
-    assert home.exits == [(1, "kill")]
+    assert home.exits == [(1, "killed")]
     await settled()
     assert home.processes.lingering == []
 

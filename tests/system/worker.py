@@ -168,7 +168,7 @@ class Worker:
         """Why an actor has ended; None while it lives."""
         me = self._actors[pid].me
         reason = None if me is None else me.exit_reason
-        return type(reason).__name__ if isinstance(reason, BaseException) else reason
+        return reason if reason is None or isinstance(reason, str) else type(reason).__name__
 
     def send(self, target: Any, message: Any) -> None:
         """Send a message."""

@@ -24,6 +24,11 @@ from kinfolk.wire.frames import (
     Hello,
     LedgerResumed,
     LedgerSynced,
+    LinkMade,
+    LinkUndone,
+    MonitorFired,
+    MonitorMade,
+    MonitorUndone,
     NameClaimed,
     NameConfirmed,
     NameContested,
@@ -37,6 +42,7 @@ from kinfolk.wire.frames import (
     ResyncAsked,
     Sent,
     SentToName,
+    UnlinkAcknowledged,
     UnregistrationAsked,
 )
 from tests.wire.pair import ADA, ADA_NONCE, BOB, BOB_NONCE
@@ -90,7 +96,24 @@ VECTORS: dict[type[Operation], Vector] = {
     SentToName: Vector([SentToName("logger", 7, HI)], "0e000000 11 91 93 a66c6f67676572 07 a26869"),
     Called: Vector([Called(3, 7, 1, 5000, HI)], "0c000000 34 91 95 03 07 01 cd1388 a26869"),
     Answered: Vector([Answered(1, "ok", HO)], "0a000000 35 91 93 01 a26f6b a2686f"),
-    ExitSignal: Vector([ExitSignal(3, 7, "kill")], "0a000000 15 91 93 03 07 a46b696c6c"),
+    ExitSignal: Vector(
+        [
+            ExitSignal(3, None, "kill"),
+            ExitSignal(3, 7, "crash", True, ["ValueError", "no", "..."]),
+            ExitSignal(4, 7, "name_lost", True, ["db", f"{BOB}/1/4"]),
+        ],
+        "51000000 15 93 95 03 c0 a46b696c6c c2 90 95 03 07 a56372617368 c3 93 aa56616c75654572726f72 a26e6f a32e2e2e"
+        " 95 04 07 a96e616d655f6c6f7374 c3 92 a26462 b5626f624031302e302e302e323a343337302f312f34",
+    ),
+    LinkMade: Vector([LinkMade(3, 7)], "05000000 13 91 92 03 07"),
+    LinkUndone: Vector([LinkUndone(3, 7, 1)], "06000000 14 91 93 03 07 01"),
+    UnlinkAcknowledged: Vector([UnlinkAcknowledged(7, 3, 1)], "06000000 40 91 93 07 03 01"),
+    MonitorMade: Vector([MonitorMade(1, 3), MonitorMade(2, "logger")], "0e000000 16 92 92 01 03 92 02 a66c6f67676572"),
+    MonitorUndone: Vector([MonitorUndone(1)], "04000000 17 91 91 01"),
+    MonitorFired: Vector(
+        [MonitorFired(1, 3, "normal"), MonitorFired(2, None, "noproc")],
+        "18000000 18 92 94 01 03 a66e6f726d616c 90 94 02 c0 a66e6f70726f63 90",
+    ),
     Peers: Vector(
         [Peers([ADA, "carl@[::1]:4370"], BOB_CREATION, 7)],
         "30000000 12 91 93 92 b16164614031302e302e302e313a34333730 af6361726c405b3a3a315d3a34333730"

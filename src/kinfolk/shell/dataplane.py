@@ -26,7 +26,8 @@ from kinfolk.errors import (
 )
 from kinfolk.ids import Pid, check_name, check_node_name
 from kinfolk.messages import Call, reply_type
-from kinfolk.process import Process
+from kinfolk.process import Process, running_process
+from kinfolk.shell.signals import Signals
 from kinfolk.shell.tasks import Processes
 from kinfolk.wire import codec, frames
 from kinfolk.wire.codec import Codec
@@ -83,6 +84,7 @@ class DataPlane:
         name: str,
         creation: int,
         processes: Processes,
+        signals: Signals,
         whereis: Callable[[str], Pid | None],
         local_names: Callable[[str], Pid | None],
         codec: Codec,
@@ -92,6 +94,7 @@ class DataPlane:
         self.name, self.creation = name, creation
         self.links: dict[str, Peer] = {}
         self._processes = processes
+        self._signals = signals
         self._whereis = whereis
         self._local_names = local_names
         self._codec = codec
@@ -141,16 +144,6 @@ class DataPlane:
         else:
             link.post(frames.SentToName(name, sender, encoded))
 
-    def kill(self, pid: Pid) -> None:
-        """End a process, wherever it lives."""
-        if pid.node == self.name:
-            if pid.creation == self.creation:
-                self._processes.kill(pid.local, "kill")
-            return
-        link = self.links.get(pid.node)
-        if link is not None and link.creation == pid.creation:
-            link.post(frames.ExitSignal(pid.local, None, "kill"))
-
     async def call(self, target: Target, request: object, timeout: float | None, sender: int | None = None) -> Any:
         """Send a request and wait for the answer. See `Node.call`."""
         self._learn_reply(type(request))
@@ -193,7 +186,7 @@ class DataPlane:
         process = self._processes.get(pid.local) if pid.creation == self.creation else None
         if process is None:
             raise NoProcess(f"{pid} is dead")
-        if pid.local == sender:
+        if process is (running_process() if sender is None else self._processes.get(sender)):
             raise CallFailed(f"{pid} calls itself: it cannot answer while it waits for the answer")
         body = self._codec.copy(waiting.request) if self._strict else waiting.request
         self._local_calls[reference] = waiting
@@ -353,8 +346,8 @@ class DataPlane:
         except (codec.BadBody, TypeError, NameError, RecursionError) as error:
             waiting.future.set_exception(_unreadable(waiting, error))
 
-    def _exit_signal(self, link: Peer, operation: frames.ExitSignal) -> None:
-        self._processes.kill(operation.target, operation.reason)
+    def _end_of_process(self, link: Peer, operation: frames.Operation) -> None:
+        self._signals.receive(link, operation)
 
     def _process_named(self, name: str) -> Process | None:
         pid = self._local_names(name)
@@ -365,7 +358,7 @@ class DataPlane:
         frames.SentToName: _sent_to_name,
         frames.Called: _called,
         frames.Answered: _answered,
-        frames.ExitSignal: _exit_signal,
+        **dict.fromkeys(Signals.OPERATIONS, _end_of_process),
     }
 
     # --- links come and go ---
@@ -373,6 +366,7 @@ class DataPlane:
     def link_up(self, link: Peer) -> None:
         """Messages for the node go over this link from now on."""
         self.links[link.name] = link
+        self._signals.peer_up(link)
 
     def link_down(self, name: str, conn: int, reason: str) -> None:
         """The link is gone, and with it the answers that were to come over it."""
@@ -380,6 +374,7 @@ class DataPlane:
         if link is not None and link.conn == conn:
             del self.links[name]
             _fail_all(link.calls, NodeLost(f"the connection to {name} ended before the answer came: {reason}"))
+            self._signals.peer_down(name, reason)
 
     def close(self, error: NodeClosed) -> None:
         """Nothing will be answered any longer."""
@@ -387,6 +382,7 @@ class DataPlane:
         for link in list(self.links.values()):
             _fail_all(link.calls, error)
         self.links.clear()
+        self._signals.close(error)
 
 
 CONTROL: frozenset[int] = frozenset(frame.TAG for frame in frames.FRAMES if frame not in DataPlane.FRAMES)

@@ -30,6 +30,7 @@ class Driver:
         self._kernel = kernel
         self._perform = perform
         self._inputs: deque[fx.Input] = deque()
+        self._actions: deque[Callable[[], None]] = deque()
         self._running = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -62,7 +63,20 @@ class Driver:
                         _log.exception("could not carry out %r: this is a bug in kinfolk, please report it", effect)
         finally:
             self._running = False
+        while self._actions and not self._running:
+            self._actions.popleft()()
         self._arm()
+
+    def afterwards(self, action: Callable[[], None]) -> None:
+        """Do something that must not lie within a step: at once, or as soon as the inputs that wait are taken.
+
+        Args:
+            action: may submit inputs, whose effects are then carried out before `submit` returns; must not raise.
+        """
+        if self._running:
+            self._actions.append(action)
+        else:
+            action()
 
     def _now(self) -> fx.Now:
         mono = time.monotonic() if self._loop is None else self._loop.time()

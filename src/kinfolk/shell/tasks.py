@@ -1,8 +1,9 @@
 """The tasks of a node's processes: every one is owned here from its start to its very end.
 
 A process dies in one step, seen by nobody half-way: it leaves the table, its mailbox is emptied, the node is told (so
-its names are gone), its open calls are answered. Only then can its task be seen as done. A killed process dies in the
-step of the kill; its task, which no longer can do anything as that process, is cancelled until it ends.
+its names are gone, then whoever is linked to it or watches it hears), its open calls are answered. Only then can its
+task be seen as done. A killed process dies in the step of the kill; its task, which no longer can do anything as that
+process, is cancelled until it ends.
 
     alive    -- the body returns, raises or is cancelled -->  gone
     alive    -- kill, close -->  dying    -- the task ends -->  gone
@@ -24,7 +25,8 @@ from kinfolk.errors import KinfolkError, NodeClosed
 from kinfolk.ids import Pid
 from kinfolk.mailbox import Mailbox
 from kinfolk.messages import Call
-from kinfolk.process import KILL, NORMAL, PRUNE_FROM, SHUTDOWN, Body, ExitReason, Process
+from kinfolk.process import PRUNE_FROM, Body, Process
+from kinfolk.reasons import KILLED, NORMAL, SHUTDOWN, Crash, Reason, Stop
 from kinfolk.wire import codec
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ class Processes:
         self,
         name: str,
         creation: int,
-        on_exit: Callable[[Process, ExitReason], None],
+        on_exit: Callable[[Process, Reason], None],
         *,
         linger_after: float = LINGER_AFTER,
     ) -> None:
@@ -83,6 +85,7 @@ class Processes:
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._spared: asyncio.Task[Any] | None = None  # the one that closes the node: it goes on
 
     def __iter__(self) -> Iterator[Process]:
         """The living processes, in the order of their start."""
@@ -152,15 +155,17 @@ class Processes:
             await self._unborn.pop(process)
         except asyncio.CancelledError as error:
             if task.cancelling():
-                self._exited(process, KILL)
+                self._exited(process, KILLED)
                 raise
             # Nobody has cancelled this task: it has awaited something that was cancelled, and not expected it.
             self._crashed(process, error)
         except GeneratorExit:
             raise  # The loop was thrown away with the task in it: nobody is left to be told.
         except (KeyboardInterrupt, SystemExit) as error:
-            self._exited(process, error)
+            self._exited(process, Crash.of(error))
             raise
+        except Stop as stop:
+            self._exited(process, stop.reason)
         except BaseException as error:  # noqa: BLE001 - whatever a process dies of
             self._crashed(process, error)
         else:
@@ -174,7 +179,7 @@ class Processes:
         if process in self._unborn:
             # It was cancelled before its first step, and never came to `_life`.
             self._unborn.pop(process).close()
-            self._exited(process, KILL)
+            self._exited(process, KILLED)
 
     # --- calls ---
 
@@ -201,7 +206,7 @@ class Processes:
 
     # --- death ---
 
-    def kill(self, local: int, reason: ExitReason = KILL) -> bool:
+    def kill(self, local: int, reason: Reason = KILLED) -> bool:
         """End a process. It is dead when this returns; its task is cancelled until it ends.
 
         Returns:
@@ -226,11 +231,9 @@ class Processes:
             The processes whose tasks still run. They are dead, and are cancelled again and again.
         """
         self._closed = True
-        own = caller or asyncio.current_task()
+        own = self._spared = caller or asyncio.current_task()
         for process in self:
-            self._exited(process, SHUTDOWN)
-            if process.task is None or process.task is not own:
-                self._cancel(process)
+            self.kill(process.pid.local, SHUTDOWN)
         tasks = [task for task in self._tasks if task is not own]
         if not tasks:
             return []
@@ -251,9 +254,10 @@ class Processes:
             _log.error("%s (%s) crashed: %r", process.pid, process.function, error, exc_info=error)
         else:
             _log.error("%s (%s) raised while it was ended: %r", process.pid, process.function, error, exc_info=error)
-        self._exited(process, error, crashed=True)
+        if process.exit_reason is None:
+            self._exited(process, Crash.of(error), crashed=True)
 
-    def _exited(self, process: Process, reason: ExitReason, crashed: bool = False) -> None:
+    def _exited(self, process: Process, reason: Reason, crashed: bool = False) -> None:
         """The one step in which a process dies."""
         if process.exit_reason is not None:
             return
@@ -262,9 +266,9 @@ class Processes:
         self._on_exit(process, reason)
         if not process.open_calls:
             return
-        outcome, text = codec.NO_PROCESS, f"{process.pid} ended before it answered: {_words(reason)}"
+        outcome, text = codec.NO_PROCESS, f"{process.pid} ended before it answered: {reason}"
         if crashed:
-            outcome, text = codec.FAILED, f"{process.pid} ({process.function}) crashed: {_words(reason)}"
+            outcome, text = codec.FAILED, f"{process.pid} ({process.function}) crashed: {reason}"
         for call in list(process.open_calls):
             try:
                 call.abandon(outcome, text)
@@ -278,7 +282,7 @@ class Processes:
         task, loop = process.task, self._loop
         assert task is not None, "a process of a node that has started has a task"
         assert loop is not None, "a task has a loop"
-        if task.done():
+        if task.done() or task is self._spared:
             return
         task.cancel()
         self._dying[task] = _Dying(process, loop.time() + self._linger_after, self._linger_after)
@@ -309,10 +313,6 @@ class Processes:
             dying.due = now + dying.backoff
         next_due = min(dying.due for dying in self._dying.values())
         self._timer = self._loop.call_at(next_due, self._cancel_again)
-
-
-def _words(reason: ExitReason) -> str:
-    return reason if isinstance(reason, str) else codec.outcome_of(reason)[1]
 
 
 def _not_a_body(body: object, result: object = None) -> str:

@@ -26,6 +26,8 @@ NodeName = Annotated[str, Meta(min_length=1, max_length=400)]
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """A creation, position, local id, stamp or reference: never negative, within 63 bits."""
+ReasonWord = Annotated[str, Meta(min_length=1, max_length=1024)]
+ReasonDetail = Annotated[list[Annotated[str, Meta(max_length=16 * 1024)]], Meta(max_length=16)]
 Nonce = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Proof = Annotated[bytes, Meta(min_length=32, max_length=32)]
 
@@ -140,13 +142,72 @@ class Answered(Operation, frozen=True):
     body: msgspec.Raw
 
 
+# --- the ends of processes ---
+
+
 class ExitSignal(Operation, frozen=True):
-    """EXIT: end this process with this reason."""
+    """EXIT: an exit signal for a process: over a link whose other end has exited, or because somebody has called exit.
+
+    A reason is a word and what belongs to it, as in `kinfolk.reasons`.
+    """
 
     TAG = 0x15
     target: Number
     sender: Number | None
-    reason: Annotated[str, Meta(max_length=64 * 1024)]
+    reason: ReasonWord
+    linked: bool = False
+    detail: ReasonDetail = []
+
+
+class LinkMade(Operation, frozen=True):
+    """LINK: the sender's process is linked to this one from now on."""
+
+    TAG = 0x13
+    target: Number
+    sender: Number
+
+
+class LinkUndone(Operation, frozen=True):
+    """UNLINK: the sender's process takes its link back, and ignores what comes of it until the acknowledgement."""
+
+    TAG = 0x14
+    target: Number
+    sender: Number
+    number: Number
+
+
+class UnlinkAcknowledged(Operation, frozen=True):
+    """UNLINK_ACK: the link that the target has taken back with this number is gone here as well."""
+
+    TAG = 0x40
+    target: Number
+    sender: Number
+    number: Number
+
+
+class MonitorMade(Operation, frozen=True):
+    """MONITOR: answer with a MonitorFired of the same reference when this process ends, or if it does not live."""
+
+    TAG = 0x16
+    reference: Number
+    target: Number | Name
+
+
+class MonitorUndone(Operation, frozen=True):
+    """DEMONITOR: no answer to this MonitorMade is wanted any more."""
+
+    TAG = 0x17
+    reference: Number
+
+
+class MonitorFired(Operation, frozen=True):
+    """MONITOR_EXIT: the process has ended; without its local id: nobody had the name."""
+
+    TAG = 0x18
+    reference: Number
+    process: Number | None
+    reason: ReasonWord
+    detail: ReasonDetail = []
 
 
 # --- the mesh ---
@@ -340,7 +401,8 @@ class AskSettled(Operation, frozen=True):
 
 FRAMES: tuple[type[Operation], ...] = (
     Hello, Challenge, ChallengeReply, ChallengeAck, Refusal,
-    Sent, SentToName, Called, Answered, ExitSignal,
+    Sent, SentToName, Called, Answered,
+    ExitSignal, LinkMade, LinkUndone, UnlinkAcknowledged, MonitorMade, MonitorUndone, MonitorFired,
     Peers, Ping, Pong, Goodbye,
     NameClaimed, NamesWithdrawn, LedgerSynced, LedgerResumed, ResyncAsked, GroupEntered,
     NameConfirmed, Acknowledged, NameContested,
