@@ -57,8 +57,8 @@ class Settings(Struct, frozen=True):
     """How long the mirror of a lost peer is kept for its return."""
     room: int = 1_000_000
     """How many names the kept mirrors may have together."""
-    audit: int = 10_000
-    """Facts that each heartbeat looks at: whether memory still holds what was told."""
+    audit: int = 20_000
+    """Facts that a heartbeat looks at, each twice: whether memory still holds what was told, and the views show it."""
 
 
 Entry = frames.NameClaimed | frames.NamesWithdrawn | frames.NameConfirmed | frames.GroupEntered

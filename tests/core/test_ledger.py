@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinfolk.core.ledger import Claim, Ledger
+from kinfolk.core.ledger import Claim, Ledger, Log
 from kinfolk.core.mirror import Mirror
 from kinfolk.errors import RemoteProtocolError
 from kinfolk.ids import Pid
@@ -223,3 +223,25 @@ def test_claims_are_ordered_by_stamp_then_node_and_never_equal_to_another():
     tied = Claim("db", Pid(BOB, 1, 1), 1, 10)
     restarted = Claim("db", Pid(BOB, 2, 1), 1, 10)
     assert sorted([late, restarted, early, tied], key=lambda claim: claim.order) == [tied, restarted, early, late]
+
+
+# --- the log ---
+
+
+def test_the_log_reaches_back_as_far_as_its_room():
+    log = Log[str](room=3)
+    assert log.reaches(0) and log.after(0, 10) == []
+    for position in range(1, 6):
+        log.append(position, f"entry {position}")
+    assert [position for position in range(8) if log.reaches(position)] == [2, 3, 4, 5]
+    assert log.after(2, 2) == ["entry 3", "entry 4"]
+    assert log.after(4, 10) == ["entry 5"]
+
+
+def test_an_entry_of_many_facts_takes_the_room_of_many():
+    log = Log[str](room=3)
+    log.append(1, "small")
+    log.append(2, "large", facts=3)
+    assert not log.reaches(0) and log.after(1, 10) == ["large"]
+    log.append(3, "too large", facts=4)
+    assert log.reaches(3) and not log.reaches(2)

@@ -213,6 +213,19 @@ def test_a_withdrawal_does_not_wait_for_a_session_that_replaces_another():
     assert names.peer_down(BOB, 1, returns=True) == [Accepted(withdrawn.position)]
 
 
+def test_what_was_withdrawn_before_a_peer_is_told_of_our_ledger_does_not_wait_for_it():
+    names = table()
+    claim(names)
+    pending = claim(names, "other")
+    names.peer_up(BOB)
+    [withdrawn] = only(Withdrawn, names.withdraw(["db"]))
+    assert not names.ledger.await_withdrawal(withdrawn.position)
+    late = claim(names, "late")
+    assert names.told_from_here(BOB) == [Accepted(withdrawn.position)]
+    assert names.ledger.missing(late.position) == (BOB,), "a claim does wait"
+    assert names.own["other"].claim == pending
+
+
 def test_nothing_is_confirmed_while_a_join_is_in_progress():
     names = table()
     names.hold()
@@ -730,6 +743,13 @@ def test_contests_of_two_winners_are_counted_apart(kind):
         assert contest_every_second(names, ours, dave if second < 3 else erin, [second]) is None
     assert contest_every_second(names, ours, erin, [6, 7, 8]) is None
     assert contest_every_second(names, ours, erin, [9]) == 9
+
+
+def test_what_was_said_against_an_earlier_claim_of_ours_does_not_count(kind):
+    names, ours, winner = rumoured(kind)
+    assert contest_every_second(names, ours, winner, range(7)) == PATIENCE
+    again = claim_at(names, 50)
+    assert contest_every_second(names, again, winner, range(8, 13)) is None, "its node may have died meanwhile"
 
 
 def test_contests_that_lapsed_are_not_kept():

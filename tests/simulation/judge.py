@@ -133,6 +133,8 @@ class Judge:
         self.on_free: Callable[[Node, str], None] | None = None
         """Told when a name resolves to nobody any more at a node."""
         self.last_death = 0.0
+        self.damage = False
+        """Memory is being damaged."""
         self.steady = True
         """There has been no fault: no session may end."""
         self._refs = 0
@@ -397,6 +399,10 @@ class Judge:
         ):
             self.violation(f"{node} wakes and takes {effect.peer} for dead")
         self._gone[node].add((effect.peer, effect.creation))
+        for name in node.kernel.names.view:
+            holder = node.kernel.names.whereis(name)
+            if holder is not None and (holder.node, holder.creation) == (effect.peer, effect.creation):
+                self.violation(f"{node}: {name!r} still resolves to {holder} of the lost {effect.peer}")
 
     def _name_added(self, node: Node, effect: fx.NameAdded) -> None:
         folded, name, pid = self._folded[node], effect.name, effect.pid
@@ -438,13 +444,15 @@ class Judge:
     def _check_removed(self) -> None:
         """Nobody takes away a third node's names. (Told by its own word, its lost session, or a better claim.)"""
         for node, name, pid in self._removed:
-            if (pid.node, pid.creation) not in self._gone[node]:
+            if (pid.node, pid.creation) not in self._gone[node] and not self.damage:
                 self.violation(f"{name!r} was taken from {pid} by neither its node nor its loss")
         self._removed = []
 
     def _count(self, node: Node, effect: fx.Count) -> None:
         if effect.counter == "protocol_errors":
             self.violation(f"{node}: a peer broke the protocol")
+        if effect.counter == "registry_divergence_total" and not self.damage:
+            self.violation(f"{node}: its memory is not what it was told")
 
     # --- names ---
 
@@ -556,6 +564,11 @@ class Judge:
                 self.beaten_by_the_dead += 1
                 if self.prompt:
                     self.violation(f"{record} yields to {rival}, which was gone before")
+
+    def damaged(self, node: Node) -> None:
+        """Somebody has changed the memory of the node, its view included."""
+        self.damage = True
+        self._folded[node] = dict(node.kernel.names.view)
 
     # --- joining ---
 

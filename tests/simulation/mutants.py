@@ -4,11 +4,14 @@ from math import inf
 from typing import Any, NamedTuple
 
 from kinfolk import effects as fx
-from kinfolk.core.changes import Change, OwnClaim
-from kinfolk.core.ledger import Claim, Ledger
+from kinfolk.core.changes import Acknowledge, Change, OwnClaim
+from kinfolk.core.ledger import Claim, Ledger, Log
 from kinfolk.core.members import Members, Session, Verdict
+from kinfolk.core.mirror import Mirror
 from kinfolk.core.names import Names
+from kinfolk.errors import KinfolkError
 from kinfolk.kernel import Kernel
+from kinfolk.orders import Orders
 
 
 class Mutant(NamedTuple):
@@ -108,6 +111,73 @@ class JoinsOpenly(Names):
         pass
 
 
+# --- the rules of mirrors ---
+
+
+class ShowsWhatWas(Names):
+    """A mirror that goes on is shown before what happened meanwhile has been heard."""
+
+    def resumed(self, peer: str, position: int, until: int) -> list[Change]:
+        return super().resumed(peer, position, position)
+
+
+class TakesAcknowledgementsAsGiven(Names):
+    """What was in a kept mirror is not acknowledged again."""
+
+    def _mirror(self, mirror: Mirror, claim: Claim, confirmed: bool) -> None:
+        super()._mirror(mirror, claim, confirmed)
+        if mirror.peer in self._repairs:
+            self._changes = [change for change in self._changes if not isinstance(change, Acknowledge)]
+
+
+class KeepsHalfAMirror(Names):
+    """A mirror is kept although its sync had not ended."""
+
+    def _is_worth_keeping(self, mirror: Mirror, repairing: bool) -> bool:
+        mirror.complete = True
+        return super()._is_worth_keeping(mirror, False)
+
+
+class SweepsWhatCameBack(Names):
+    """What a peer tells anew enters the views while its old names leave them."""
+
+    def _is_leaving(self, peer: str, creation: int) -> bool:
+        return False
+
+
+class FindsTheLost(Names):
+    """Names of a lost peer resolve until their slice has come."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.whereis = self.view.get
+
+
+class SyncsOverTheOld(Names):
+    """A sync in the same session replaces the mirror instead of being built beside it."""
+
+    def sync_begins(self, peer: str, creation: int, position: int) -> None:
+        self.mirrors.pop(peer, None)
+        super().sync_begins(peer, creation, position)
+
+
+class NeverCompares(Names):
+    """Neither digests nor what is in memory are looked at."""
+
+    def diverges(self, peer: str, position: int, digest: int) -> bool:
+        return False
+
+    def audit(self, facts: int) -> list[Change]:
+        return []
+
+
+class ComparesOnlyDigests(Names):
+    """What was told is compared with what was heard, but not with what is in memory."""
+
+    def audit(self, facts: int) -> list[Change]:
+        return []
+
+
 # --- the rules of the ledger ---
 
 
@@ -129,6 +199,43 @@ class AsksNoNewcomer(Names):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ledger = _TrustingLedger()
+
+
+class _EndlessLog(Log[Any]):
+    def reaches(self, position: int) -> bool:
+        return 0 < position <= self._last
+
+
+class GoesOnWithAGap(Kernel):
+    """A peer is told to go on although the log no longer has all that it missed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._entries.__class__ = _EndlessLog
+
+
+class Overtakes(Kernel):
+    """New entries go at once to a peer that has yet to catch up."""
+
+    def _catch_up(self, session: Session, position: int) -> None:
+        session.told = True
+        super()._catch_up(session, position)
+
+
+class _KeepingOrders(Orders):
+    def _give_up(self, ref: int, error: KinfolkError | None) -> None:
+        waiting = self._all.get(ref)
+        if waiting is not None:
+            self._standing.add(waiting.position)
+        super()._give_up(ref, error)
+
+
+class KeepsWhatTimedOut(Kernel):
+    """A claim stays although its register has failed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._orders.__class__ = _KeepingOrders
 
 
 # --- the rules of sessions ---
@@ -193,6 +300,14 @@ MUTANTS: dict[str, Mutant] = {
         ("joins", JoinsOpenly),
         ("deaths", CountsOutTheReplaced),
         ("joins", AsksNoNewcomer),
+        ("flaps", ShowsWhatWas),
+        ("flaps", TakesAcknowledgementsAsGiven),
+        ("flaps", KeepsHalfAMirror),
+        ("flaps", SweepsWhatCameBack),
+        ("deaths", FindsTheLost),
+        ("damage", SyncsOverTheOld),
+        ("damage", NeverCompares),
+        ("damage", ComparesOnlyDigests),
     )
 } | {
     mutant.__name__: Mutant(network, kernel=mutant)
@@ -201,5 +316,8 @@ MUTANTS: dict[str, Mutant] = {
         ("joins", SyncsThePast),
         ("faults", WakesInPanic),
         ("deaths", NeverListensForSilence),
+        ("flaps", GoesOnWithAGap),
+        ("flaps", Overtakes),
+        ("calm", KeepsWhatTimedOut),
     )
 }

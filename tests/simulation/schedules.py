@@ -7,12 +7,15 @@ strangers  two or three nodes that never meet, while all the others see them
 apart      strangers, and cuts of the links to their neighbours
 deaths     holders die; some survivors see it at once and register the names, some notice late
 joins      nodes come one by one or all at once, by one seed or by all, with names of their own
+flaps      one link breaks again and again, while its ends and others make entries
+damage     memory is damaged: it is found within two heartbeats, and repaired without the end of a session
 """
 
 import random
 from collections.abc import Callable
 
 from kinfolk import effects as fx
+from kinfolk.core.ledger import Claim
 from kinfolk.ids import Address, Pid, Seed
 from kinfolk.kernel import Settings
 from tests.simulation import world as w
@@ -44,7 +47,7 @@ class Schedule:
         rng = self.rng = random.Random(f"{network}/{seed}")
         self.network = network
         self.judge = Judge(
-            partitions=network in ("faults", "apart", "joins"),
+            partitions=network in ("faults", "apart", "joins", "flaps"),
             prompt=network == "deaths",
             reachable=network in ("calm", "joins"),
         )
@@ -54,7 +57,7 @@ class Schedule:
             redial_min=0.05,
             redial_max=1.0,
             sync_part=rng.choice((1, 2, 100)),
-            step=rng.choice((1, 2, 100)),
+            step=1 if network == "flaps" else rng.choice((1, 2, 100)),
             log=rng.choice((2, 10, 1000)),
             keep_mirrors=rng.choice((0.3, 600.0)),
             room=rng.choice((2, 1000)),
@@ -462,6 +465,63 @@ class Schedule:
         for node in world.running():
             judge.join(node, [hosts[0].seed], timeout=5.0, patient=True)
 
+    def flaps(self) -> None:
+        rng, world = self.rng, self.world
+        self.mesh()
+        self.judge.steady = False
+        a, b = rng.sample(world.running(), 2)
+        if rng.random() < 0.3:
+            self.slow_link(0.5)
+
+        def act() -> None:
+            if rng.random() < 0.75:
+                self.use()
+                return
+            ends = [end for end in a.ends.values() if end.other is not None and end.other.node is b]
+            if ends:
+                world.cut(rng.choice(ends), silent=rng.random() < 0.2)
+
+        self.spread(rng.randint(10, 30), rng.choice((0.02, 0.1)), act)
+        self.heal()
+
+    def damage(self) -> None:
+        rng, world, judge = self.rng, self.world, self.judge
+        self.mesh()
+        self.spread(rng.randint(4, 12), 0.03, self.use)
+        self.settle()
+        for _ in range(rng.randint(1, 3)):
+            node = rng.choice(world.running())
+            self._damage(node)
+            judge.damaged(node)
+            world.run(world.now + 2 * HEARTBEAT + 0.5)
+            waiting = judge.unsettled()
+            if waiting is not None:
+                judge.violation(f"not repaired within two heartbeats: {waiting}")
+                return
+
+    def _damage(self, node: Node) -> None:
+        """Something in the memory of a node is no longer what it was."""
+        rng, names = self.rng, node.kernel.names
+        mirror = names.mirrors[rng.choice(sorted(names.mirrors))]
+        name = rng.choice(sorted(mirror.claims) or self.names)
+        claim = mirror.claims.get(name, Claim(name, Pid(mirror.peer, mirror.creation, 99), 10**6, 1))
+        match rng.randrange(6):
+            case 0:
+                mirror.claims.pop(name, None)
+            case 1:
+                wrong = Pid(mirror.peer, mirror.creation, claim.pid.local + 1)
+                mirror.claims[name] = Claim(name, wrong, claim.position, claim.stamp)
+            case 2:
+                mirror.members["h", 99] = None
+            case 3:
+                names.view.pop(name, None)
+            case 4:
+                names.view[rng.choice(self.names)] = Pid(mirror.peer, mirror.creation, 99)
+            case _ if name in mirror.claims:
+                mirror.unconfirmed.add(claim.position)
+            case _:
+                mirror.claims[name] = claim
+
 
 NETWORKS: dict[str, Callable[[Schedule], None]] = {
     "races": Schedule.races,
@@ -471,6 +531,8 @@ NETWORKS: dict[str, Callable[[Schedule], None]] = {
     "apart": Schedule.apart,
     "deaths": Schedule.deaths,
     "joins": Schedule.joins,
+    "flaps": Schedule.flaps,
+    "damage": Schedule.damage,
 }
 
 

@@ -13,13 +13,15 @@ from tests.simulation.mutants import MUTANTS, SOUND
 from tests.simulation.schedules import NETWORKS, Schedule
 
 SCHEDULES = {
-    "races": 4000,
-    "calm": 4500,
+    "races": 3500,
+    "calm": 3500,
     "faults": 2000,
     "strangers": 2000,
     "apart": 500,
-    "deaths": 3500,
-    "joins": 3500,
+    "deaths": 3000,
+    "joins": 3000,
+    "flaps": 2000,
+    "damage": 500,
 }
 CHUNK = 500
 ENOUGH_FOR_A_MUTANT = 300

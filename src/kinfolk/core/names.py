@@ -10,7 +10,7 @@ long as there is some.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -52,7 +52,7 @@ class Names(Views):
         self.kept: dict[str, Mirror] = {}
         self._sweeps: deque[_Sweep] = deque()
         self._repairs: dict[str, tuple[Repair, Iterator[Fact]]] = {}
-        self._audit: Iterator[None] = iter(())
+        self._audit: Iterator[int] | None = None
 
     # --- what peers tell of their ledgers ---
 
@@ -93,7 +93,7 @@ class Names(Views):
         self.staged.pop(peer, None)
         self._repairs.pop(peer, None)
         mirror = Mirror(peer, creation, position)
-        if peer in self.mirrors or (peer, creation) in self.refused:
+        if peer in self.mirrors or self._is_leaving(peer, creation):
             self.staged[peer] = Staged(mirror)
         else:
             self._lost.pop(peer, None)
@@ -264,7 +264,7 @@ class Names(Views):
             self._sweep(_Sweep((peer, mirror.creation), mirror.facts()))
         elif staged is not None:
             mirror = staged.mirror
-        if mirror is not None and mirror.sound and mirror.position and not repairing:
+        if mirror is not None and self._is_worth_keeping(mirror, repairing):
             self._keep(mirror)
         self._complete(self.ledger.peer_down(peer, returns))
         return self._take()
@@ -272,6 +272,14 @@ class Names(Views):
     def forget(self, peer: str) -> None:
         """Keep the mirror of a lost peer no longer."""
         self.kept.pop(peer, None)
+
+    def _is_worth_keeping(self, mirror: Mirror, repairing: bool) -> bool:
+        """Only a mirror of which all is known can go on where it ends."""
+        return mirror.sound and mirror.position > 0 and not repairing
+
+    def _is_leaving(self, peer: str, creation: int) -> bool:
+        """Whether names of that start of the peer are on their way out: what comes now must not leave with them."""
+        return (peer, creation) in self.refused
 
     def _keep(self, mirror: Mirror) -> None:
         mirror.held.clear()
@@ -337,7 +345,7 @@ class Names(Views):
     def _unstage(self, peer: str) -> None:
         """Let a staged mirror into the views, if it is ready and no earlier one of the same start is on its way out."""
         staged = self.staged.get(peer)
-        if staged is None or not staged.ready or (peer, staged.mirror.creation) in self.refused:
+        if staged is None or not staged.ready or self._is_leaving(peer, staged.mirror.creation):
             return
         del self.staged[peer]
         self._lost.pop(peer, None)
@@ -418,50 +426,69 @@ class Names(Views):
 
         It goes on where it ended the last time; however few there are, it looks at none twice.
         """
-        for _ in range(0, facts, _AUDITED):
-            if next(self._audit, self) is self:
-                self._audit = self._look_through()
+        if self._audit is None:
+            self._audit = self._look_through()
+        while facts > 0:
+            looked_at = next(self._audit, None)
+            if looked_at is None:
+                self._audit = None
                 break
+            facts -= looked_at
         return self._take()
 
-    def _look_through(self) -> Generator[None, None, None]:
+    def _look_through(self) -> Iterator[int]:
         """Add up every table once, in slices. What changes meanwhile makes no difference: claims are values."""
-        claims, digest = [own.claim for own in self.own.values()], self.digest
-        added = yield from self._add_up(self.own_claim, claims, self.memberships, self._pending)
-        if added != digest:
+        ours = [own.claim for own in self.own.values()]
+        digest, added = self.digest, 0
+        for part, facts in self._add_up(ours, self.memberships, self._pending):
+            added += part
+            yield facts
+        if add_digest(added, -digest):
             self.digest = add_digest(self.digest, added - digest)
             self._changes.append(Diverged(self.node))
-        for peer, mirror in list(self.mirrors.items()):
-            if not mirror.sound or self.mirrors.get(peer) is not mirror:
+        yield from self._look_up(ours)
+        for mirror in list(self.mirrors.values()):
+            claims, digest, added = list(mirror.claims.values()), mirror.digest, 0
+            for part, facts in self._add_up(claims, mirror.members, mirror.unconfirmed) if mirror.sound else ():
+                added += part
+                yield facts
+            if not mirror.sound or self.mirrors.get(mirror.peer) is not mirror:
                 continue
-            claims, digest = list(mirror.claims.values()), mirror.digest
-            added = yield from self._add_up(mirror.claims.get, claims, mirror.members, mirror.unconfirmed)
-            if added != digest and mirror.sound and self.mirrors.get(peer) is mirror:
-                self._changes.append(Diverged(peer))
+            if add_digest(added, -digest):
+                self._changes.append(Diverged(mirror.peer))
+            else:
+                yield from self._look_up(claims)
         claimed = len(self.own) + sum(len(mirror.claims) for mirror in self.mirrors.values())
         if not self.busy and len(self.view) != claimed - sum(len(rivals) - 1 for rivals in self.rivals.values()):
-            for name in [name for name in self.view if not self.claims(name)]:
-                self._count_again(name)
-            self._changes.append(Diverged(self.node))
+            self._put_right([name for name in self.view if not self.claims(name)])
 
     def _add_up(
-        self,
-        current: Callable[[str], Claim | None],
-        claims: list[Claim],
-        members: Iterable[Membership],
-        unconfirmed: Iterable[int],
-    ) -> Generator[None, None, int]:
-        added, unconfirmed = sum(map(membership_digest, members)), set(unconfirmed)
+        self, claims: list[Claim], members: Iterable[Membership], unconfirmed: Iterable[int]
+    ) -> Iterator[tuple[int, int]]:
+        """What these facts, in slices, add to the digest, and how many they are."""
+        members, unconfirmed = list(members), set(unconfirmed)
+        yield sum(map(membership_digest, members)), len(members)
         for start in range(0, len(claims), _AUDITED):
-            yield
             some = claims[start : start + _AUDITED]
-            added += total(some, unconfirmed)
-            for claim in some:
-                name, holder = claim.name, self.view.get(claim.name)
-                if holder is not claim.pid and name not in self.rivals and current(name) is claim:
-                    self._count_again(name)
-                    self._changes.append(Diverged(self.node))
-        return add_digest(added, 0)
+            yield total(some, unconfirmed), len(some)
+
+    def _look_up(self, claims: list[Claim]) -> Iterator[int]:
+        """Find claims that the views do not show; to be asked of sound tables alone, or damage would spread."""
+        for start in range(0, len(claims), _AUDITED):
+            some = claims[start : start + _AUDITED]
+            self._put_right(
+                claim.name
+                for claim in some
+                if self.view.get(claim.name) is not claim.pid
+                and claim.name not in self.rivals
+                and self._claim_of(claim.pid.node, claim.name) is claim
+            )
+            yield len(some)
+
+    def _put_right(self, names: Iterable[str]) -> None:
+        for name in list(names):
+            self._count_again(name)
+            self._changes.append(Diverged(self.node))
 
     # --- inside ---
 
@@ -486,6 +513,8 @@ class Names(Views):
                     self._repair(repair[0], fact)
                 elif isinstance(fact, str):
                     self._freshen(fact)
+                    if mirror.damaged:
+                        self._count_again(fact)  # who knows what the views have of it
         return mirror, aside
 
     def _advanced(self, peer: str, aside: bool) -> list[Change]:

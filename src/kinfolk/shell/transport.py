@@ -13,7 +13,7 @@ import secrets
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 from kinfolk import effects as fx
@@ -38,6 +38,8 @@ MAX_HALF_OPEN = 512
 MAX_HALF_OPEN_PER_HOST = 128
 MAX_UNPROVED = 512
 """Connections past TLS, whose other end thus knows a cookie, that have not finished the handshake."""
+READ_SLICE = 0.005
+"""Seconds for which the frames of one peer may keep the loop; a sync of a million names has thousands of them."""
 WRITE_BUFFER = 256 * 1024
 """Bytes handed to TLS and not yet written, above which the rest waits in the outbox."""
 WRITE_PART = 64 * 1024
@@ -62,6 +64,7 @@ class Link(asyncio.BufferedProtocol):
         self._session: Session | None = None
         self._flushing = False
         self._paused = False
+        self._reading_paused = False
         self._wants_drain = False
         self._heard = 0.0
         self.conn = conn
@@ -103,16 +106,39 @@ class Link(asyncio.BufferedProtocol):
         session = self._session
         assert session is not None, "TLS delivers nothing before connection_made"
         self.bytes_in += nbytes
+        self._read(session, session.receive(nbytes))
+        if session.state is State.OPEN and not self.is_observer:
+            self._heard = self._owner.heard(self, self._heard)
+
+    def _read(self, session: Session, events: Iterator[Event]) -> None:
+        """Handle what has come for a few milliseconds; if there is more, others get their turn first."""
+        loop = self._owner.loop
+        until = loop.time() + READ_SLICE
+        finished = True
         try:
-            for event in session.receive(nbytes):
+            for event in events:
                 self._owner.happened(self, event)
+                if loop.time() > until and session.state is State.OPEN:
+                    finished = False
+                    break
         except RemoteProtocolError as error:
             self._owner.broken(self, error)
+        self._pause_reading(not finished)
+        if not finished:
+            loop.call_soon(self._read, session, events)
         self._flush()
         if session.state is State.CLOSED:
             self._end()
-        elif session.state is State.OPEN and not self.is_observer:
-            self._heard = self._owner.heard(self, self._heard)
+
+    def _pause_reading(self, pause: bool) -> None:
+        """As long as frames in the buffer wait to be handled, nothing may be read into it."""
+        if pause == self._reading_paused or self._tls is None:
+            return
+        self._reading_paused = pause
+        if pause:
+            self._tls.pause_reading()
+        else:
+            self._tls.resume_reading()
 
     def eof_received(self) -> bool:
         """The other end will send nothing more: close."""
