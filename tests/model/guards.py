@@ -1,0 +1,46 @@
+"""The rules that can be left out, each with a network whose schedules show what breaks."""
+
+from typing import NamedTuple
+
+
+class Guard(NamedTuple):
+    network: str
+    rule: str
+
+
+GUARDS = {
+    # Claims and their conflicts
+    "alone": Guard("strangers", "a peer acknowledges a claim only while it knows no other live claim of that name"),
+    "contest": Guard("strangers", "who sees two claims tells the loser's origin"),
+    "again": Guard("apart", "a contest is repeated with each heartbeat"),
+    "confirm": Guard("strangers", "a confirmed claim outranks one that is not, whatever their stamps"),
+    "viewed": Guard("strangers", "of two unconfirmed claims, lookups prefer the one that was acknowledged here"),
+    "rank": Guard("strangers", "a contested origin yields only to a claim of higher rank, as far as it knows its own"),
+    "direct": Guard("calm", "third nodes are not believed about a claim whose origin has told us more since"),
+    "patience": Guard("deaths", "a winner that may be dead is believed in only after its contest went on for a while"),
+    "met": Guard("deaths", "an unconfirmed winner counts at once only if its node was never met"),
+    "mirror": Guard("calm", "losing claims are mirrored too"),
+    "newcomer": Guard("faults", "a claim waits for peers that come meanwhile as well"),
+    "returns": Guard("faults", "a peer whose session is replaced is not counted out in between"),
+    "timeout": Guard("calm", "a register that ends at its deadline withdraws its claim"),
+    "exit": Guard("calm", "the exit of a process ends its memberships"),
+    # Telling a ledger
+    "moment": Guard("faults", "a chunk tells facts as they are when it is produced"),
+    "overtaking": Guard("faults", "an entry never overtakes a chunk or the rest of the log"),
+    "creation": Guard("faults", "only a mirror of the same creation is resumed"),
+    "whole": Guard("faults", "only a complete mirror is kept for resumption"),
+    "trimmed": Guard("faults", "a log that no longer reaches back means a fresh sync, also in the midst of a resume"),
+    "begun": Guard("faults", "withdrawals from before the sync count as acknowledged when it begins"),
+    # Hearing it
+    "pinned": Guard("faults", "a mirror that was offered is kept until the sync begins"),
+    "staged": Guard("faults", "a resumed mirror shows nothing before it has come to where the session began"),
+    "afresh": Guard("faults", "after a resume, unconfirmed claims are acknowledged afresh"),
+    "refused": Guard("faults", "lookups refuse a lost peer's names at once"),
+    "sweep": Guard("faults", "a peer that is back is staged until what was there before has left"),
+    "order": Guard("faults", "an entry about a key that has yet to enter the views lets it enter first"),
+    "staged resync": Guard("calm", "a resync in the session is built aside"),
+    "doubt": Guard("faults", "a mirror known to be wrong is neither compared nor kept"),
+    "digest": Guard("corruption", "heartbeats carry a digest of the ledger"),
+    "compared": Guard("calm", "a digest is compared only by a complete mirror at its position"),
+}
+ALL = frozenset(GUARDS)

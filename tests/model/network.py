@@ -1,0 +1,520 @@
+"""Random schedules for the model: links, time, faults, and what must hold.
+
+Links are first in, first out, with any delay, one direction of one link slower than the others. The networks:
+
+calm        nothing goes wrong, but registers time out, processes exit, peers ask for a resync
+strangers   the same, with two or three nodes that never meet while all the others see them
+faults      cuts that the two ends notice at different times, part of what was under way lost, sessions that replace
+            others, partial partitions, restarts; at the end all links heal
+apart       strangers and cuts
+deaths      prompt links; holders of names die, some survivors notice late, others claim the names at once
+corruption  cuts, and entries of mirrors and views that change in memory
+
+What a schedule can show:
+
+converge    at the end two nodes resolve a name differently
+unique      at the end two claims of one name are alive, or one node knows two
+dead        at the end a name resolves to a process that exited, or a group has one as a member
+stale       at the end a name resolves to a claim that was withdrawn
+hung        at the end a register or an unregister has not returned
+ghost       at the end a claim is alive whose register has raised
+mirror      at the end a mirror, or what is shown of it, differs from its ledger
+success     a register returned while a connected node resolved the name differently, or a node that could know held
+            a confirmed claim of its own
+released    an unregister returned while a connected node still showed the claim
+robbed      (no faults) a confirmed claim was lost against its owner's will
+younger     a confirmed claim was lost to a younger one
+wiped       two claims were lost to each other
+fooled      a claim gave way, on a third node's word, to one that its own node knew to be gone
+beaten      (deaths) a claim gave way to one that was gone before it was made
+refused     a lookup found a name of a peer without a session
+risen       a claim entered the views that was withdrawn before the session it came by began
+acknowledged    an entry was acknowledged that is not in the views
+protocol    a peer said what does not follow from what it said before
+diverged    (no corruption) a digest did not fit
+endless     it does not come to rest
+"""
+
+import random
+from collections import Counter, deque
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from tests.model.claims import BEAT, DOWN_AFTER, GROUPS, NAMES, PATIENCE, Claim, Claimed, Entry, Node, Withdrawn
+from tests.model.guards import ALL
+
+FAULTY = ("faults", "apart", "corruption")
+NETWORKS = ("calm", "strangers", "faults", "apart", "deaths", "corruption")
+PROMPT = 2
+"""Ticks that a frame takes at most in the network of deaths."""
+ENOUGH = 10_000
+"""Events after which a network without new ones should have come to rest."""
+
+Wire = deque[tuple[int, float, "tuple[Any, ...] | None"]]
+"""Frames with the first and the last tick at which they may arrive. None: the end of the connection."""
+
+
+class Simulation:
+    """One schedule.
+
+    Args:
+        network: one of NETWORKS.
+        seed: gives all the rest.
+        guards: the rules that are kept.
+    """
+
+    def __init__(self, network: str, seed: str, guards: frozenset[str] = ALL) -> None:
+        self.rng = random.Random(seed)
+        self.network, self.guards = network, guards
+        self.size = self.rng.randint(3, 5)
+        self.faults = network in FAULTY
+        self.wild = self.rng.random() < 0.2
+        """Clocks that show anything."""
+        self.log_limit = self.rng.choice((0, 2, 4, 100))
+        self.now = self.events = 0
+        self.resting = False
+        self.counts = Counter[str]()
+        self.violations = Counter[str]()
+        self.dead: set[tuple[int, int, int]] = set()
+        self.made_at: dict[Claim, int] = {}
+        self.gone_at: dict[Claim, int] = {}
+        self.failed: set[Claim] = set()
+        self.losses: set[tuple[Claim, Claim]] = set()
+        self.entries: dict[tuple[int, int, int], Entry] = {}
+        self.links: dict[tuple[int, int], int] = {}
+        """The session that one node has with another, as it sees it."""
+        self.wires: dict[tuple[int, int, int], Wire] = {}
+        self.opening: dict[int, tuple[int, int]] = {}
+        """Sessions that the dialler has opened, and the other has not yet."""
+        self.began: dict[int, int] = {}
+        self.creations: dict[tuple[int, int], int] = {}
+        """Of a node, as a session says."""
+        self.strangers = self.rng.randint(2, min(3, self.size - 1)) if network in ("strangers", "apart") else 0
+        self.slow = tuple(self.rng.sample(range(self.size), 2))
+        self.nodes = [Node(self, ident, 0) for ident in range(self.size)]
+        for a, b in self.pairs():
+            self.dial(a, b)
+        while self.opening:
+            session, (a, b) = next(iter(self.opening.items()))
+            self.deliver((a, b, session))
+
+    def run(self) -> Counter[str]:
+        """Run the schedule to its end. Returns the violations."""
+        if self.network == "deaths":
+            self.deaths()
+        else:
+            for _ in range(self.rng.randint(20, 140)):
+                self.step()
+        self.finish()
+        return self.violations
+
+    # --- links ---
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Who may meet whom."""
+        return [(a, b) for a in range(self.size) for b in range(a) if a >= self.strangers]
+
+    def together(self, a: int, b: int) -> bool:
+        """Whether both ends have the same session."""
+        return (a, b) in self.links and self.links[a, b] == self.links.get((b, a))
+
+    def dial(self, a: int, b: int) -> None:
+        """A session between two nodes: `a` opens it now, `b` when the first frame arrives."""
+        if (a, b) in self.opening.values() or (b, a) in self.opening.values():
+            return
+        if self.together(a, b) and self.rng.random() < 0.8:
+            return
+        self.events += 1
+        session = self.events
+        self.began[session] = session
+        self.opening[session] = a, b
+        for x, y in ((a, b), (b, a)):
+            self.wires[x, y, session] = deque()
+            self.creations[session, x] = self.nodes[x].creation
+        self.open(a, b, session)
+
+    def open(self, a: int, b: int, session: int) -> None:
+        """An end has a session from now on; an older one is replaced."""
+        if (a, b) in self.links:
+            self.counts["replaced"] += 1
+            self.cut(a, b, returns=True)
+        self.links[a, b] = session
+        self.nodes[a].peer_up(b, self.creations[session, b])
+
+    def send(self, a: int, b: int, message: tuple[Any, ...], overtake: str = "") -> None:
+        """A node says something; with `overtake`, a frame of that kind that waits at the end is overtaken."""
+        wire = self.wires.get((a, b, self.links.get((a, b), 0)))
+        if wire is None:
+            return
+        frame = self.now, self.now + PROMPT if self.network == "deaths" else inf, message
+        before = wire[-1][2] if wire else None
+        if overtake and before is not None and before[0] == overtake:
+            wire.insert(len(wire) - 1, frame)
+        else:
+            wire.append(frame)
+
+    def cut(self, a: int, b: int, returns: bool = False, notice: float = 0) -> None:
+        """End `a` notices now. What it had sent arrives in part; after that end `b` notices, within `notice` ticks."""
+        session = self.links.pop((a, b), None)
+        if session is None:
+            return
+        self.hang_up(a, b, session, notice)
+        self.nodes[a].peer_down(b, returns)
+
+    def hang_up(self, a: int, b: int, session: int, notice: float) -> None:
+        self.wires.pop((b, a, session), None)
+        wire = self.wires.get((a, b, session))
+        if wire is not None:
+            for _ in range(self.rng.randint(0, len(wire))):
+                wire.pop()
+            wire.append((self.now + round(self.rng.random() * notice), self.now + notice if notice else inf, None))
+
+    def deliver(self, key: tuple[int, int, int]) -> None:
+        """The next frame of a wire arrives."""
+        a, b, session = key
+        _, _, message = self.wires[key].popleft()
+        if message is None:
+            del self.wires[key]
+        if self.opening.get(session) == (a, b):
+            del self.opening[session]
+            if message is not None:
+                self.open(b, a, session)
+        if self.links.get((b, a)) != session:
+            return
+        if message is None:
+            del self.links[b, a]
+            self.nodes[b].peer_down(a, returns=False)
+        else:
+            self.nodes[b].receive(a, *message)
+
+    def crash(self, a: int, notice: float = 0) -> None:
+        """A node dies, and starts anew without a session."""
+        node = self.nodes[a]
+        self.dead |= {(a, node.creation, pid) for pid in range(node.last_pid + 1)}
+        for name in NAMES:
+            if (claim := node.own(name)) is not None:
+                self.gone(claim)
+        for b in range(self.size):
+            self.cut(a, b, notice=notice)
+        for session, (x, y) in list(self.opening.items()):
+            if y == a:  # one that it had not opened yet
+                del self.opening[session]
+                self.hang_up(a, x, session, notice)
+        self.nodes[a] = Node(self, a, node.creation + 1)
+
+    # --- schedules ---
+
+    def busy(self) -> list[tuple[int, int, int]]:
+        """Wires with a frame that may arrive."""
+        return [key for key, wire in self.wires.items() if wire and wire[0][0] <= self.now]
+
+    def tick(self) -> None:
+        """Time passes; what is due arrives."""
+        self.now += 1
+        for key in list(self.wires):
+            while (wire := self.wires.get(key)) and wire[0][1] < self.now:
+                self.deliver(key)
+        for node in self.nodes:
+            if not self.resting:
+                node.time_passes()
+            if (self.now + 3 * node.id) % BEAT == 0:
+                node.beat()
+
+    def step(self) -> None:
+        """Something happens."""
+        rng, roll = self.rng, self.rng.random()
+        node = rng.choice(self.nodes)
+        if roll < 0.45:
+            busy = [key for key in self.busy() if key[:2] != self.slow or rng.random() < 0.03]
+            if busy:
+                self.deliver(rng.choice(busy))
+        elif roll < 0.58:
+            self.go_on()
+        elif roll < 0.66:
+            self.tick()
+        elif roll < 0.86 or not self.faults:
+            self.use(node)
+        elif roll < 0.99:
+            self.disturb(node)
+        else:
+            self.crash(node.id)
+        self.look_up(rng.choice(self.nodes))
+
+    def go_on(self) -> None:
+        """One of the things that are done in parts goes on."""
+        parts = [(node, ident) for node in self.nodes for ident in node.parts()]
+        if parts:
+            node, ident = self.rng.choice(parts)
+            if node.has_slices(ident) and (not node.has_more(ident) or self.rng.random() < 0.5):
+                node.slice(ident)
+            else:
+                node.tell_more(ident)
+
+    def use(self, node: Node) -> None:
+        """Somebody uses a node."""
+        rng = self.rng
+        kind = rng.choices(("register", "end", "group", "resync"), (60, 25, 10, 5))[0]
+        owned = [name for name in NAMES if node.own(name) is not None]
+        if kind == "register":
+            node.register(rng.choice(NAMES), wait=rng.random() < 0.7, timeout=rng.choice((2, 10, 1000)))
+        elif kind == "end" and owned and rng.random() < 0.6:
+            node.unregister(rng.choice(owned))
+        elif kind == "end" and node.processes:
+            node.process_exits(rng.choice(node.processes))
+        elif kind == "group":
+            node.join_or_leave(rng.choice(GROUPS))
+        elif kind == "resync":
+            whole = [ident for ident in node.connected() if (m := node.peers[ident].mirror) is not None and m.complete]
+            if whole:
+                node.ask_resync(node.peers[rng.choice(whole)])
+
+    def disturb(self, node: Node) -> None:
+        """Something goes wrong."""
+        rng = self.rng
+        a, b = rng.choice(self.pairs())
+        if rng.random() < 0.5:
+            a, b = b, a
+        kinds: dict[Callable[[], None], int] = {
+            lambda: self.cut(a, b): 35,
+            lambda: self.dial(a, b): 55,
+            lambda: self.nodes[a].forget(b): 5,
+        }
+        if self.network == "corruption":
+            kinds[lambda: self.corrupt(node)] = 40
+        rng.choices(list(kinds), list(kinds.values()))[0]()
+
+    def corrupt(self, node: Node) -> None:
+        """An entry of a mirror, or of a view, or of both is dropped, altered or made up."""
+        rng, key = self.rng, self.rng.choice(NAMES + GROUPS)
+        whole = [
+            (ident, peer, peer.mirror)
+            for ident, peer in node.peers.items()
+            if peer.mirror is not None and peer.mirror.complete and key not in peer.entering
+        ]
+        if not whole:
+            return
+        ident, peer, mirror = rng.choice(whole)
+        value = mirror.table.get(key)
+        if value is not None and rng.random() < 0.5:
+            value = None
+        elif key in GROUPS:
+            value = frozenset(mirror.members(key) ^ {rng.randint(1, 3)}) or None
+        elif isinstance(value, tuple):
+            value = value[0]._replace(pid=99, stamp=rng.randint(0, 50)), rng.random() < 0.5
+        else:
+            position = rng.randint(0, mirror.position)
+            value = Claim(rng.randint(0, 50), ident, mirror.creation, position, key, 99), rng.random() < 0.5
+        self.counts["corrupted"] += 1
+        what = rng.choice(("mirror", "view", "both"))
+        if what != "view":
+            mirror.put(key, value)
+        if what != "mirror" and value:
+            peer.shown[key] = value
+        elif what != "mirror":
+            peer.shown.pop(key, None)
+
+    def deaths(self) -> None:
+        """Holders die. Whoever finds a name free claims it; some find that out sooner than others."""
+        rng = self.rng
+        for name in NAMES:
+            rng.choice(self.nodes).register(name, wait=True, timeout=1000)
+        for _ in range(rng.choice((0, 3, 20))):
+            self.rush(2)
+            self.tick()
+        for _ in range(rng.randint(1, 2)):
+            holders = [node for node in self.nodes if any(node.own(name) for name in NAMES)]
+            if holders:
+                self.crash(rng.choice(holders).id, notice=rng.choice((PROMPT, DOWN_AFTER)))
+            for _ in range(DOWN_AFTER + PATIENCE + 2 * BEAT):
+                heir = rng.choice(self.nodes)
+                if rng.random() < 0.4 and heir.connected():
+                    heir.register(rng.choice(NAMES), wait=True, timeout=1000)
+                self.rush(3)
+                self.tick()
+                if rng.random() < 0.02:
+                    self.dial(*rng.choice(self.pairs()))
+
+    def rush(self, steps: int) -> None:
+        """Some of what is under way goes on."""
+        for _ in range(steps):
+            if busy := self.busy():
+                self.deliver(self.rng.choice(busy))
+            self.go_on()
+
+    def drain(self) -> None:
+        """All that is under way goes on until nothing is."""
+        for _ in range(ENOUGH):
+            todo: list[tuple[Callable[..., None], Any]] = [(self.deliver, key) for key, wire in self.wires.items() if wire]
+            for node in self.nodes:
+                todo += [(node.tell_more, ident) for ident in node.peers if node.has_more(ident)]
+                todo += [(node.slice, ident) for ident in node.peers if node.has_slices(ident)]
+            if not todo:
+                return
+            self.rng.shuffle(todo)
+            for act, what in todo:
+                if act != self.deliver or self.wires.get(what):
+                    act(what)
+        self.violation("endless")
+
+    def finish(self) -> None:
+        """All links heal, everything arrives, heartbeats go on until what is disputed is settled."""
+        self.resting = True
+        self.drain()
+        for _ in range(2):  # a session may still have been opening
+            for a, b in self.pairs():
+                if not self.together(a, b):
+                    self.dial(a, b)
+            self.drain()
+        for beats in range(2 * PATIENCE // BEAT):
+            if beats >= 2 and not any(len(node.found(name)) > 1 for node in self.nodes for name in NAMES):
+                break
+            for _ in range(BEAT):
+                self.tick()
+            self.drain()
+        self.judge()
+
+    # --- what must hold ---
+
+    def violation(self, kind: str) -> None:
+        self.violations[kind] += 1
+
+    def count(self, kind: str) -> None:
+        self.counts[kind] += 1
+
+    def stamp(self, clock: int) -> int:
+        """The stamp of a new claim."""
+        return self.rng.choice((0, 1, self.rng.randint(0, 50), 2**62)) if self.wild else clock + 1
+
+    def made(self, claim: Claim) -> None:
+        """A claim is made."""
+        self.events += 1
+        self.made_at[claim] = self.events
+
+    def gone(self, claim: Claim) -> None:
+        """A claim ends, or its node dies."""
+        self.events += 1
+        self.gone_at[claim] = self.events
+
+    def timed_out(self, claim: Claim) -> None:
+        """A register has raised NotConfirmed."""
+        self.counts["timed out"] += 1
+        self.failed.add(claim)
+
+    def confirmed(self, node: Node, claim: Claim, late: bool) -> None:
+        """A claim is confirmed, its register returns."""
+        self.counts["confirmed, not waited for" if late else "confirmed"] += 1
+        if self.network == "corruption":
+            return
+        for other in self.nodes:
+            if other is node or not self.together(node.id, other.id):
+                continue
+            own = other.ledger.table.get(claim.name)
+            found = other.whereis(claim.name)
+            known = found is None or found.node == other.id or self.together(node.id, found.node)
+            if isinstance(own, tuple) and own[1] or found != claim and (known or not self.faults):
+                self.violation("success")
+
+    def released(self, node: Node, position: int) -> None:
+        """An unregister returns."""
+        self.counts["released"] += 1
+        gone = self.entries[node.id, node.creation, position]
+        assert isinstance(gone, Withdrawn)
+        for name, made_at in gone.claims:
+            for other in self.nodes:
+                if other is not node and self.together(node.id, other.id) and self.network != "corruption":
+                    found = other.whereis(name)
+                    if found is not None and (found.node, found.position) == (node.id, made_at):
+                        self.violation("released")
+
+    def yielded(self, node: Node, claim: Claim, confirmed: bool, rival: Claim, contest: bool, waited: bool) -> None:
+        """A claim gives way to another: NameLost, NameTaken, or (nobody waits) NameTaken as a message."""
+        self.counts["lost" if confirmed else "taken" if waited else "taken, told by message"] += 1
+        self.losses.add((claim, rival))
+        if self.network == "corruption":
+            return
+        if (rival, claim) in self.losses:
+            self.violation("wiped")
+        if confirmed and rival > claim:
+            self.violation("younger")
+        if confirmed and not (self.faults or self.network == "deaths"):
+            self.violation("robbed")
+        if self.network == "deaths" and self.gone_at.get(rival, inf) < self.made_at[claim]:
+            self.violation("beaten")
+        if contest and rival.node != node.id:
+            mirror = node.peers[rival.node].mirror
+            if mirror is not None and mirror.complete and mirror.creation == rival.creation:
+                if mirror.position >= rival.position and mirror.claim(rival.name) != rival:
+                    self.violation("fooled")
+
+    def appears(self, node: Node, ident: int, claim: Claim) -> None:
+        """A claim enters the views."""
+        if self.gone_at.get(claim, inf) < self.began[self.links[node.id, ident]]:
+            self.violation("risen")
+
+    def acknowledged(self, node: Node, ident: int, position: int) -> None:
+        """A node acknowledges an entry."""
+        peer = node.peers[ident]
+        entry = self.entries.get((ident, peer.creation or 0, position))
+        if self.network == "corruption" or entry is None:
+            return
+        visible = {name: value[0] for name in NAMES if isinstance(value := peer.shown.get(name), tuple)}
+        if isinstance(entry, Claimed):
+            wrong = visible.get(entry.claim.name) != entry.claim
+        else:
+            assert isinstance(entry, Withdrawn), "nothing else is acknowledged"
+            wrong = any(
+                name in visible and name not in peer.leaving and visible[name].position == made_at
+                for name, made_at in entry.claims
+            )
+        if wrong:
+            self.violation("acknowledged")
+
+    def diverged(self) -> None:
+        """A mirror does not fit its ledger."""
+        self.counts["diverged"] += 1
+        if self.network != "corruption":
+            self.violation("diverged")
+
+    def look_up(self, node: Node) -> None:
+        """Somebody looks a name up."""
+        for name in NAMES:
+            found = node.whereis(name)
+            if found is not None and found.node != node.id and (node.id, found.node) not in self.links:
+                self.violation("refused")
+
+    def judge(self) -> None:
+        """Look at the end of it."""
+        nodes = self.nodes
+        for name in NAMES:
+            views = {node.whereis(name) for node in nodes}
+            alive = [claim for claim in views if claim is not None]
+            owned = [claim for node in nodes if (claim := node.own(name)) is not None]
+            for kind, wrong in {
+                "converge": len(views) > 1 and not self.strangers,
+                "unique": len(owned) > 1 or any(len(node.found(name)) > 1 for node in nodes),
+                "dead": any((c.node, c.creation, c.pid) in self.dead for c in alive),
+                "stale": any(claim in self.gone_at for claim in alive),
+                "ghost": any(claim in self.failed for claim in owned),
+            }.items():
+                if wrong:
+                    self.violation(kind)
+        for group in GROUPS:
+            for node in nodes:
+                members = node.members(group)
+                if any((ident, nodes[ident].creation, pid) in self.dead for ident, pid in members):
+                    self.violation("dead")
+        if any(node.missing or node.awaited for node in nodes):
+            self.violation("hung")
+        for a, b in [*self.pairs(), *((b, a) for a, b in self.pairs())]:
+            peer, ledger = nodes[a].peers[b], nodes[b].ledger
+            mirror = peer.mirror
+            if (
+                mirror is None
+                or not mirror.complete
+                or (mirror.creation, mirror.position, mirror.table) != (ledger.creation, ledger.position, ledger.table)
+                or peer.shown != ledger.table
+                or peer.staged is not None
+                or peer.leaving
+            ):
+                self.violation("mirror")
