@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from tests.model.network import Simulation
 
-NAMES = ("a", "b")
+NAMES = ("a", "b", "c")
 GROUPS = ("x", "y")
 
 BEAT = 8
@@ -216,7 +216,8 @@ class Node:
         self.peers = {peer: Peer() for peer in range(sim.size) if peer != ident}
         self.lost: dict[int, int] = {}
         """The creations of peers whose session was lost."""
-        self.rumours: dict[Claim, tuple[int, int]] = {}
+        self.rumours: dict[tuple[Claim, Claim | None], tuple[int, int]] = {}
+        """Contests of winners that may be dead, each with our loser: since when, and when last."""
 
     # --- views ---
 
@@ -682,7 +683,7 @@ class Node:
         """Yield to the claim that a peer knows, unless we know better."""
         if self.own(loser.name) != loser or self.told_more(winner) or not self.outranked(winner, confirmed):
             return
-        if self.races(winner, confirmed) or self.believed(winner):
+        if self.races(winner, confirmed) or self.believed(loser, winner):
             self.yield_to(winner, by_contest=True)
 
     def outranked(self, winner: Claim, confirmed: bool) -> bool:
@@ -709,13 +710,16 @@ class Node:
         met |= self.lost.get(winner.node) == winner.creation and "met" in self.guards
         return not confirmed and not met
 
-    def believed(self, winner: Claim) -> bool:
-        """Any other may be dead without the sender having noticed: its contest must go on for a while."""
-        now = self.sim.now
-        first, last = self.rumours.get(winner, (now, now))
+    def believed(self, loser: Claim, winner: Claim) -> bool:
+        """Any other may be dead without the sender having noticed: its contest must go on for a while.
+
+        The while begins anew with each claim of ours: a winner believed in long ago may have died since.
+        """
+        now, key = self.sim.now, (winner, loser if "each" in self.guards else None)
+        first, last = self.rumours.get(key, (now, now))
         if now - last > LAPSE:
             first = now
-        self.rumours[winner] = first, now
+        self.rumours[key] = first, now
         return now - first >= PATIENCE or "patience" not in self.guards
 
     def settle(self) -> None:

@@ -18,6 +18,7 @@ GUARDS = {
     "rank": Guard("strangers", "a contested origin yields only to a claim of higher rank, as far as it knows its own"),
     "direct": Guard("calm", "third nodes are not believed about a claim whose origin has told us more since"),
     "patience": Guard("deaths", "a winner that may be dead is believed in only after its contest went on for a while"),
+    "each": Guard("deaths", "that while begins anew with each claim of ours"),
     "met": Guard("deaths", "an unconfirmed winner counts at once only if its node was never met"),
     "mirror": Guard("calm", "losing claims are mirrored too"),
     "newcomer": Guard("faults", "a claim waits for peers that come meanwhile as well"),

@@ -7,6 +7,7 @@ strangers   the same, with two or three nodes that never meet while all the othe
 faults      cuts that the two ends notice at different times, part of what was under way lost, sessions that replace
             others, partial partitions, restarts; at the end all links heal
 apart       strangers and cuts
+flaps       one link that is cut and dialled again all the time, short logs, slow outboxes and slices
 deaths      prompt links; holders of names die, some survivors notice late, others claim the names at once
 corruption  cuts, and entries of mirrors and views that change in memory
 
@@ -26,7 +27,7 @@ robbed      (no faults) a confirmed claim was lost against its owner's will
 younger     a confirmed claim was lost to a younger one
 wiped       two claims were lost to each other
 fooled      a claim gave way, on a third node's word, to one that its own node knew to be gone
-beaten      (deaths) a claim gave way to one that was gone before it was made
+beaten      (deaths) a claim gave way, on a third node's word, to one that was gone before it was made
 refused     a lookup found a name of a peer without a session
 risen       a claim entered the views that was withdrawn before the session it came by began
 acknowledged    an entry was acknowledged that is not in the views
@@ -44,8 +45,8 @@ from typing import Any
 from tests.model.claims import BEAT, DOWN_AFTER, GROUPS, NAMES, PATIENCE, Claim, Claimed, Entry, Node, Withdrawn
 from tests.model.guards import ALL
 
-FAULTY = ("faults", "apart", "corruption")
-NETWORKS = ("calm", "strangers", "faults", "apart", "deaths", "corruption")
+FAULTY = ("faults", "apart", "flaps", "corruption")
+NETWORKS = ("calm", "strangers", "faults", "apart", "flaps", "deaths", "corruption")
 PROMPT = 2
 """Ticks that a frame takes at most in the network of deaths."""
 ENOUGH = 10_000
@@ -69,9 +70,10 @@ class Simulation:
         self.network, self.guards = network, guards
         self.size = self.rng.randint(3, 5)
         self.faults = network in FAULTY
+        self.calm = network in ("calm", "strangers")
         self.wild = self.rng.random() < 0.2
         """Clocks that show anything."""
-        self.log_limit = self.rng.choice((0, 2, 4, 100))
+        self.log_limit = self.rng.choice((2, 4, 100) if network == "flaps" else (0, 2, 4, 100))
         self.now = self.events = 0
         self.resting = False
         self.counts = Counter[str]()
@@ -92,6 +94,9 @@ class Simulation:
         """Of a node, as a session says."""
         self.strangers = self.rng.randint(2, min(3, self.size - 1)) if network in ("strangers", "apart") else 0
         self.slow = tuple(self.rng.sample(range(self.size), 2))
+        self.just_confirmed: list[tuple[Node, Claim]] = []
+        self.replacing = False
+        """A session takes the place of another, in one moment."""
         self.nodes = [Node(self, ident, 0) for ident in range(self.size)]
         for a, b in self.pairs():
             self.dial(a, b)
@@ -103,6 +108,8 @@ class Simulation:
         """Run the schedule to its end. Returns the violations."""
         if self.network == "deaths":
             self.deaths()
+        elif self.network == "flaps":
+            self.flaps()
         else:
             for _ in range(self.rng.randint(20, 140)):
                 self.step()
@@ -136,11 +143,14 @@ class Simulation:
 
     def open(self, a: int, b: int, session: int) -> None:
         """An end has a session from now on; an older one is replaced."""
+        self.replacing = True
         if (a, b) in self.links:
             self.counts["replaced"] += 1
             self.cut(a, b, returns=True)
         self.links[a, b] = session
         self.nodes[a].peer_up(b, self.creations[session, b])
+        self.replacing = False
+        self.check_confirmed()
 
     def send(self, a: int, b: int, message: tuple[Any, ...], overtake: str = "") -> None:
         """A node says something; with `overtake`, a frame of that kind that waits at the end is overtaken."""
@@ -154,15 +164,16 @@ class Simulation:
         else:
             wire.append(frame)
 
-    def cut(self, a: int, b: int, returns: bool = False, notice: float = 0) -> None:
-        """End `a` notices now. What it had sent arrives in part; after that end `b` notices, within `notice` ticks."""
+    def cut(self, a: int, b: int, returns: bool = False) -> None:
+        """End `a` notices now. What it had sent arrives in part; after that end `b` notices."""
         session = self.links.pop((a, b), None)
         if session is None:
             return
-        self.hang_up(a, b, session, notice)
+        self.hang_up(a, b, session)
         self.nodes[a].peer_down(b, returns)
 
-    def hang_up(self, a: int, b: int, session: int, notice: float) -> None:
+    def hang_up(self, a: int, b: int, session: int, notice: float = 0) -> None:
+        """End `a` of a session is gone; end `b` notices within so many ticks, or (0) at any time."""
         self.wires.pop((b, a, session), None)
         wire = self.wires.get((a, b, session))
         if wire is not None:
@@ -195,13 +206,14 @@ class Simulation:
         for name in NAMES:
             if (claim := node.own(name)) is not None:
                 self.gone(claim)
+        self.nodes[a] = Node(self, a, node.creation + 1)
         for b in range(self.size):
-            self.cut(a, b, notice=notice)
+            if session := self.links.pop((a, b), None):
+                self.hang_up(a, b, session, notice)
         for session, (x, y) in list(self.opening.items()):
             if y == a:  # one that it had not opened yet
                 del self.opening[session]
                 self.hang_up(a, x, session, notice)
-        self.nodes[a] = Node(self, a, node.creation + 1)
 
     # --- schedules ---
 
@@ -233,7 +245,7 @@ class Simulation:
             self.go_on()
         elif roll < 0.66:
             self.tick()
-        elif roll < 0.86 or not self.faults:
+        elif roll < 0.86 or not self.faults or self.network == "flaps":
             self.use(node)
         elif roll < 0.99:
             self.disturb(node)
@@ -335,6 +347,39 @@ class Simulation:
                 if rng.random() < 0.02:
                     self.dial(*rng.choice(self.pairs()))
 
+    def flaps(self) -> None:
+        """One link is cut and dialled again, and again; in between its ends are used."""
+        rng = self.rng
+        ends = list(rng.choice(self.pairs()))
+
+        def meanwhile(most: int) -> None:
+            for _ in range(rng.randint(0, most)):
+                if rng.random() < 0.4:
+                    self.use(self.nodes[rng.choice(ends)])
+                self.step()
+
+        def arrive(most: int) -> None:
+            for _ in range(rng.randint(0, most)):
+                if wires := [key for key in self.busy() if {*key[:2]} == {*ends}]:
+                    self.deliver(rng.choice(wires))
+                a, b = ends
+                if self.nodes[a].has_more(b) and rng.random() < 0.7:
+                    self.nodes[a].tell_more(b)
+                rng.shuffle(ends)
+
+        meanwhile(30)
+        for _ in range(rng.randint(2, 8)):
+            arrive(20)
+            a, b = ends
+            self.cut(a, b)
+            if rng.random() < 0.1:
+                self.nodes[b].forget(a)
+            arrive(20)
+            meanwhile(4)
+            self.dial(a, b)
+            arrive(10)
+            meanwhile(12)
+
     def rush(self, steps: int) -> None:
         """Some of what is under way goes on."""
         for _ in range(steps):
@@ -404,16 +449,22 @@ class Simulation:
     def confirmed(self, node: Node, claim: Claim, late: bool) -> None:
         """A claim is confirmed, its register returns."""
         self.counts["confirmed, not waited for" if late else "confirmed"] += 1
-        if self.network == "corruption":
-            return
-        for other in self.nodes:
-            if other is node or not self.together(node.id, other.id):
-                continue
-            own = other.ledger.table.get(claim.name)
-            found = other.whereis(claim.name)
-            known = found is None or found.node == other.id or self.together(node.id, found.node)
-            if isinstance(own, tuple) and own[1] or found != claim and (known or not self.faults):
-                self.violation("success")
+        self.just_confirmed.append((node, claim))
+        if not self.replacing:
+            self.check_confirmed()
+
+    def check_confirmed(self) -> None:
+        """Whoever is connected with the holder of a name just confirmed knows that."""
+        for node, claim in self.just_confirmed:
+            for other in self.nodes:
+                if other is node or not self.together(node.id, other.id) or self.network == "corruption":
+                    continue
+                own = other.ledger.table.get(claim.name)
+                found = other.whereis(claim.name)
+                known = found is None or found.node == other.id or self.together(node.id, found.node)
+                if isinstance(own, tuple) and own[1] or found != claim and (known or self.calm):
+                    self.violation("success")
+        self.just_confirmed.clear()
 
     def released(self, node: Node, position: int) -> None:
         """An unregister returns."""
@@ -437,9 +488,9 @@ class Simulation:
             self.violation("wiped")
         if confirmed and rival > claim:
             self.violation("younger")
-        if confirmed and not (self.faults or self.network == "deaths"):
+        if confirmed and self.calm:
             self.violation("robbed")
-        if self.network == "deaths" and self.gone_at.get(rival, inf) < self.made_at[claim]:
+        if self.network == "deaths" and contest and self.gone_at.get(rival, inf) < self.made_at[claim]:
             self.violation("beaten")
         if contest and rival.node != node.id:
             mirror = node.peers[rival.node].mirror
