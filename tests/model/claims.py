@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NAMES = ("a", "b", "c")
 GROUPS = ("x", "y")
 
-BEAT = 8
+BEAT = 4
 """Ticks between two heartbeats."""
 DOWN_AFTER = 3 * BEAT
 """Ticks within which a death is noticed."""
@@ -473,6 +473,8 @@ class Node:
             if peer.staged is not None:
                 peer.staged.put(key, value)
             elif peer.mirror is not None:
+                if "order" in self.guards:
+                    self.touch(key)
                 peer.mirror.put(key, value)
                 self.observe(value)
                 self.show(ident, key, value)
@@ -484,15 +486,19 @@ class Node:
             return
         mirror.complete = True
         if peer.until == inf:
-            peer.until = peer.through = position
+            peer.until = position
+            peer.through = position if "through" in self.guards else None
 
     def on_entry(self, ident: int, peer: Peer, entry: Entry) -> None:
         """The next entry, for the mirror in the views and for a staged one, whichever there is."""
         if peer.mirror is None and peer.staged is None:
             self.sim.violation("protocol")
-        silent = peer.staged is not None and peer.mirror is None and entry.position <= peer.until
+        hidden = peer.staged is not None and peer.mirror is None
+        silent = hidden and (entry.position <= peer.until or "hidden" not in self.guards)
         if peer.staged is not None:
             self.follow(peer, peer.staged, entry)
+            if isinstance(entry, Claimed) and "visible" not in self.guards:
+                self.acknowledge(ident, entry.position)
         if peer.mirror is not None:
             if "order" in self.guards:
                 for key in keys_of(entry):
