@@ -537,7 +537,7 @@ class Node:
         mirror = peer.mirror
         if mirror is None or "digest" not in self.guards:
             return
-        if mirror.complete and mirror.position == position or "compared" not in self.guards:
+        if (mirror.complete and mirror.position == position) or "compared" not in self.guards:
             views_differ = any(
                 peer.shown.get(key) != mirror.table.get(key)
                 for key in {*peer.shown, *mirror.table}

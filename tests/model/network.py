@@ -330,9 +330,9 @@ class Simulation:
             peer.shown.pop(key, None)
 
     def deaths(self) -> None:
-        """Holders die. Whoever finds a name free claims it; some find that out sooner than others, one has only one peer."""
+        """Holders die. Whoever finds a name free claims it; some find that out late, one may have a single peer."""
         rng = self.rng
-        outsider, neighbour, *others = rng.sample(range(self.size), self.size)
+        outsider, _, *others = rng.sample(range(self.size), self.size)
         if rng.random() < 0.7:
             for other in others:
                 self.cut(outsider, other)
@@ -403,7 +403,8 @@ class Simulation:
     def drain(self) -> None:
         """All that is under way goes on until nothing is."""
         for _ in range(ENOUGH):
-            todo: list[tuple[Callable[..., None], Any]] = [(self.deliver, key) for key, wire in self.wires.items() if wire]
+            todo: list[tuple[Callable[..., None], Any]]
+            todo = [(self.deliver, key) for key, wire in self.wires.items() if wire]
             for node in self.nodes:
                 todo += [(node.tell_more, ident) for ident in node.peers if node.has_more(ident)]
                 todo += [(node.slice, ident) for ident in node.peers if node.has_slices(ident)]
@@ -476,7 +477,8 @@ class Simulation:
                 own = other.ledger.table.get(claim.name)
                 found = other.whereis(claim.name)
                 known = found is None or found.node == other.id or self.together(node.id, found.node)
-                if isinstance(own, tuple) and own[1] or found != claim and (known or self.calm):
+                rival = isinstance(own, tuple) and own[1]
+                if rival or (found != claim and (known or self.calm)):
                     self.violation("success")
         self.just_confirmed.clear()
 
@@ -510,11 +512,11 @@ class Simulation:
                 self.violation("beaten")
             else:
                 self.counts["beaten by a stranger"] += 1
-        if contest and rival.node != node.id:
-            mirror = node.peers[rival.node].mirror
-            if mirror is not None and mirror.complete and mirror.creation == rival.creation:
-                if mirror.position >= rival.position and mirror.claim(rival.name) != rival:
-                    self.violation("fooled")
+        mirror = node.peers[rival.node].mirror
+        if contest and mirror is not None and mirror.complete and mirror.creation == rival.creation:
+            known = mirror.position >= rival.position
+            if known and mirror.claim(rival.name) != rival:
+                self.violation("fooled")
 
     def appears(self, node: Node, ident: int, claim: Claim) -> None:
         """A claim enters the views."""
