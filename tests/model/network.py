@@ -20,8 +20,9 @@ stale       at the end a name resolves to a claim that was withdrawn
 hung        at the end a register or an unregister has not returned
 ghost       at the end a claim is alive whose register has raised
 mirror      at the end a mirror, or what is shown of it, differs from its ledger
-success     a register returned while a connected node resolved the name differently, or a node that could know held
-            a confirmed claim of its own
+success     a register returned while a connected node resolved the name differently, or had a confirmed claim itself
+            (with faults it may resolve to a claim of a node that the holder has no session with, or to one that has
+            been withdrawn so lately that it is not told yet)
 released    an unregister returned while a connected node still showed the claim
 robbed      (no faults) a confirmed claim was lost against its owner's will
 younger     a confirmed claim was lost to a younger one
@@ -477,6 +478,7 @@ class Simulation:
                 own = other.ledger.table.get(claim.name)
                 found = other.whereis(claim.name)
                 known = found is None or found.node == other.id or self.together(node.id, found.node)
+                known &= found is None or found not in self.gone_at  # else what ends it is under way
                 rival = isinstance(own, tuple) and own[1]
                 if rival or (found != claim and (known or self.calm)):
                     self.violation("success")
