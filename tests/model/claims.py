@@ -342,11 +342,11 @@ class Node:
         self.append(Withdrawn(position, tuple((claim.name, claim.position) for claim in claims), members))
         return position
 
-    def yield_to(self, winner: Claim, by_contest: bool) -> None:
+    def yield_to(self, winner: Claim, confirmed: bool, by_contest: bool) -> None:
         """Withdraw a claim that has lost: NameTaken if it was not confirmed, else NameLost."""
         value = self.ledger.table[winner.name]
         assert isinstance(value, tuple)
-        self.sim.yielded(self, value[0], value[1], winner, by_contest, winner.name in self.waiting)
+        self.sim.yielded(self, *value, (winner, confirmed), by_contest, winner.name in self.waiting)
         self.withdraw([winner.name])
 
     # --- telling it ---
@@ -680,7 +680,7 @@ class Node:
         for loser, _ in found[1:]:
             winner, confirmed = found[0]
             if loser.node == self.id:
-                self.yield_to(winner, by_contest=False)
+                self.yield_to(winner, confirmed, by_contest=False)
                 return
             elif "contest" in self.guards:
                 self.tell(loser.node, "contest", loser, winner, confirmed)
@@ -690,7 +690,7 @@ class Node:
         if self.own(loser.name) != loser or self.told_more(winner) or not self.outranked(winner, confirmed):
             return
         if self.races(winner, confirmed) or self.believed(loser, winner):
-            self.yield_to(winner, by_contest=True)
+            self.yield_to(winner, confirmed, by_contest=True)
 
     def outranked(self, winner: Claim, confirmed: bool) -> bool:
         value = self.ledger.table[winner.name]

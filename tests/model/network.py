@@ -29,7 +29,7 @@ younger     a confirmed claim was lost to a younger one
 wiped       two claims were lost to each other
 fooled      a claim gave way, on a third node's word, to one that its own node knew to be gone
 beaten      (deaths) a claim gave way, on a third node's word, to one that was gone before it was made (but for one that
-            was never confirmed, of a node never met: the price of settling the races of strangers at once)
+            was said to be unconfirmed, of a node never met: the price of settling the races of strangers at once)
 vanished    (no faults) a lookup did not find a confirmed claim of a connected node
 refused     a lookup found a name of a peer without a session
 risen       a claim entered the views that was withdrawn before the session it came by began
@@ -85,7 +85,6 @@ class Simulation:
         self.made_at: dict[Claim, int] = {}
         self.gone_at: dict[Claim, int] = {}
         self.failed: set[Claim] = set()
-        self.ever_confirmed: set[Claim] = set()
         self.losses: set[tuple[Claim, Claim]] = set()
         self.entries: dict[tuple[int, int, int], Entry] = {}
         self.links: dict[tuple[int, int], int] = {}
@@ -464,7 +463,6 @@ class Simulation:
     def confirmed(self, node: Node, claim: Claim, late: bool) -> None:
         """A claim is confirmed, its register returns."""
         self.counts["confirmed, not waited for" if late else "confirmed"] += 1
-        self.ever_confirmed.add(claim)
         self.just_confirmed.append((node, claim))
         if not self.replacing:
             self.check_confirmed()
@@ -496,8 +494,11 @@ class Simulation:
                     if found is not None and (found.node, found.position) == (node.id, made_at):
                         self.violation("released")
 
-    def yielded(self, node: Node, claim: Claim, confirmed: bool, rival: Claim, contest: bool, waited: bool) -> None:
+    def yielded(
+        self, node: Node, claim: Claim, confirmed: bool, winner: tuple[Claim, bool], contest: bool, waited: bool
+    ) -> None:
         """A claim gives way to another: NameLost, NameTaken, or (nobody waits) NameTaken as a message."""
+        rival, sure = winner
         self.counts["lost" if confirmed else "taken" if waited else "taken, told by message"] += 1
         self.losses.add((claim, rival))
         if self.network == "corruption":
@@ -510,7 +511,7 @@ class Simulation:
             self.violation("robbed")
         if self.network == "deaths" and contest and self.gone_at.get(rival, inf) < self.made_at[claim]:
             met = node.lost.get(rival.node) == rival.creation
-            if met or rival in self.ever_confirmed:
+            if met or sure:
                 self.violation("beaten")
             else:
                 self.counts["beaten by a stranger"] += 1
