@@ -25,6 +25,7 @@ from kinfolk.errors import (
     NodeLost,
     NoProcess,
     NotConfirmed,
+    RemoteProtocolError,
 )
 from kinfolk.ids import Pid
 from kinfolk.orders import Orders
@@ -129,7 +130,16 @@ class Asks:
         self._agenda.do(fx.Fail(ref, error))
 
     def answered(self, origin: str, answer: AskAnswered) -> None:
-        """The origin has carried out an order of ours, or could not."""
+        """The origin has carried out an order of ours, or could not.
+
+        Raises:
+            RemoteProtocolError: it names a holder that cannot be.
+        """
+        if answer.holder is not None:
+            try:
+                Pid.parse(str(answer.holder))
+            except ValueError as error:
+                raise RemoteProtocolError(f"answers with a pid that cannot be: {error}") from None
         asked = self._asked.get(answer.reference)
         if asked is None or asked.origin != origin:
             return  # too late: the origin has been told, or will be, that nobody waits

@@ -319,6 +319,8 @@ class Kernel:
     # --- what peers say ---
 
     def _peers(self, session: Session, operation: frames.Peers) -> None:
+        if session.greeted:
+            raise RemoteProtocolError("lists its peers a second time")
         try:
             peers = [check_node_name(peer) for peer in operation.names if peer != self.name]
         except ValueError as error:
@@ -346,7 +348,7 @@ class Kernel:
             if operation.creation != session.creation:
                 raise RemoteProtocolError(f"syncs creation {operation.creation:x} in a session of {session.creation:x}")
             self.names.sync_begins(peer, session.creation, operation.position)
-        elif mirror.complete or operation.position != mirror.position:
+        elif mirror.complete or operation.creation != session.creation or operation.position != mirror.position:
             raise RemoteProtocolError(f"sync at entry {operation.position} while its mirror is at {mirror.position}")
         try:
             claims = [

@@ -180,6 +180,10 @@ class Names:
         """Take in live claims of a peer, each with whether it is confirmed, as they are at this point of its ledger."""
         mirror = self.mirrors[peer]
         for claim, confirmed in claims:
+            if not 0 < claim.position <= mirror.position:
+                raise RemoteProtocolError(
+                    f"syncs {claim.name!r}, claimed at {claim.position} of {mirror.position} entries"
+                )
             known = mirror.claims.get(claim.name)
             if known is None:
                 self._mirror(mirror, claim, confirmed, wall_ms)

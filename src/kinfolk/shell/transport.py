@@ -417,7 +417,8 @@ class Transport:
         except TimeoutError:
             self._not_opened(link, host, f"no handshake within {HANDSHAKE_TIMEOUT:g} s")
         except (OSError, AuthenticationFailed, NodeUnreachable, RemoteProtocolError) as error:
-            self._not_opened(link, host, _why(error, link), refused=isinstance(error, AuthenticationFailed))
+            refused = isinstance(error, AuthenticationFailed | RemoteProtocolError)
+            self._not_opened(link, host, _why(error, link), refused=refused)
         finally:
             self._half_open.pop(conn, None)
             self._unproved.pop(conn, None)
@@ -564,7 +565,7 @@ class Transport:
         """The other end has broken the protocol: this session ends, nothing else."""
         self._counters["protocol_errors"] += 1
         if not link.opened.done():
-            link.fail(error if link.seed is None else _RefusedError("unreachable", _no_node(link, error)))
+            link.fail(error if link.seed is None else _RefusedError("protocol", _no_node(link, error)))
             return
         link.close("protocol", str(error))
         if link.is_observer:

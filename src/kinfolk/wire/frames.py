@@ -20,6 +20,8 @@ HEADER_BYTES = 5
 MAX_FRAME = 16 * 1024 * 1024
 """Bytes of tag and payload that an authenticated peer may send in one frame."""
 MAX_FRAME_BEFORE_AUTHENTICATION = 4 * 1024
+MAX_PEERS = 4096
+"""Names in a list of peers: far beyond what a full mesh can be, and few enough to dial them all."""
 
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
 NodeName = Annotated[str, Meta(min_length=1, max_length=400)]
@@ -156,7 +158,7 @@ class Peers(Operation, frozen=True):
     """PEER_LIST: the nodes that the sender is connected to. First frame of a session, each way."""
 
     TAG = 0x12
-    names: list[NodeName]
+    names: Annotated[list[NodeName], Meta(max_length=MAX_PEERS)]
 
 
 class Ping(Operation, frozen=True):
@@ -199,7 +201,7 @@ class NamesWithdrawn(Operation, frozen=True):
 
     TAG = 0x1C
     position: Number
-    names: list[Name]
+    names: Annotated[list[Name], Meta(min_length=1)]
     claims: list[Number]
 
 
