@@ -10,7 +10,7 @@ import pytest
 
 from kinfolk.wire import frames
 from tests.system.chaos import Network
-from tests.system.fleet import Fleet, Worker, agreed, connections, states, until
+from tests.system.fleet import Fleet, Worker, agreed, connections, resident, states, until
 from tests.system.stranger import Stranger
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -53,7 +53,7 @@ async def test_a_hundred_drops_of_one_link_cost_third_nodes_nothing(fleet: Fleet
 
 async def test_a_thousand_strangers_keep_no_node_from_joining_and_cost_little(fleet: Fleet):
     ada = await fleet.start("ada")
-    before = _resident(ada)
+    before = resident(ada)
     port, chance = fleet.ports["ada"], random.Random(23)
     silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(200)]
 
@@ -76,7 +76,7 @@ async def test_a_thousand_strangers_keep_no_node_from_joining_and_cost_little(fl
                 pass
         writer.transport.abort()
     assert time.monotonic() - began < 8
-    assert _resident(ada) - before < 20_000_000
+    assert resident(ada) - before < 20_000_000
     await until(lambda: connections([port]) <= 1, "no connection is left over")
 
 
@@ -142,8 +142,3 @@ async def _succeed(worker: Worker, held: str) -> object:
 
 async def _free(worker: Worker, held: str) -> bool:
     return bool(await worker.ask("whereis", name="leader") != held)
-
-
-def _resident(worker: Worker) -> int:
-    with open(f"/proc/{worker.pid}/statm") as file:
-        return int(file.read().split()[1]) * 4096
