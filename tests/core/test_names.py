@@ -3,6 +3,7 @@
 We are ada. The peers are authors of their own ledgers and nothing else.
 """
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -731,6 +732,16 @@ def test_contests_that_lapsed_are_not_kept():
         winner = Claim("db", Pid(DAVE, 1, 1), second + 1, 10)
         names.contested("db", ours.position, winner, True, float(second))
     assert len(names._rumours) == 1
+
+
+def test_each_of_many_contests_costs_the_same():
+    names = table()
+    ours = claim(names)
+    began = time.process_time()
+    for number in range(20_000):
+        contest_every_second(names, ours, Claim("db", Pid(BOB, 1, 1), number, 0), [number / 1000])
+    assert time.process_time() - began < 4, "it grows with their number"
+    assert len(names._rumours) <= LAPSE * 1000 + 1
 
 
 def test_who_we_see_goes_before_who_we_have_not_acknowledged(kind):
