@@ -97,6 +97,10 @@ class PipeLoop(asyncio.SelectorEventLoop):
         """Whose connection is accepted next."""
         self.answers = False
         """Whether mallory can be dialled, once; nobody else can."""
+        self.refuses = asyncio.Event()
+        """Whether those who cannot be dialled say so; else who dials them waits."""
+        self.refuses.set()
+        self.waiting = 0
         self.pipes: list[Pipe] = []
 
     async def connect_accepted_socket(self, protocol_factory: Any, sock: socket.socket, **_: Any) -> Any:
@@ -107,6 +111,9 @@ class PipeLoop(asyncio.SelectorEventLoop):
     async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
         """As asyncio's, at once, if mallory answers."""
         if not (self.answers and MALLORY.endswith(f":{port}")):
+            self.waiting += 1
+            await self.refuses.wait()
+            self.waiting -= 1
             raise ConnectionRefusedError(f"nobody listens on port {port}")
         self.answers = False
         return self._connect(protocol_factory, MALLORY)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from kinfolk.shell.transport import MAX_DIALS
 from kinfolk.wire import frames
 from kinfolk.wire.frames import FRAMES, Operation, encode_frame
 from kinfolk.wire.reader import frame_name
@@ -175,3 +176,19 @@ def test_a_connection_that_ends_within_a_frame_leaves_nothing_behind(stage: Stag
 
     for size in range(6):
         stage.run(leaves(encode_frame([frames.Goodbye("closed", "bye")])[:size]))
+
+
+def test_a_peer_that_tells_of_thousands_of_nodes_makes_us_dial_a_bounded_number_at_once(stage: Stage):
+    async def tells() -> None:
+        visit = await REACH[At.ADMITTED](stage)
+        stage.loop.refuses.clear()
+        visit.say(
+            frames.Peers([f"phantom@10.0.{number // 250}.{number % 250}:1" for number in range(frames.MAX_PEERS)])
+        )
+        await stage.until(lambda: stage.loop.waiting)
+        assert visit.is_answered(1)
+        assert stage.loop.waiting == MAX_DIALS
+        stage.loop.refuses.set()
+        assert await stage.leave(visit) == []
+
+    stage.run(tells())

@@ -36,6 +36,8 @@ ACCEPT_AT_ONCE = 64
 MAX_HALF_OPEN = 512
 """Connections that have not finished TLS; above, the oldest is dropped."""
 MAX_HALF_OPEN_PER_HOST = 128
+MAX_DIALS = 256
+"""Dials at once; more wait for their turn. A peer may tell of thousands of nodes that are not there."""
 MAX_UNPROVED = 512
 """Connections past TLS, whose other end thus knows a cookie, that have not finished the handshake."""
 WRITE_BUFFER = 256 * 1024
@@ -263,6 +265,7 @@ class Transport:
         self._tasks: dict[int, asyncio.Task[None]] = {}  # of the connections that are not open yet
         self._half_open: dict[int, tuple[str, asyncio.Task[None]]] = {}
         self._unproved: dict[int, asyncio.Task[None]] = {}
+        self._dialling = asyncio.Semaphore(MAX_DIALS)
         self._started = False
         self._pause: asyncio.TimerHandle | None = None  # until the port is looked at again
         self._empty: asyncio.Future[None] | None = None  # done when the last link of a closing node has gone
@@ -435,7 +438,7 @@ class Transport:
     async def _dial(self, conn: int, seed: Seed) -> None:
         link = Link(self, self._credentials, conn, seed)
         try:
-            async with asyncio.timeout(self._dial_timeout):
+            async with self._dialling, asyncio.timeout(self._dial_timeout):
                 await self.loop.create_connection(
                     lambda: self._connecting(link),
                     seed.address.host,
