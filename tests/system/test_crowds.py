@@ -3,14 +3,17 @@
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
+import msgspec
 import pytest
+from msgspec import Raw
 
 from kinfolk.cookie import Cookie
 from kinfolk.shell.tls import SERVER_NAME, Credentials
+from kinfolk.wire.frames import Called, encode_frame
 from tests.system.chaos import Network
 from tests.system.fleet import Fleet, Raised, Worker, agreed, connections, free_port, resident, states, until
 from tests.system.stranger import Stranger
@@ -38,7 +41,7 @@ async def censuses(workers: list[Worker]) -> list[dict[str, int]]:
 
 
 @asynccontextmanager
-async def calls_stay_quick(caller: Worker, target: str) -> AsyncIterator[None]:
+async def calls_stay_quick(caller: Worker, target: str) -> AsyncGenerator[None]:
     """Calls that go on all the while take no longer than a heartbeat."""
     over = asyncio.Event()
     slowest = 0.0
@@ -123,6 +126,32 @@ async def test_a_peer_that_hardly_reads_slows_nobody_and_costs_a_bounded_outbox(
         for worker, census in zip(workers, before, strict=True):
             await until(partial(census_is, worker, census), f"{worker} is as it was")
         assert (await carl.state()).counters.get("peers_lost", 0) == 0
+
+
+async def test_an_observer_that_reads_nothing_slows_nobody_and_is_sent_away(fleet: Fleet):
+    ada, bob = await fleet.mesh("ada", "bob", heartbeat=HEARTBEAT, max_outbox=MIB)
+    target = await ada.ask("register", name="ada/own")
+    await ada.ask("register_many", names=[f"{number}/{'x' * 200}" for number in range(500)])
+    names = await agreed([ada, bob])
+    before = await censuses([ada, bob])
+    size = resident(ada)
+    asked = encode_frame([Called("kinfolk", None, 1, 60_000, Raw(msgspec.msgpack.encode(["names", "", "", 500])))])
+    port = fleet.ports["ada"]
+    async with await Stranger.peer(port, fleet.cookie, name="cli", purpose="observer") as observer:
+        async with calls_stay_quick(bob, target):
+            observer.writer.write(asked * 2000)  # and never looks at the answers
+            await until(partial(has_sent_away, ada), "ada has enough of it")
+        assert resident(ada) - size < 40 * MIB
+    (line,) = [line for line in ada.log() if line.startswith("WARNING")]
+    assert "the session with an observer ends" in line and "does not read" in line
+    await agreed([ada, bob], names)
+    for worker, census in zip((ada, bob), before, strict=True):
+        await until(partial(census_is, worker, census), f"{worker} is as it was")
+
+
+async def has_sent_away(worker: Worker) -> bool:
+    """Whether too much has waited for somebody."""
+    return (await worker.state()).counters.get("outbox_overflows", 0) > 0
 
 
 # --- joins ---

@@ -12,6 +12,7 @@ from kinfolk.wire import frames
 from tests.system.chaos import Network
 from tests.system.fleet import Fleet, Worker, agreed, connections, resident, states, until
 from tests.system.stranger import Stranger
+from tests.wire.vectors import VECTORS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -100,6 +101,12 @@ async def test_ten_thousand_mutated_frames_of_a_peer_end_its_session_at_most(fle
         frames.Answered(1, "ok", msgspec.Raw(body)),
         frames.ExitSignal(10**6, None, "kill"),
         frames.Goodbye("closed", "bye"),
+    ]
+    # Of every other kind as well, whatever is added.
+    valid += [
+        VECTORS[kind].operations[0]
+        for kind in frames.FRAMES
+        if kind.TAG not in frames.HANDSHAKE and kind not in map(type, valid)
     ]
     encoded = [frames.encode_frame([operation]) for operation in valid]
     attacks = [frame[:4] + frame[4:cut] for frame in encoded for cut in range(5, len(frame))]
