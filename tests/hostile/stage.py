@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar, cast
 from kinfolk import Node, Process
 from kinfolk import effects as fx
 from kinfolk.cookie import Cookie, new_cookie
-from kinfolk.ids import Pid, Seed
+from kinfolk.ids import Seed
 from kinfolk.wire import frames
 from kinfolk.wire.frames import HEADER_BYTES, Operation, decode_payload, encode_frame
 from kinfolk.wire.handshake import NONCE_BYTES, Dialler, Fingerprints, Identity, Listener, Proved, Purpose
@@ -26,6 +26,8 @@ from tests.wire.pair import copied
 BOB = "bob@127.0.0.1:1"
 MALLORY = "mallory@127.0.0.1:2"
 LEAVES = {BOB: b"bob's certificate", MALLORY: b"mallory's certificate"}
+OWN = 2
+"""The process of the node, by its local id, that has a name."""
 TURNS = 200
 """Turns of the loop within which everything that follows from a frame has happened."""
 
@@ -203,7 +205,6 @@ class Stage:
         self._pings = 0
         self._cookie = Cookie(new_cookie())
         self.node: Node
-        self.own: Pid
         self.bob: Visit
 
     @property
@@ -229,8 +230,9 @@ class Stage:
     async def _open(self) -> None:
         self.node = Node("ada@127.0.0.1:0", cookie=self._cookie, join=[], heartbeat=3600.0)
         await self.node.start()
-        self.own = self.node.spawn(_idle)
-        await self.node.names.register("ada/own", self.own)
+        own = self.node.spawn(_idle)
+        assert own.local == OWN
+        await self.node.names.register("ada/own", own)
         bob = self.bob = await self.dial(BOB)
         bob.go_on().go_on().say(
             frames.Peers([]),

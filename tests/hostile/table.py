@@ -25,7 +25,7 @@ from kinfolk.wire.frames import (
     encode_frame,
 )
 from kinfolk.wire.reader import frame_name
-from tests.hostile.stage import BOB, MALLORY, Stage, Visit
+from tests.hostile.stage import BOB, MALLORY, OWN, Stage, Visit
 from tests.wire.vectors import VECTORS
 
 # --- where a session can be ---
@@ -222,6 +222,7 @@ CLAIM = frames.NameClaimed(POSITION + 1, "mallory/next", 9, 3 << 16)
 WITHDRAWAL = frames.NamesWithdrawn(POSITION + 1, ["mallory/old"], [2])
 CONFIRMATION = frames.NameConfirmed(POSITION + 1, "mallory/new", 4)
 CONTEST = frames.NameContested("nobody/has", 1, BOB, 1, 1, 1, 1, True)
+LONG_ASK = frames.RegistrationAsked(1, "mallory/new", OWN, 60_000, "exit")
 DEAD_ASK = frames.RegistrationAsked(1, "mallory/asked", NOBODY, 1000, "exit")
 
 
@@ -394,7 +395,10 @@ TABLE: dict[type[Operation], Entry] = {
     frames.RegistrationAsked: Entry(
         at=GREETED,
         right=_fixed(DEAD_ASK),
-        wrong=(Wrong("400 bytes of name", "400 bytes", _said(msgspec.structs.replace(DEAD_ASK, name=LONG))),),
+        wrong=(
+            Wrong("400 bytes of name", "400 bytes", _said(msgspec.structs.replace(DEAD_ASK, name=LONG))),
+            Wrong("a reference under way", "a second time", _said(LONG_ASK, LONG_ASK), SYNCED),
+        ),
         idle=(
             frames.RegistrationAsked(2, "bob/own", 1, 0, "exit"),
             frames.RegistrationAsked(FAR, "x", NOBODY, FAR, "no such word"),
