@@ -25,6 +25,7 @@ from kinfolk.errors import (
     NodeLost,
     NoProcess,
     NotConfirmed,
+    RemoteProtocolError,
 )
 from kinfolk.ids import Pid
 from kinfolk.orders import Orders
@@ -89,6 +90,7 @@ class Asks:
         self._slack = slack
         self._asked: dict[int, _Asked] = {}  # by our reference
         self._served: dict[int, _Served] = {}  # by the negative reference that the order has here
+        self._serving: dict[tuple[str, int], int] = {}  # that reference, by asker and its own
         self._unsettled: dict[tuple[str, int], Claim] = {}  # by asker and its reference: answered, and not kept yet
         self._references = 0
 
@@ -129,7 +131,16 @@ class Asks:
         self._agenda.do(fx.Fail(ref, error))
 
     def answered(self, origin: str, answer: AskAnswered) -> None:
-        """The origin has carried out an order of ours, or could not."""
+        """The origin has carried out an order of ours, or could not.
+
+        Raises:
+            RemoteProtocolError: it names a holder that cannot be.
+        """
+        if answer.holder is not None:
+            try:
+                Pid.parse(str(answer.holder))
+            except ValueError as error:
+                raise RemoteProtocolError(f"answers with a pid that cannot be: {error}") from None
         asked = self._asked.get(answer.reference)
         if asked is None or asked.origin != origin:
             return  # too late: the origin has been told, or will be, that nobody waits
@@ -159,7 +170,11 @@ class Asks:
     # --- the origin ---
 
     def asked_to_register(self, asker: str, ask: RegistrationAsked, pid: Pid, orders: Orders) -> None:
-        """A peer wants a name for a process of ours."""
+        """A peer wants a name for a process of ours.
+
+        Raises:
+            RemoteProtocolError: it has used the reference before.
+        """
         if not self._is_alive(ask.local):
             self._send(asker, AskAnswered(ask.reference, DEAD, detail=f"{pid} is dead"))
             return
@@ -168,7 +183,11 @@ class Asks:
         orders.register(fx.Register(ref, ask.name, pid, True, ask.timeout_ms / 1000, on_lost))
 
     def asked_to_unregister(self, asker: str, ask: UnregistrationAsked, orders: Orders) -> None:
-        """A peer wants a claim of ours withdrawn."""
+        """A peer wants a claim of ours withdrawn.
+
+        Raises:
+            RemoteProtocolError: it has used the reference before.
+        """
         ref = self._serve(_Served(asker, ask.reference, ask.name, False))
         orders.unregister(fx.Unregister(ref, ask.name, ask.claim, ask.timeout_ms / 1000))
 
@@ -178,10 +197,10 @@ class Asks:
         if not told.keep:
             if claim is not None:
                 self._undo(claim, orders)
-            for ref, served in list(self._served.items()):
-                if (served.asker, served.reference) == (asker, told.reference):
-                    del self._served[ref]
-                    orders.abandon(fx.Abandon(ref))
+            ref = self._serving.pop((asker, told.reference), None)
+            if ref is not None:
+                del self._served[ref]
+                orders.abandon(fx.Abandon(ref))
 
     def answer(self, effect: fx.Succeed | fx.Fail) -> None:
         """An order has ended: tell whoever gave it."""
@@ -189,7 +208,9 @@ class Asks:
         if served is None:
             if effect.ref >= 0:  # else the asker is gone, and what it asked for has been done all the same
                 self._agenda.do(effect)
-        elif isinstance(effect, fx.Fail):
+            return
+        del self._serving[served.asker, served.reference]
+        if isinstance(effect, fx.Fail):
             self._send(served.asker, _failure(served.reference, effect.error))
         elif isinstance(effect.value, Claim):
             claim = effect.value
@@ -200,8 +221,12 @@ class Asks:
             self._send(served.asker, AskAnswered(served.reference, OK))
 
     def _serve(self, served: _Served) -> int:
+        key = served.asker, served.reference
+        if key in self._serving or key in self._unsettled:
+            raise RemoteProtocolError(f"asks with reference {served.reference} a second time")
         self._references -= 1
         self._served[self._references] = served
+        self._serving[key] = self._references
         return self._references
 
     def _undo(self, claim: Claim, orders: Orders) -> None:
@@ -218,7 +243,7 @@ class Asks:
             self._agenda.timers.cancel(("ask", asked.ref))
             self._agenda.do(fx.Fail(asked.ref, NodeLost(f"the connection to {peer} ended before it answered")))
         for ref in [ref for ref, served in self._served.items() if served.asker == peer]:
-            del self._served[ref]
+            del self._serving[peer, self._served.pop(ref).reference]
             orders.abandon(fx.Abandon(ref))
         for key in [key for key in self._unsettled if key[0] == peer]:
             self._undo(self._unsettled.pop(key), orders)
@@ -227,7 +252,7 @@ class Asks:
         """Answer every order of ours with this error."""
         for ref in self._asked:
             self._agenda.do(fx.Fail(ref, error))
-        for table in (self._asked, self._served, self._unsettled):
+        for table in (self._asked, self._served, self._serving, self._unsettled):
             table.clear()
 
 

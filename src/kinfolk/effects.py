@@ -51,7 +51,8 @@ class Opened(Struct, frozen=True):
 class DialFailed(Struct, frozen=True):
     """A dial ended without a session. `number` is as in Refusal.
 
-    `code` is that of the refusal; or "unreachable"; or "ended", if it was closed or reset before TLS was up.
+    `code` is that of the refusal; or "unreachable"; or "ended", if it was closed or reset before TLS was up; or
+    "protocol", if what answered there broke the protocol.
     """
 
     conn: int

@@ -386,22 +386,21 @@ class Kernel:
     # --- what peers say ---
 
     def _peers(self, session: Session, operation: frames.Peers) -> None:
+        if session.greeted:
+            raise RemoteProtocolError("lists its peers a second time")
         try:
             peers = [check_node_name(peer) for peer in operation.names if peer != self.name]
         except ValueError as error:
             raise RemoteProtocolError(f"lists a peer that cannot be: {error}") from None
-        fresh = not session.greeted
         self._mesh.listed(session, tuple(peers))
-        if fresh:
-            # Only now do we know how much of our ledger the peer still has.
-            self._apply(self.names.told_from_here(session.peer))
-            if operation.creation == self.creation and self._entries.reaches(operation.position):
-                until = self.names.ledger.position
-                session.resumes = operation.position
-                self._send(session, frames.LedgerResumed(operation.position, until))
-                self._sync_on(session)
-            else:
-                self._sync_anew(session)
+        # Only now do we know how much of our ledger the peer still has.
+        self._apply(self.names.told_from_here(session.peer))
+        if operation.creation == self.creation and self._entries.reaches(operation.position):
+            session.resumes = operation.position
+            self._send(session, frames.LedgerResumed(operation.position, self.names.ledger.position))
+            self._sync_on(session)
+        else:
+            self._sync_anew(session)
 
     def _ping(self, session: Session, operation: frames.Ping) -> None:
         self._send(session, frames.Pong(operation.sequence))
@@ -461,6 +460,8 @@ class Kernel:
     def _names_withdrawn(self, session: Session, operation: frames.NamesWithdrawn) -> None:
         if len(operation.names) != len(operation.claims):
             raise RemoteProtocolError("withdraws columns of unequal length")
+        if not (operation.names or operation.groups):
+            raise RemoteProtocolError("withdraws nothing")
         members = [(group, operation.local) for group in operation.groups]
         self._apply(
             self.names.peer_withdrew(session.peer, operation.position, operation.names, operation.claims, members)

@@ -103,7 +103,7 @@ class Mesh:
         # A connection that just ended may be a refusal, or a forwarder whose target is being restarted.
         refused = isinstance(error, AuthenticationFailed) and code != "ended"
         if target.attempts == 0 or (refused and not target.refused):
-            level = logging.WARNING if refused else logging.INFO
+            level = logging.WARNING if refused or code == "protocol" else logging.INFO
             self._agenda.log(level, f"no session with {target.seed}: {error}")
         target.refused = refused
         address = target.seed.address

@@ -25,7 +25,7 @@ from kinfolk.blocking import Blocking
 from kinfolk.cookie import Cookie, Hidden
 from kinfolk.core.relations import OUTSIDE, Relations
 from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeUnreachable
-from kinfolk.ids import Address, Pid, Seed, node_address
+from kinfolk.ids import MAX_CREATION, Address, Pid, Seed, node_address
 from kinfolk.kernel import Kernel, Settings
 from kinfolk.messages import Replies
 from kinfolk.process import Process
@@ -78,6 +78,7 @@ class Node:
         max_outbox: bytes that may wait for a peer that does not read; beyond, its session is closed.
         strict_messages: encode local messages as well, so that tests find what the wire would not carry.
         allow_weak_cookie: accept a free-text cookie although other machines can reach the node.
+        wall_clock: gives nanoseconds since 1970; for tests of what happens when a clock is wrong.
 
     Each argument left out is taken from the environment (``KINFOLK_NAME``, ...) or ``kinfolk.toml``: see `settings`.
 
@@ -105,6 +106,7 @@ class Node:
         max_outbox: int = MAX_OUTBOX,
         strict_messages: bool = False,
         allow_weak_cookie: bool = False,
+        wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._keys = Hidden[dict[str, Any]](
             {"cookie": cookie, "cookie_file": cookie_file, "tls": tls, "allow_weak_cookie": allow_weak_cookie}
@@ -120,6 +122,7 @@ class Node:
         self._min_peers = min_peers
         self._max_outbox = max_outbox
         self._strict = strict_messages
+        self._wall_clock = wall_clock
         self.counters: Counter[str] = Counter()
         """What happened how often: messages dropped and why, sessions lost and why, conflicts."""
         self._codec = Codec(messages, max_message=max_message)
@@ -618,15 +621,15 @@ class Node:
         try:
             name = _final_name(settings.name, sock.getsockname()[1])
             credentials = _credentials(settings, name)
-            creation = time.time_ns()
-            processes = Processes(name, creation, self._process_exited)
             jitter = random.Random()  # noqa: S311 - no secret
+            creation = _creation(self._wall_clock(), jitter)
+            processes = Processes(name, creation, self._process_exited)
             kernel = Kernel(
                 name, creation, self._times, jitter, is_alive=lambda local: processes.get(local) is not None
             )
             # Released by the first join: names taken before it are ours only if nobody in the cluster has them.
             kernel.names.hold()
-            driver = Driver(kernel, self._perform)
+            driver = Driver(kernel, self._perform, self._wall_clock)
             names = Names(self, kernel.names, self._times.down_after + 2 * self._times.heartbeat)
             signals = Signals(
                 Relations(name, creation, lambda local: processes.get(local) is not None),
@@ -723,6 +726,15 @@ def _exchanged(old: Hidden[dict[str, Any]], new: Hidden[dict[str, Any]]) -> Hidd
     if given & {"cookie", "cookie_file"}:
         given |= {"cookie", "cookie_file"}
     return Hidden({**old.reveal(), **{key: new.reveal()[key] for key in given}})
+
+
+def _creation(wall_ns: int, rng: random.Random) -> int:
+    """The number of a start: the time, so that a later one has a higher one.
+
+    A clock that is out of all bounds gives a low one of no order. Whoever has met a start of this node before refuses
+    one that is not higher, and tells the number to go on from.
+    """
+    return wall_ns if 0 < wall_ns < MAX_CREATION else rng.randrange(1, 2**32)
 
 
 def _final_name(name: str, bound_port: int) -> str:

@@ -70,3 +70,38 @@ def test_more_stamps_in_a_millisecond_than_its_counter_holds_go_on_growing():
 def test_a_stamp_fits_63_bits(wall):
     assert 0 < Clock().tick(wall) < 2**63
     assert 0 < Clock().tick(wall * 2**20 + 1) < 2**63
+
+
+readings = st.integers(-(2**62), 2**62) | st.sampled_from([-1, 0, 1, 2**47 - 1, 2**47, 2**63, 10**30])
+EVENTS = st.lists(st.tuples(st.booleans(), readings, stamps | st.integers(2**63 - 2**18, 2**63 - 1)), max_size=30)
+
+
+def lived(clock: Clock, events: list[tuple[bool, int, int]]) -> list[int]:
+    """What a clock gives out that ticks, or hears of a stamp, at each of these readings of the wall clock."""
+    given_out = []
+    for ticks, wall, stamp in events:
+        if ticks:
+            given_out.append(clock.tick(wall))
+        else:
+            clock.observe(stamp, wall)
+    return given_out
+
+
+@given(EVENTS)
+def test_whatever_is_heard_and_whatever_the_time_stamps_fit_63_bits_and_never_go_back(events):
+    given_out = lived(Clock(), events)
+    assert all(0 <= stamp < 2**63 for stamp in given_out)
+    assert all(earlier < later or later == 2**63 - 1 for earlier, later in itertools.pairwise(given_out))
+
+
+@given(EVENTS)
+def test_no_stamp_of_others_moves_a_clock_more_than_a_minute_past_its_own_time(events):
+    walls = [min(max(wall, 0), 2**47 - 1) for _, wall, _ in events]
+    for stamp in lived(Clock(), events):
+        assert stamp <= (max(walls) + MAX_AHEAD_MS + 1 << 16) + len(events)
+
+
+def test_at_the_end_of_all_stamps_the_last_one_is_given_again():
+    clock = Clock()
+    clock.observe(2**63 - 2, 2**62)
+    assert [clock.tick(0) for _ in range(3)] == [2**63 - 1] * 3

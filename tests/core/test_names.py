@@ -3,6 +3,7 @@
 We are ada. The peers are authors of their own ledgers and nothing else.
 """
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -760,6 +761,16 @@ def test_contests_that_lapsed_are_not_kept():
     assert len(names._rumours) == 1
 
 
+def test_each_of_many_contests_costs_the_same():
+    names = table()
+    ours = claim(names)
+    began = time.process_time()
+    for number in range(20_000):
+        contest_every_second(names, ours, Claim("db", Pid(BOB, 1, 1), number, 0), [number / 1000])
+    assert time.process_time() - began < 4, "it grows with their number"
+    assert len(names._rumours) <= LAPSE * 1000 + 1
+
+
 def test_who_we_see_goes_before_who_we_have_not_acknowledged(kind):
     names, bob, carl = table(kind), Peer(BOB), Peer(CARL)
     connect(names, bob, carl)
@@ -879,18 +890,21 @@ def folded(view: dict[str, Pid], changes) -> dict[str, Pid]:
     return view
 
 
+LAST_STAMP = 2**63 - 1
+wild_stamps = st.integers(0, 12) | st.integers(LAST_STAMP // 3 - 12, LAST_STAMP // 3 - 1)
+wild_walls = st.sampled_from([-(2**62), -1, 0, 1, 10**12, 2**47 - 1, 2**47, 2**62])
 entries = st.lists(
-    st.tuples(st.sampled_from("xyz"), st.sampled_from(["claim", "confirm", "withdraw"]), st.integers(1, 12)), max_size=8
+    st.tuples(st.sampled_from("xyz"), st.sampled_from(["claim", "confirm", "withdraw"]), wild_stamps), max_size=8
 )
 
 
-def written(peer: Peer, plan) -> list[Any]:
-    """A ledger of the peer's, as the calls by which its entries are heard."""
+def written(peer: Peer, plan, wall: int = 0) -> list[Any]:
+    """A ledger of the peer's, as the calls by which its entries are heard at this time of ours."""
     heard = []
     for name, what, stamp in plan:
         if what == "claim" and name not in peer.claims:
             made = peer.claim(name, stamp * 3 + ord(peer.name[0]) % 3)
-            heard.append(lambda names, made=made: names.peer_claimed(peer.name, made, 0))
+            heard.append(lambda names, made=made: names.peer_claimed(peer.name, made, wall))
         elif what == "confirm" and name in peer.claims and name not in peer.confirmed:
             entry = peer.confirm(name)
             heard.append(lambda names, entry=entry: names.peer_confirmed(peer.name, *entry))
@@ -932,6 +946,51 @@ def test_the_same_claims_in_another_order_end_in_the_same_table(data):
     assert known(one) == known(other)
     settled = {name for name, rank in known(one).items() if len(rank) == 1 or not rank[0][0]}
     assert {n: one.view[n] for n in settled} == {n: other.view[n] for n in settled}, "confirmed or alone: seen alike"
+
+
+@given(st.data())
+@settings(max_examples=200)
+def test_no_time_of_ours_changes_what_we_know_of_others(data):
+    plans = {name: data.draw(entries) for name in (BOB, CARL)}
+    tables = []
+    for wall in (0, data.draw(wild_walls)):
+        names, peers = table(), [Peer(name) for name in plans]
+        ledgers = {peer.name: written(peer, plans[peer.name], wall) for peer in peers}
+        connect(names, *(Peer(peer.name) for peer in peers))
+        heard_in_turns(names, ledgers, [peer for peer, ledger in ledgers.items() for _ in ledger])
+        tables.append(names)
+    one, other = tables
+    assert known(one) == known(other) and one.view == other.view
+
+
+@given(wild_walls, st.integers(0, LAST_STAMP), st.booleans())
+def test_a_claim_wins_or_loses_by_its_stamp_and_is_kept_whatever_that_is(wall, stamp, sure):
+    names, bob, carl = table(), Peer(BOB), Peer(CARL)
+    connect(names, bob, carl)
+    claims(names, carl, "db", 1000)
+    made = bob.claim("db", stamp)
+    names.peer_claimed(BOB, made, wall)
+    if sure:
+        names.peer_confirmed(BOB, *bob.confirm("db"))
+    winner = BOB if sure or stamp < 1000 or (stamp == 1000 and BOB < CARL) else CARL
+    assert min(names.claims("db"), key=names._rank).pid.node == winner
+    assert made in names.claims("db")
+    names.peer_withdrew(CARL, *carl.withdraw("db"))
+    assert names.view == {"db": made.pid}
+
+
+@given(st.lists(st.integers(0, LAST_STAMP) | st.just(LAST_STAMP), max_size=10), st.lists(wild_walls, min_size=1))
+def test_stamps_of_the_far_future_leave_ours_what_the_wall_clock_makes_them(heard, walls):
+    names, bob = table(), Peer(BOB)
+    connect(names, bob)
+    for number, stamp in enumerate(heard):
+        names.peer_claimed(BOB, bob.claim(f"bob/{number}", stamp), 10**12)
+    names.claim("ours", own_pid(), "exit", 10**12)
+    assert names.own["ours"].claim.stamp >> 16 <= 10**12 + 60_001
+    for number, wall in enumerate(walls):
+        names.claim(f"ours/{number}", own_pid(), "exit", wall)
+        assert names.own[f"ours/{number}"].claim.stamp <= LAST_STAMP
+    assert len(names.own) == len(walls) + 1
 
 
 @given(st.data())

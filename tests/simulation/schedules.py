@@ -232,6 +232,15 @@ class Schedule:
 
     # --- what goes wrong ---
 
+    def clocks(self) -> None:
+        """Perhaps the wall clocks jump from now on, hours apart or out of all bounds; and one is at the end of time."""
+        world, rng = self.world, self.rng
+        world.wild_clocks = rng.random() < 0.1
+        if world.wild_clocks:
+            for host in self.hosts:
+                host.skew_ms += rng.choice((-18_000_000, 0, 0, 18_000_000))
+            rng.choice(world.running()).kernel.names.clock.observe(w.LAST_STAMP - rng.randrange(3), 2**62)
+
     def slow_link(self, most: float) -> None:
         """One direction of one link is slow."""
         a, b = self.rng.sample([host.address.host for host in self.hosts], 2)
@@ -303,7 +312,7 @@ class Schedule:
         self.mesh()
         if rng.random() < 0.5:
             self.slow_link(1.0)
-        world.wild_clocks = rng.random() < 0.1
+        self.clocks()
         for _ in range(rng.randint(1, 3)):
             name, orders = rng.choice(self.names), list[Order]()
 
@@ -332,7 +341,7 @@ class Schedule:
     def calm(self) -> None:
         self.mesh()
         self.slow_link(1.0)
-        self.world.wild_clocks = self.rng.random() < 0.1
+        self.clocks()
         self.spread(self.rng.randint(8, 22), 0.03, self.use)
         self.heal()
 
@@ -364,7 +373,7 @@ class Schedule:
         self.judge.steady = False
         rng = self.rng
         self.slow_link(1.0)
-        self.world.wild_clocks = rng.random() < 0.1
+        self.clocks()
         brisk = rng.random() < 0.6
         mean, longest = (0.06, 1.0) if brisk else (0.2, 2.5 * DOWN_AFTER)
         kinds: list[Callable[[float], None]] = [lambda _: self.cut()] * 3 + [self.part] * 3 + [self.split, self.restart]

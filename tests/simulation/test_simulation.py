@@ -11,6 +11,7 @@ import pytest
 
 from tests.simulation.mutants import MUTANTS, SOUND
 from tests.simulation.schedules import NETWORKS, Schedule
+from tests.simulation.world import EPOCH_MS, LAST_STAMP
 
 SCHEDULES = {
     "races": 3500,
@@ -47,6 +48,20 @@ def test_without_one_rule_some_schedule_breaks_a_promise(mutant):
     assert any(Schedule(network, seed, MUTANTS[mutant]).run() for seed in range(ENOUGH_FOR_A_MUTANT)), (
         f"{mutant} survives {ENOUGH_FOR_A_MUTANT} schedules of {network!r}: the simulation has a hole"
     )
+
+
+@pytest.mark.parametrize("network", ["races", "calm", "faults"])
+def test_wild_clocks_stamp_with_every_time_there_is(network):
+    stamps: set[int] = set()
+    for seed in range(100):
+        schedule = Schedule(network, seed)
+        schedule.run()
+        stamps |= schedule.world.stamps
+    now = EPOCH_MS << 16
+    assert max(stamps) == LAST_STAMP, "none at the end of time"
+    hours = 3_600_000 << 16
+    assert any(now - 9 * hours < stamp < now - hours for stamp in stamps), "none that is hours behind"
+    assert any(now + hours < stamp < now + 9 * hours for stamp in stamps), "none that is hours ahead"
 
 
 @pytest.mark.parametrize("network", NETWORKS)

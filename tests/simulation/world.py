@@ -28,6 +28,9 @@ from kinfolk.wire.outbox import Outbox
 
 HANDSHAKE_TIMEOUT = 2.0
 EPOCH_MS = 1_700_000_000_000
+WILD = (-(2**62), -7_200_000, -1, 0, 7_200_000, 2**47 - 1, 2**47, 2**62)
+"""What wild clocks read, by itself or beside what the time is, in ms."""
+LAST_STAMP = 2**63 - 1
 
 NAMES = ("ada", "bob", "carl", "dora", "emil")
 
@@ -149,6 +152,8 @@ class World:
         self.now = 0.0
         self.steps = 0
         self.wild_clocks = False
+        self.stamps: set[int] = set()
+        """Those that were said while clocks were wild."""
         self.hosts: dict[str, Host] = {}
         self.by_address: dict[Address, Host] = {}
         self.strangers: set[str] = set()
@@ -226,7 +231,7 @@ class World:
             self.trace(f"{node}: {_text(happened, node)}")
         wall = EPOCH_MS + int(self.now * 1000) + node.host.skew_ms
         if self.wild_clocks and self.rng.random() < 0.05:
-            wall = self.rng.choice((0, wall + 7_200_000, wall - 7_200_000, 2**62))
+            wall = self.rng.choice(WILD) + self.rng.choice((0, wall, wall))
         try:
             effects = node.kernel.handle(happened, fx.Now(self.now, wall))
         except Exception as error:
@@ -370,7 +375,9 @@ class World:
         if other is None or other.state is State.CLOSED:
             return
         packet: Packet
-        if self.encoded:
+        if self.wild_clocks:
+            self.stamps |= {operation.stamp for operation in operations if isinstance(operation, frames.NameClaimed)}
+        if self.encoded or self.wild_clocks:  # what is out of range can be said, and not be read
             outbox = Outbox()
             for operation in operations:
                 outbox.append(operation.TAG, frames.encode_operation(operation))

@@ -7,6 +7,7 @@ puts in place of the listener's (`worker.RoutedLoop`); the names of the nodes st
     cut     every connection is reset, nobody can connect
     drop    every connection is reset, once
     forget  every connection is reset at one end, the other is told nothing
+    trickle a byte arrives now and then, in its turn
     freeze  the connections of this moment are stalled for ever, new ones are as good as ever
 """
 
@@ -29,6 +30,8 @@ class Lane:
         self.moving = asyncio.Event()
         self.moving.set()
         self.delay = 0.0
+        self.trickles = 0.0
+        """Seconds for each byte; 0 for as many as there are, at once."""
         self.bytes = 0
 
 
@@ -75,7 +78,7 @@ class Connection:
             data: bytes | None = None
             while data != b"":
                 try:
-                    data = await loop.sock_recv(source, _READ)
+                    data = await loop.sock_recv(source, 1 if lane.trickles else _READ)
                 except OSError:
                     data = None
                 await waiting.put((loop.time() + lane.delay, data))
@@ -88,6 +91,8 @@ class Connection:
                 due, data = await waiting.get()
                 if due > loop.time():
                     await asyncio.sleep(due - loop.time())
+                if lane.trickles:
+                    await asyncio.sleep(lane.trickles)
                 await self._moving(lane)
                 if data is None:
                     raise ConnectionResetError
@@ -200,6 +205,11 @@ class Network:
         for a, b in _pairs(senders, receivers):
             self.lanes[a, b].moving.clear()
 
+    def trickle(self, senders: Iterable[str], receivers: Iterable[str], seconds: float) -> None:
+        """What these send arrives at those byte by byte, one in so many seconds."""
+        for a, b in _pairs(senders, receivers):
+            self.lanes[a, b].trickles = seconds
+
     def part(self, some: Iterable[str], others: Iterable[str]) -> None:
         """Stall everything between the two sets."""
         some, others = tuple(some), tuple(others)
@@ -238,6 +248,7 @@ class Network:
     def heal(self) -> None:
         """Everything moves, and everybody can connect."""
         for lane in self.lanes.values():
+            lane.trickles = 0.0
             lane.moving.set()
         for proxy in self.proxies.values():
             proxy.open()

@@ -325,6 +325,11 @@ async def agreed(
     return dict(table)
 
 
+def resident(worker: Worker) -> int:
+    """The bytes of memory that its process takes."""
+    return int(Path(f"/proc/{worker.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
 def connections(ports: Iterable[int]) -> int:
     """How many TCP connections to these ports of loopback are established, as the operating system sees it."""
     listening = {f"0100007F:{port:04X}" for port in ports}

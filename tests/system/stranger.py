@@ -9,7 +9,7 @@ from typing import Self
 from kinfolk.cookie import Cookie
 from kinfolk.shell.tls import SERVER_NAME, Credentials, peer_fingerprint
 from kinfolk.wire.frames import Operation, Peers
-from kinfolk.wire.handshake import NONCE_BYTES, Dialler, Fingerprints, Identity
+from kinfolk.wire.handshake import NONCE_BYTES, Dialler, Fingerprints, Identity, Purpose
 from kinfolk.wire.session import Event, Session, State
 
 PATIENCE = 10.0
@@ -41,7 +41,15 @@ class Stranger:
 
     @classmethod
     async def peer(
-        cls, port: int, cookie: str, *, name: str, creation: int = 1, other_keys: str = "", cluster: str = "kinfolk"
+        cls,
+        port: int,
+        cookie: str,
+        *,
+        name: str,
+        creation: int = 1,
+        other_keys: str = "",
+        cluster: str = "kinfolk",
+        purpose: Purpose = "peer",
     ) -> Self:
         """One that knows the cookie, up to the end of the handshake; `other_keys` is the cookie of its proof."""
         credentials = Credentials.from_cookies([Cookie(cookie)])
@@ -52,6 +60,7 @@ class Stranger:
             Identity(name, creation, cluster, keys),
             fingerprints=Fingerprints(credentials.fingerprint, theirs),
             nonce=secrets.token_bytes(NONCE_BYTES),
+            purpose=purpose,
         )
         self.session = Session(handshake)
         async with asyncio.timeout(PATIENCE):

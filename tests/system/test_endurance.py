@@ -10,8 +10,9 @@ import pytest
 
 from kinfolk.wire import frames
 from tests.system.chaos import Network
-from tests.system.fleet import Fleet, Worker, agreed, connections, states, until
+from tests.system.fleet import Fleet, Worker, agreed, connections, resident, states, until
 from tests.system.stranger import Stranger
+from tests.wire.vectors import VECTORS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -53,7 +54,7 @@ async def test_a_hundred_drops_of_one_link_cost_third_nodes_nothing(fleet: Fleet
 
 async def test_a_thousand_strangers_keep_no_node_from_joining_and_cost_little(fleet: Fleet):
     ada = await fleet.start("ada")
-    before = _resident(ada)
+    before = resident(ada)
     port, chance = fleet.ports["ada"], random.Random(23)
     silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(200)]
 
@@ -76,7 +77,7 @@ async def test_a_thousand_strangers_keep_no_node_from_joining_and_cost_little(fl
                 pass
         writer.transport.abort()
     assert time.monotonic() - began < 8
-    assert _resident(ada) - before < 20_000_000
+    assert resident(ada) - before < 20_000_000
     await until(lambda: connections([port]) <= 1, "no connection is left over")
 
 
@@ -100,6 +101,12 @@ async def test_ten_thousand_mutated_frames_of_a_peer_end_its_session_at_most(fle
         frames.Answered(1, "ok", msgspec.Raw(body)),
         frames.ExitSignal(10**6, None, "kill"),
         frames.Goodbye("closed", "bye"),
+    ]
+    # Of every other kind as well, whatever is added.
+    valid += [
+        VECTORS[kind].operations[0]
+        for kind in frames.FRAMES
+        if kind.TAG not in frames.HANDSHAKE and kind not in map(type, valid)
     ]
     encoded = [frames.encode_frame([operation]) for operation in valid]
     attacks = [frame[:4] + frame[4:cut] for frame in encoded for cut in range(5, len(frame))]
@@ -142,8 +149,3 @@ async def _succeed(worker: Worker, held: str) -> object:
 
 async def _free(worker: Worker, held: str) -> bool:
     return bool(await worker.ask("whereis", name="leader") != held)
-
-
-def _resident(worker: Worker) -> int:
-    with open(f"/proc/{worker.pid}/statm") as file:
-        return int(file.read().split()[1]) * 4096

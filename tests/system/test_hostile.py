@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from kinfolk.cookie import Cookie, new_cookie
+from kinfolk.ids import Pid
 from kinfolk.shell.tls import Credentials
 from kinfolk.wire import frames
 from kinfolk.wire.frames import encode_frame
@@ -257,6 +258,10 @@ LEDGER = frames.LedgerSynced(
         encode_frame([frames.NameClaimed(7, "out of order", 1, 1)]),
         encode_frame([frames.NamesWithdrawn(1, ["never", "had"], [1])]),
         encode_frame([frames.Acknowledged([2**62])]),
+        encode_frame([frames.Peers([])]),
+        encode_frame([LEDGER]),
+        encode_frame([frames.NameContested("ada/own", 1, "no node", 1, 1, 1, 1, True)]),
+        encode_frame([frames.AskAnswered(1, "taken", holder=Pid("no node", 1, -1))]),
         encode_frame([frames.Hello(1, [], "peer", "kinfolk", MALLORY, 1, "", bytes(32))]),
         frame(0x1B, msgspec.msgpack.encode([[1, "", 1, 1]])),
         frame(0x1B, msgspec.msgpack.encode([[1, "x" * 256, 1, 1]])),
@@ -279,9 +284,14 @@ async def test_a_garbage_frame_of_a_peer_ends_its_session_alone(victim: Victim, 
     await victim.complains_once(MALLORY)
 
 
-async def test_a_peer_that_begins_with_anything_but_its_peers_is_sent_away(victim: Victim):
+@pytest.mark.parametrize(
+    "first",
+    [LEDGER, frames.Ping(1), frames.Sent(1, None, msgspec.Raw(b"\xa2hi")), frames.ExitSignal(1, None, "kill")],
+    ids=lambda first: type(first).__name__,
+)
+async def test_a_peer_that_begins_with_anything_but_its_peers_is_sent_away(victim: Victim, first: frames.Operation):
     async with await victim.mallory() as mallory:
-        await mallory.open([LEDGER])
+        await mallory.open([first])
         await mallory.ended()
     await victim.complains_once("list of peers")
 

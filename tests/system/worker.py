@@ -8,6 +8,7 @@ closes and the program with it. A worker uses the public interface alone; what i
 """
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -92,21 +93,59 @@ class Worker:
         self._events: list[list[object]] = []
         self._watches: list[tuple[NameWatch, asyncio.Task[None]]] = []
         self._before: set[asyncio.Task[Any]] = set()
+        self._shift = 0
+        self._more: list[Node] = []
 
     # --- the node ---
 
-    async def start(self, at: float = 0.0, early: Iterable[str] = (), **settings: Any) -> str:
+    async def start(self, at: float = 0.0, early: Iterable[str] = (), shift: float = 0.0, **settings: Any) -> str:
         """Make and start a node; `early` names are registered before it starts. Its name."""
         self._before = asyncio.all_tasks()
-        self.node = Node(**settings)
+        self.shift_clock(shift)
+        self.node = Node(**settings, wall_clock=lambda: time.time_ns() + self._shift)
         for name in early:
             self.register_nowait(name)
         await _moment(at)
         await self.node.start()
         return self.node.name
 
+    async def start_more(self, nodes: Iterable[str], at: float = 0.0, **settings: Any) -> None:
+        """Start these nodes beside the first, all at once; each holds a name."""
+        self._more += (more := [Node(name, **settings) for name in nodes])
+        await _moment(at)
+        await asyncio.gather(*(node.start() for node in more))
+        await asyncio.gather(*(node.names.register(f"{node.name}/own", node.spawn(Actor().run)) for node in more))
+
+    def states(self) -> list[dict[str, Any]]:
+        """What each of its nodes knows."""
+        return [self.state(node) for node in (self.node, *self._more)]
+
+    async def close_more(self) -> None:
+        """Close all but the first node."""
+        await asyncio.gather(*(node.close() for node in self._more))
+        self._more.clear()
+
+    def census(self) -> dict[str, int]:
+        """How many there are of all that could be left over."""
+        gc.collect()
+        kernel = self.node.kernel
+        transport: Any = self.node._parts.transport
+        tables: dict[str, Any] = {
+            "tasks": asyncio.all_tasks(),
+            "descriptors": os.listdir("/proc/self/fd"),
+            "sessions": kernel.members.sessions,
+            "candidates": kernel.members.candidates,
+            "dials": kernel.members.dials,
+            "mirrors": kernel.names.mirrors,
+            "links": transport._links,
+            "handshakes": (*transport._tasks, *transport._half_open, *transport._unproved),
+            "routes": self.node.dataplane.links,
+        }
+        return {what: len(table) for what, table in tables.items()}
+
     async def close(self) -> list[str]:
-        """Close the node. The tasks that are left over."""
+        """Close its nodes. The tasks that are left over."""
+        await self.close_more()
         await self.node.close()
         for watch, task in self._watches:
             watch.close()
@@ -123,19 +162,28 @@ class Worker:
         """Give the node other keys."""
         self.node.rekey(**keys)
 
+    def shift_clock(self, seconds: float) -> None:
+        """Set the node's wall clock to so many seconds past the right time."""
+        self._shift = int(seconds * 1e9)
+
+    def stamped(self, name: str) -> float:
+        """When the node has claimed this name of its own, in seconds past the right time of now."""
+        return (self.node.kernel.names.own[name].claim.stamp >> 16) / 1000 - time.time()
+
     def debug(self) -> None:
         """From now on, log all that can be logged, asyncio's own included."""
         logging.getLogger().setLevel(logging.DEBUG)
         asyncio.get_running_loop().set_debug(True)
 
-    def state(self) -> dict[str, Any]:
-        """What the node knows."""
+    def state(self, node: Node | None = None) -> dict[str, Any]:
+        """What the node, or another one here, knows."""
+        node = node or self.node
         return {
-            "name": self.node.name,
-            "creation": self.node.creation,
-            "peers": self.node.peers(),
-            "names": self.names(),
-            "counters": dict(self.node.counters),
+            "name": node.name,
+            "creation": node.creation,
+            "peers": node.peers(),
+            "names": {name: str(pid) for name, pid in node.names.snapshot().items()},
+            "counters": dict(node.counters),
         }
 
     def names(self) -> dict[str, str]:

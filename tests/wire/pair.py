@@ -71,9 +71,11 @@ class Pair:
         return self
 
     def open(self, first: Operation) -> "Pair":
-        """Run the handshake and the dialler's first frame; forget the events."""
+        """Run the handshake and the first frame of each end; forget the events."""
         self.run()
         self.dialler.outbox.encode(first)
+        self.run()
+        self.listener.outbox.encode(first)
         self.run()
         self.at_dialler.clear()
         self.at_listener.clear()

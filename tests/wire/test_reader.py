@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kinfolk.errors import LocalProtocolError, RemoteProtocolError
-from kinfolk.wire.frames import MAX_FRAME, MAX_FRAME_BEFORE_AUTHENTICATION, Peers, Ping, Sent, encode_frame
+from kinfolk.wire.frames import (
+    MAX_FRAME,
+    MAX_FRAME_BEFORE_AUTHENTICATION,
+    Acknowledged,
+    Peers,
+    Ping,
+    Sent,
+    encode_frame,
+)
 from kinfolk.wire.reader import FrameReader, frame_name, read_operations
 
 Frame = tuple[int, bytes]
@@ -150,9 +158,11 @@ def test_payload_of_an_unknown_tag_is_none():
         (Ping.TAG, b"\x91\x91\x01\x00", "trailing"),
         (Ping.TAG, b"\x91\x91\xa1a", "Expected `int`"),
         (Ping.TAG, b"\x91\x91\xff", ">= 0"),
-        (Ping.TAG, b"\xdd\xff\xff\xff\xff", "truncated"),
+        (Ping.TAG, b"\xdd\xff\xff\xff\xff", "length <= 65536"),
+        (Ping.TAG, b"\xdd\x00\x01\x00\x01" + b"\x91\x01" * 65537, "length <= 65536"),
+        (Ping.TAG, b"\xdd\x00\x01\x00\x00" + b"\x91\x01" * 65535, "truncated"),
         (Ping.TAG, b"\xc1", "malformed|array"),
-        (Peers.TAG, b"\x91\x91\xdd\xff\xff\xff\xff", "truncated"),
+        (Acknowledged.TAG, b"\x91\x91\xdd\xff\xff\xff\xff", "truncated"),
         (Peers.TAG, b"\x91\x91\x91\xa0", "length >= 1"),
         (Peers.TAG, b"\x91\x91\x91\xa2\xff\xfe", "utf-8"),
         (Sent.TAG, b"\x91\x93\x01\xc0" + b"\x91" * 100_000 + b"\xc0", "recursion"),

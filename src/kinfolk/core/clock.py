@@ -9,6 +9,7 @@ Source: Kulkarni, Demirbas et al., "Logical Physical Clocks" (2014).
 MAX_AHEAD_MS = 60_000
 """A stamp further ahead of the wall clock is compared like any other, but does not move our clock."""
 _MAX_MS = 2**47 - 1
+_MAX_STAMP = 2**63 - 1
 
 
 class Clock:
@@ -18,8 +19,12 @@ class Clock:
         self._last = 0
 
     def tick(self, wall_ms: int) -> int:
-        """A stamp later than any given or observed before."""
-        self._last = max(self._last + 1, min(max(wall_ms, 0), _MAX_MS) << 16)
+        """A stamp later than any given or observed before.
+
+        At the end of all stamps it is the last there is, again and again: who comes later does not lose by it, for
+        nothing is known by its stamp alone.
+        """
+        self._last = min(max(self._last + 1, min(max(wall_ms, 0), _MAX_MS) << 16), _MAX_STAMP)
         return self._last
 
     def observe(self, stamp: int, wall_ms: int) -> None:

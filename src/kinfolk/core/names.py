@@ -116,6 +116,10 @@ class Names(Views):
         if mirror.complete or position not in (None, mirror.position):
             raise RemoteProtocolError(f"sync at entry {position} while its mirror is at {mirror.position}")
         for claim, confirmed in claims:
+            if not 0 < claim.position <= mirror.position:
+                raise RemoteProtocolError(
+                    f"syncs {claim.name!r}, claimed at {claim.position} of {mirror.position} entries"
+                )
             known = mirror.claims.get(claim.name)
             if known is None:
                 self._take_in(mirror, aside, claim, confirmed, wall_ms)

@@ -12,6 +12,7 @@ Source: the owner's authority over its names as in ostinelli/syn (INTERNALS.md);
 in Phoenix.Tracker; acknowledgements and contests are kinfolk's own, see ``docs/design-notes.md``.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -89,7 +90,7 @@ class Views:
         """All claims of each name that has more than one."""
         self._pending: dict[int, str] = {}
         self._by_process: dict[int, dict[Fact, None]] = {}
-        self._rumours: dict[tuple[int, str, int, int], _Rumour] = {}
+        self._rumours: OrderedDict[tuple[int, str, int, int], _Rumour] = OrderedDict()
         self._lost: dict[str, int] = {}
         """The creations of peers that were lost and have not come back."""
         self._changes: list[Change] = []
@@ -226,10 +227,12 @@ class Views:
         Against each claim of ours anew: what was said against an earlier one says nothing about who lives now.
         """
         key = (own.claim.position, winner.pid.node, winner.pid.creation, winner.position)
-        rumour = self._rumours.get(key)
+        rumour = self._rumours.pop(key, None)
         if rumour is None or now - rumour.last > self.lapse:
-            self._rumours = {k: r for k, r in self._rumours.items() if now - r.last <= self.lapse}
             rumour = _Rumour(now, now)
+        # They lie in the order of their last repetition: however many a peer tells of, each is looked at a few times.
+        while self._rumours and now - next(iter(self._rumours.values())).last > self.lapse:
+            self._rumours.popitem(last=False)
         self._rumours[key] = _Rumour(rumour.first, now)
         return now - rumour.first >= self.patience
 

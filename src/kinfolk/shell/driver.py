@@ -24,11 +24,15 @@ class Driver:
     Args:
         kernel: whose effects are carried out.
         perform: carries out one effect, without waiting and without raising.
+        wall_clock: nanoseconds since 1970, as far as anybody knows; only goes into stamps.
     """
 
-    def __init__(self, kernel: Kernel, perform: Callable[[fx.Effect], None]) -> None:
+    def __init__(
+        self, kernel: Kernel, perform: Callable[[fx.Effect], None], wall_clock: Callable[[], int] = time.time_ns
+    ) -> None:
         self._kernel = kernel
         self._perform = perform
+        self._wall_clock = wall_clock
         self._inputs: deque[fx.Input] = deque()
         self._actions: deque[Callable[[], None]] = deque()
         self._running = False
@@ -80,7 +84,7 @@ class Driver:
 
     def _now(self) -> fx.Now:
         mono = time.monotonic() if self._loop is None else self._loop.time()
-        return fx.Now(mono, time.time_ns() // 1_000_000)
+        return fx.Now(mono, self._wall_clock() // 1_000_000)
 
     def _arm(self) -> None:
         deadline = self._kernel.next_deadline()

@@ -36,6 +36,8 @@ ACCEPT_AT_ONCE = 64
 MAX_HALF_OPEN = 512
 """Connections that have not finished TLS; above, the oldest is dropped."""
 MAX_HALF_OPEN_PER_HOST = 128
+MAX_DIALS = 256
+"""Dials at once; more wait for their turn. A peer may tell of thousands of nodes that are not there."""
 MAX_UNPROVED = 512
 """Connections past TLS, whose other end thus knows a cookie, that have not finished the handshake."""
 READ_SLICE = 0.005
@@ -289,6 +291,7 @@ class Transport:
         self._tasks: dict[int, asyncio.Task[None]] = {}  # of the connections that are not open yet
         self._half_open: dict[int, tuple[str, asyncio.Task[None]]] = {}
         self._unproved: dict[int, asyncio.Task[None]] = {}
+        self._dialling = asyncio.Semaphore(MAX_DIALS)
         self._started = False
         self._pause: asyncio.TimerHandle | None = None  # until the port is looked at again
         self._empty: asyncio.Future[None] | None = None  # done when the last link of a closing node has gone
@@ -443,7 +446,8 @@ class Transport:
         except TimeoutError:
             self._not_opened(link, host, f"no handshake within {HANDSHAKE_TIMEOUT:g} s")
         except (OSError, AuthenticationFailed, NodeUnreachable, RemoteProtocolError) as error:
-            self._not_opened(link, host, _why(error, link), refused=isinstance(error, AuthenticationFailed))
+            refused = isinstance(error, AuthenticationFailed | RemoteProtocolError)
+            self._not_opened(link, host, _why(error, link), refused=refused)
         finally:
             self._half_open.pop(conn, None)
             self._unproved.pop(conn, None)
@@ -460,7 +464,7 @@ class Transport:
     async def _dial(self, conn: int, seed: Seed) -> None:
         link = Link(self, self._credentials, conn, seed)
         try:
-            async with asyncio.timeout(self._dial_timeout):
+            async with self._dialling, asyncio.timeout(self._dial_timeout):
                 await self.loop.create_connection(
                     lambda: self._connecting(link),
                     seed.address.host,
@@ -590,7 +594,7 @@ class Transport:
         """The other end has broken the protocol: this session ends, nothing else."""
         self._counters["protocol_errors"] += 1
         if not link.opened.done():
-            link.fail(error if link.seed is None else _RefusedError("unreachable", _no_node(link, error)))
+            link.fail(error if link.seed is None else _RefusedError("protocol", _no_node(link, error)))
             return
         link.close("protocol", str(error))
         if link.is_observer:

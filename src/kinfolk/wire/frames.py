@@ -20,6 +20,10 @@ HEADER_BYTES = 5
 MAX_FRAME = 16 * 1024 * 1024
 """Bytes of tag and payload that an authenticated peer may send in one frame."""
 MAX_FRAME_BEFORE_AUTHENTICATION = 4 * 1024
+MAX_OPERATIONS = 64 * 1024
+"""Operations in one frame: each may cost far more than the two bytes that the smallest takes."""
+MAX_PEERS = 4096
+"""Names in a list of peers: far beyond what a full mesh can be, and few enough to dial them all."""
 
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
 NodeName = Annotated[str, Meta(min_length=1, max_length=400)]
@@ -220,7 +224,7 @@ class Peers(Operation, frozen=True):
     """
 
     TAG = 0x12
-    names: list[NodeName]
+    names: Annotated[list[NodeName], Meta(max_length=MAX_PEERS)]
     creation: Number = 0
     position: Number = 0
 
@@ -413,7 +417,10 @@ FRAMES: tuple[type[Operation], ...] = (
 HANDSHAKE: frozenset[int] = frozenset(frame.TAG for frame in (Hello, Challenge, ChallengeReply, ChallengeAck, Refusal))
 
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODERS = {frame.TAG: msgspec.msgpack.Decoder(list[frame]) for frame in FRAMES}  # type: ignore[valid-type]
+_DECODERS = {
+    frame.TAG: msgspec.msgpack.Decoder(Annotated[list[frame], Meta(max_length=MAX_OPERATIONS)])  # type: ignore[valid-type]
+    for frame in FRAMES
+}
 
 
 def encode_operation(operation: Operation) -> bytes:

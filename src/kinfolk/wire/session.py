@@ -49,6 +49,7 @@ from kinfolk.wire.frames import (
     Called,
     Goodbye,
     Operation,
+    Peers,
     Ping,
     Pong,
 )
@@ -119,6 +120,7 @@ class Session:
         self.outbox = Outbox()
         self.peer: Proved | None = None
         self.ignored = 0
+        self._greeted = False  # the other end has listed its peers; an observer has none to list
         self._handshake = handshake
         self._reader = FrameReader()
         if isinstance(handshake, Dialler):
@@ -262,6 +264,18 @@ class Session:
         operations = read_operations(tag, payload)
         if operations is None:
             self.ignored += 1
-        elif tag not in OBSERVER_TAGS and self.peer.purpose == "observer":
-            raise RemoteProtocolError(f"{frame_name(tag)} in the session of an observer, which is no part of the mesh")
+        elif not self._greeted:
+            self._begins(tag, self.peer.purpose)
         return operations
+
+    def _begins(self, tag: int, purpose: Purpose) -> None:
+        """Check the order: a peer begins with the list of its peers; an observer only ever asks and is answered."""
+        if purpose == "observer":
+            if tag not in OBSERVER_TAGS:
+                raise RemoteProtocolError(
+                    f"{frame_name(tag)} in the session of an observer, which is no part of the mesh"
+                )
+        elif tag == Peers.TAG:
+            self._greeted = True
+        elif tag != Goodbye.TAG:
+            raise RemoteProtocolError(f"begins with {frame_name(tag)} instead of its list of peers")
