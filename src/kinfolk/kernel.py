@@ -272,6 +272,7 @@ class Kernel:
     def _abandon(self, order: fx.Abandon) -> None:
         self._orders.abandon(order)
         self._asks.abandon(order.ref)
+        self._mesh.abandon(order.ref)
 
     def _unregister(self, order: fx.Unregister) -> None:
         holder = order.holder

@@ -222,8 +222,7 @@ class Node:
     async def _join(self) -> None:
         seeds = self._settings.join
         if not self._settings.neighbours:
-            _, joined = self.order(lambda ref: fx.Join(ref, seeds, self._join_timeout, True, self._min_peers))
-            await joined
+            await self.ordered(lambda ref: fx.Join(ref, seeds, self._join_timeout, True, self._min_peers))
             return
         # Announced before looking around: of two that start at once, at least one sees the other.
         home = kinfolk.settings.home()
@@ -232,9 +231,8 @@ class Node:
         except OSError as error:
             _log.warning("%s cannot be found by others on this machine: %s", self.name, error)
         seeds = tuple(Seed.parse(name) for name in neighbours.neighbours(home, self.cluster) if name != self.name)
-        _, joined = self.order(lambda ref: fx.Join(ref, seeds, self._join_timeout, False))
         try:
-            await joined
+            await self.ordered(lambda ref: fx.Join(ref, seeds, self._join_timeout, False))
         except KinfolkError as error:
             _log.info("%s starts without some of its neighbours on this machine: %s", self.name, error)
         # Nobody asked for these neighbours: none may keep the node from starting, or be dialled once it is gone.
@@ -255,6 +253,8 @@ class Node:
             NodeUnreachable: nobody answered there in time.
             NodeClosed: this node is closed.
             ValueError: not a node name or address, or this node's own.
+
+        Cancelling it ends the wait; whoever was to be reached is still dialled, as after a failure.
         """
         self.check_open()
         if self._state == "new":
@@ -262,8 +262,7 @@ class Node:
         seed = Seed.parse(node)
         if seed.expects == self.name:
             raise ValueError(f"{node} is this node itself")
-        _, joined = self.order(lambda ref: fx.Join(ref, (seed,), timeout, False))
-        await joined
+        await self.ordered(lambda ref: fx.Join(ref, (seed,), timeout, False))
 
     def rekey(
         self,
@@ -466,6 +465,15 @@ class Node:
         future.add_done_callback(lambda _: self._answers.pop(ref, None))
         self.submit(make(ref))
         return ref, future
+
+    async def ordered(self, make: Callable[[int], fx.Input]) -> object:
+        """Give the kernel an order and wait for its answer; cancelled, it is abandoned."""
+        ref, answer = self.order(make)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self.submit(fx.Abandon(ref))
+            raise
 
     def order_now(self, make: Callable[[int], fx.Input]) -> object:
         """Give the kernel an order that it answers at once: return the value or raise the error."""

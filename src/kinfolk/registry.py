@@ -179,12 +179,7 @@ class Names:
         self._node.check_open()
         patience = self._patience if timeout is None else timeout
         position, holder = (None, None) if claim is None else (claim.position, claim.pid)
-        ref, answer = self._node.order(lambda ref: fx.Unregister(ref, name, position, patience, holder))
-        try:
-            await answer
-        except asyncio.CancelledError:
-            self._node.submit(fx.Abandon(ref))
-            raise
+        await self._node.ordered(lambda ref: fx.Unregister(ref, name, position, patience, holder))
 
     async def wait_for(self, name: str, *, timeout: float | None = None) -> Pid:
         """Wait until somebody holds the name.
