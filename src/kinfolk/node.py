@@ -27,7 +27,7 @@ from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeUnreachable
 from kinfolk.ids import Address, Pid, Seed, node_address
 from kinfolk.kernel import Kernel, Settings
 from kinfolk.messages import Replies
-from kinfolk.process import Process
+from kinfolk.process import SHUTDOWN, Process
 from kinfolk.registry import Names
 from kinfolk.service import SERVICE_NAME, service
 from kinfolk.shell import neighbours
@@ -211,13 +211,16 @@ class Node:
             parts.driver.start(loop)
             parts.processes.start()
             await self._join()
-            me = parts.processes.spawn(service, (), node=self)
-            parts.names.local.register(SERVICE_NAME, me.pid)
+            self._serve()
         except BaseException:
             await self.close()
             raise
         self._state = "running"
         _log.info("%s is up, with %d peers", self.name, len(self.peers()))
+
+    def _serve(self) -> None:
+        me = self._parts.processes.spawn(service, (), node=self)
+        self._parts.names.local.register(SERVICE_NAME, me.pid)
 
     async def _join(self) -> None:
         seeds = self._settings.join
@@ -633,8 +636,14 @@ class Node:
 
     def _process_exited(self, process: Process, reason: object) -> None:
         parts = self._parts
+        served = parts.names.local.whereis(SERVICE_NAME) == process.pid
         parts.names.local.process_exited(process.pid)
         parts.driver.submit(fx.ProcessExited(process.pid.local))
+        cancelled = process.task is not None and process.task.cancelling() > 0
+        if served and self._state == "running" and not cancelled:
+            # It was killed, or has crashed: the node is to be asked all the same. Where its very task was cancelled,
+            # the loop ends, most likely, and nothing new may begin there.
+            self._serve()
 
 
 @dataclass(frozen=True, slots=True)
@@ -650,8 +659,10 @@ class _Parts:
     names: Names
 
     def raise_creation(self, creation: int) -> None:
-        """Start anew under a higher creation; no pid has been given out yet."""
+        """Start anew under a higher creation. No pid has been given out yet; the service, if it runs, starts again."""
         self.processes.creation = self.dataplane.creation = creation
+        for process in self.processes:
+            self.processes.kill(process.pid.local, SHUTDOWN)
 
 
 async def start(name: str | None = None, **settings: Any) -> Node:
