@@ -29,6 +29,7 @@ from kinfolk.kernel import Kernel, Settings
 from kinfolk.messages import Replies
 from kinfolk.process import SHUTDOWN, Process
 from kinfolk.registry import Names
+from kinfolk.seconds import check_seconds
 from kinfolk.service import SERVICE_NAME, service
 from kinfolk.shell import neighbours
 from kinfolk.shell.dataplane import DataPlane, Target
@@ -79,7 +80,7 @@ class Node:
     Each argument left out is taken from the environment (``KINFOLK_NAME``, ...) or ``kinfolk.toml``: see `settings`.
 
     Raises:
-        ValueError: a setting is wrong, or there is no cookie although others could reach the node.
+        ValueError, TypeError: a setting is wrong, or there is no cookie although others could reach the node.
         OSError: a file cannot be read.
     """
 
@@ -107,12 +108,15 @@ class Node:
             {"cookie": cookie, "cookie_file": cookie_file, "tls": tls, "allow_weak_cookie": allow_weak_cookie}
         )
         del cookie  # tools show the variables of a traceback
-        if heartbeat <= 0 or (down_after is not None and down_after <= heartbeat):
+        check_seconds(join_timeout, "join_timeout")
+        check_seconds(heartbeat, "heartbeat")
+        silence = 5 * heartbeat if down_after is None else check_seconds(down_after, "down_after")
+        if not 0 < heartbeat < silence:
             raise ValueError("heartbeat must be positive, and down_after longer than a heartbeat")
         self._settings = kinfolk.settings.resolve(
             name=name, listen=listen, cluster=cluster, join=join, **self._keys.reveal()
         )
-        self._times = Settings(heartbeat=heartbeat, down_after=down_after or 5 * heartbeat)
+        self._times = Settings(heartbeat=heartbeat, down_after=silence)
         self._join_timeout = join_timeout
         self._min_peers = min_peers
         self._max_outbox = max_outbox
@@ -255,10 +259,11 @@ class Node:
             AuthenticationFailed: it refused, or could not prove that it knows the cookie.
             NodeUnreachable: nobody answered there in time.
             NodeClosed: this node is closed.
-            ValueError: not a node name or address, or this node's own.
+            ValueError, TypeError: not a node name or address, or this node's own; or `timeout` is no number of seconds.
 
         Cancelling it ends the wait; whoever was to be reached is still dialled, as after a failure.
         """
+        check_seconds(timeout)
         self.check_open()
         if self._state == "new":
             raise RuntimeError("start the node first, or give it join=[...]")
@@ -424,6 +429,7 @@ class Node:
             CallFailed: it crashed, or its answer cannot be read.
             CallTimeout: no answer in time; a late one is dropped.
             NameUnknown, NotSerializable, MessageTooLarge, MailboxFull, NodeClosed: as `send`.
+            ValueError, TypeError: `timeout` is no number of seconds.
         """
         self.check_open()
         return await self._parts.dataplane.call(target, request, timeout)
