@@ -78,7 +78,7 @@ class Kernel:
             patience=settings.down_after + settings.heartbeat,
             lapse=2.5 * settings.heartbeat,
         )
-        self.members = Members(name)
+        self.members = Members(name, settings.forget_after)
         self.closed = False
         self.creation_is_final = False
         """Set once a pid has been given out: from then on a refusal as stale is an error instead of a new creation."""
