@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import partial
+from typing import Any
 
 import msgspec
 import pytest
@@ -109,6 +110,27 @@ async def test_an_observer_is_no_peer_and_nobody_waits_for_its_word(node):
             assert bob.peers() == [node.name]
             await bob.names.register("db", bob.spawn(idle))
     assert node.counters["peers_lost"] == 1, "bob alone"
+
+
+async def test_an_observer_whose_machine_has_vanished_keeps_no_connection(monkeypatch):
+    monkeypatch.setattr(transport, "OBSERVER_SILENCE", 0.5)
+    async with Node("ada", cookie=COOKIE, join=[], heartbeat=0.1) as node:
+        links = node._parts.transport._links
+        async with observer(node) as gone, observer(node) as talking:
+            sockets = {link.conn: link._tls.get_extra_info("socket") for link in links.values() if link._tls}
+            first = min(sockets)
+            assert gone._streams is not None
+            reads: Any = gone._streams[1].transport
+            reads.pause_reading()  # not even the end of TLS is answered
+            while first in links or sockets[first].fileno() >= 0:
+                assert (await talking.call(["info"]))["name"] == node.name
+                await asyncio.sleep(0.05)
+            assert len(links) == 1, "the other has never been silent for so long"
+            reads.resume_reading()
+            with pytest.raises(NodeLost):
+                await gone.call(["info"])
+        await until(lambda: not links)
+    assert node.counters["protocol_errors"] == 0
 
 
 async def test_an_observer_may_take_its_time(node, monkeypatch):
