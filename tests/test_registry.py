@@ -8,7 +8,7 @@ import contextlib
 import gc
 import random
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -28,6 +28,7 @@ from kinfolk.errors import (
 )
 from kinfolk.ids import Pid
 from kinfolk.kernel import Kernel, Settings
+from kinfolk.node import Node
 from kinfolk.registry import Names, NameWatch, Registration, Resync
 from kinfolk.wire import frames
 
@@ -66,6 +67,9 @@ class FakeNode:
         future = self._answers[ref] = asyncio.get_running_loop().create_future()
         self.submit(make(ref))
         return ref, future
+
+    async def ordered(self, make):
+        return await Node.ordered(cast("Node", self), make)
 
     def order_now(self, make):
         ref = self._ref()

@@ -1,6 +1,8 @@
 """`node.blocking`: a node for the other threads of its program. Each method blocks its thread until it is done."""
 
 import asyncio
+import concurrent.futures
+import inspect
 import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_LOOK = 0.5  # seconds between two looks at whether the loop has ended
 
 
 class Blocking:
@@ -55,4 +59,16 @@ class Blocking:
             raise NodeClosed(f"{self._node!r} is not running")
         if self._node.is_own_thread(threading.get_ident()):
             raise RuntimeError("this is the thread of the node's loop: await the node's own method here")
-        return asyncio.run_coroutine_threadsafe(make(), loop).result()
+        work = make()
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, loop)
+        except RuntimeError:  # closed since we looked
+            work.close()
+            raise NodeClosed(f"{self._node!r} has ended with its loop") from None
+        # A loop that ends does not tell: it drops what it was given too late.
+        while not concurrent.futures.wait([future], timeout=_LOOK).done:
+            if loop.is_closed() and not future.done():
+                if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+                    work.close()
+                raise NodeClosed(f"{self._node!r} has ended with its loop before this was done")
+        return future.result()

@@ -117,7 +117,10 @@ class Register(Struct, frozen=True):
 
 
 class Abandon(Struct, frozen=True):
-    """Whoever waits for this Register has gone: withdraw the claim unless somebody else waits for it as well."""
+    """Whoever waits for this order has gone: it holds nothing up any longer.
+
+    The claim of a Register is withdrawn, unless somebody else waits for it as well.
+    """
 
     ref: int
 

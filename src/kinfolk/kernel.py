@@ -96,7 +96,7 @@ class Kernel:
             room=settings.room,
         )
         self._entries = Log[frames.Operation](settings.log)
-        self.members = Members(name)
+        self.members = Members(name, settings.forget_after)
         self.closed = False
         self.creation_is_final = False
         """Set once a pid has been given out: from then on a refusal as stale is an error instead of a new creation."""
@@ -300,6 +300,7 @@ class Kernel:
     def _abandon(self, order: fx.Abandon) -> None:
         self._orders.abandon(order)
         self._asks.abandon(order.ref)
+        self._mesh.abandon(order.ref)
 
     def _unregister(self, order: fx.Unregister) -> None:
         holder = order.holder

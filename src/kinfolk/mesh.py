@@ -197,6 +197,11 @@ class Mesh:
         """The time of a join is up."""
         self._over(self._joins[ref])
 
+    def abandon(self, ref: int) -> None:
+        """Whoever gave this Join waits no longer. Its dials go on, as after a join whose time was up."""
+        if ref in self._joins:
+            self._ended(ref)
+
     def settle(self) -> None:
         """Finish each join that has nobody left to wait for."""
         for join in list(self._joins.values()):
@@ -238,11 +243,16 @@ class Mesh:
 
     def _over(self, join: _Join) -> None:
         """Answer a join: nobody is left to wait for, or its time is up."""
-        if self._joins.pop(join.order.ref, None) is None:
+        ref = join.order.ref
+        if ref not in self._joins:
             return
-        self._agenda.timers.cancel(("join", join.order.ref))
         error = self._verdict(join)
-        self._agenda.do(fx.Succeed(join.order.ref) if error is None else fx.Fail(join.order.ref, error))
+        self._agenda.do(fx.Succeed(ref) if error is None else fx.Fail(ref, error))
+        self._ended(ref)
+
+    def _ended(self, ref: int) -> None:
+        del self._joins[ref]
+        self._agenda.timers.cancel(("join", ref))
         if not self._joins:
             self._joining(False)
 

@@ -29,8 +29,9 @@ from kinfolk.ids import MAX_CREATION, Address, Pid, Seed, node_address
 from kinfolk.kernel import Kernel, Settings
 from kinfolk.messages import Replies
 from kinfolk.process import Process
-from kinfolk.reasons import Reason
+from kinfolk.reasons import SHUTDOWN, Reason
 from kinfolk.registry import Names
+from kinfolk.seconds import check_seconds
 from kinfolk.service import SERVICE_NAME, service
 from kinfolk.shell import neighbours
 from kinfolk.shell.dataplane import DataPlane, Target
@@ -83,7 +84,7 @@ class Node:
     Each argument left out is taken from the environment (``KINFOLK_NAME``, ...) or ``kinfolk.toml``: see `settings`.
 
     Raises:
-        ValueError: a setting is wrong, or there is no cookie although others could reach the node.
+        ValueError, TypeError: a setting is wrong, or there is no cookie although others could reach the node.
         OSError: a file cannot be read.
     """
 
@@ -112,12 +113,15 @@ class Node:
             {"cookie": cookie, "cookie_file": cookie_file, "tls": tls, "allow_weak_cookie": allow_weak_cookie}
         )
         del cookie  # tools show the variables of a traceback
-        if heartbeat <= 0 or (down_after is not None and down_after <= heartbeat):
+        check_seconds(join_timeout, "join_timeout")
+        check_seconds(heartbeat, "heartbeat")
+        silence = 5 * heartbeat if down_after is None else check_seconds(down_after, "down_after")
+        if not 0 < heartbeat < silence:
             raise ValueError("heartbeat must be positive, and down_after longer than a heartbeat")
         self._settings = kinfolk.settings.resolve(
             name=name, listen=listen, cluster=cluster, join=join, **self._keys.reveal()
         )
-        self._times = Settings(heartbeat=heartbeat, down_after=down_after or 5 * heartbeat)
+        self._times = Settings(heartbeat=heartbeat, down_after=silence)
         self._join_timeout = join_timeout
         self._min_peers = min_peers
         self._max_outbox = max_outbox
@@ -217,19 +221,21 @@ class Node:
             parts.driver.start(loop)
             parts.processes.start()
             await self._join()
-            me = parts.processes.spawn(service, (), node=self)
-            parts.names.local.register(SERVICE_NAME, me.pid)
+            self._serve()
         except BaseException:
             await self.close()
             raise
         self._state = "running"
         _log.info("%s is up, with %d peers", self.name, len(self.peers()))
 
+    def _serve(self) -> None:
+        me = self._parts.processes.spawn(service, (), node=self)
+        self._parts.names.local.register(SERVICE_NAME, me.pid)
+
     async def _join(self) -> None:
         seeds = self._settings.join
         if not self._settings.neighbours:
-            _, joined = self.order(lambda ref: fx.Join(ref, seeds, self._join_timeout, True, self._min_peers))
-            await joined
+            await self.ordered(lambda ref: fx.Join(ref, seeds, self._join_timeout, True, self._min_peers))
             return
         # Announced before looking around: of two that start at once, at least one sees the other.
         home = kinfolk.settings.home()
@@ -238,9 +244,8 @@ class Node:
         except OSError as error:
             _log.warning("%s cannot be found by others on this machine: %s", self.name, error)
         seeds = tuple(Seed.parse(name) for name in neighbours.neighbours(home, self.cluster) if name != self.name)
-        _, joined = self.order(lambda ref: fx.Join(ref, seeds, self._join_timeout, False))
         try:
-            await joined
+            await self.ordered(lambda ref: fx.Join(ref, seeds, self._join_timeout, False))
         except KinfolkError as error:
             _log.info("%s starts without some of its neighbours on this machine: %s", self.name, error)
         # Nobody asked for these neighbours: none may keep the node from starting, or be dialled once it is gone.
@@ -260,16 +265,18 @@ class Node:
             AuthenticationFailed: it refused, or could not prove that it knows the cookie.
             NodeUnreachable: nobody answered there in time.
             NodeClosed: this node is closed.
-            ValueError: not a node name or address, or this node's own.
+            ValueError, TypeError: not a node name or address, or this node's own; or `timeout` is no number of seconds.
+
+        Cancelling it ends the wait; whoever was to be reached is still dialled, as after a failure.
         """
+        check_seconds(timeout)
         self.check_open()
         if self._state == "new":
             raise RuntimeError("start the node first, or give it join=[...]")
         seed = Seed.parse(node)
         if seed.expects == self.name:
             raise ValueError(f"{node} is this node itself")
-        _, joined = self.order(lambda ref: fx.Join(ref, (seed,), timeout, False))
-        await joined
+        await self.ordered(lambda ref: fx.Join(ref, (seed,), timeout, False))
 
     def rekey(
         self,
@@ -447,6 +454,7 @@ class Node:
             CallFailed: it crashed, or its answer cannot be read.
             CallTimeout: no answer in time; a late one is dropped.
             NameUnknown, NotSerializable, MessageTooLarge, MailboxFull, NodeClosed: as `send`.
+            ValueError, TypeError: `timeout` is no number of seconds.
         """
         self.check_open()
         return await self._parts.dataplane.call(target, request, timeout)
@@ -496,6 +504,15 @@ class Node:
         future.add_done_callback(lambda _: self._answers.pop(ref, None))
         self.submit(make(ref))
         return ref, future
+
+    async def ordered(self, make: Callable[[int], fx.Input]) -> object:
+        """Give the kernel an order and wait for its answer; cancelled, it is abandoned."""
+        ref, answer = self.order(make)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self.submit(fx.Abandon(ref))
+            raise
 
     def order_now(self, make: Callable[[int], fx.Input]) -> object:
         """Give the kernel an order that it answers at once: return the value or raise the error."""
@@ -668,9 +685,15 @@ class Node:
 
     def _process_exited(self, process: Process, reason: Reason) -> None:
         parts = self._parts
+        served = parts.names.local.whereis(SERVICE_NAME) == process.pid
         parts.names.local.process_exited(process.pid)
         parts.driver.submit(fx.ProcessExited(process.pid.local))
         parts.signals.exited(process.pid.local, reason)
+        cancelled = process.task is not None and process.task.cancelling() > 0
+        if served and self._state == "running" and not cancelled:
+            # It was killed, or has crashed: the node is to be asked all the same. Where its very task was cancelled,
+            # the loop ends, most likely, and nothing new may begin there.
+            self._serve()
 
 
 @dataclass(frozen=True, slots=True)
@@ -687,8 +710,10 @@ class _Parts:
     names: Names
 
     def raise_creation(self, creation: int) -> None:
-        """Start anew under a higher creation; no pid has been given out yet."""
+        """Start anew under a higher creation. No pid has been given out yet; the service, if it runs, starts again."""
         self.processes.creation = self.dataplane.creation = self.signals.relations.creation = creation
+        for process in self.processes:
+            self.processes.kill(process.pid.local, SHUTDOWN)
 
 
 async def start(name: str | None = None, **settings: Any) -> Node:

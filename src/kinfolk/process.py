@@ -17,6 +17,7 @@ from kinfolk.ids import Pid
 from kinfolk.mailbox import Mailbox, Match
 from kinfolk.messages import Call, Down, Ref, Replies, Unknown
 from kinfolk.reasons import Reason, reason_of
+from kinfolk.seconds import check_seconds
 from kinfolk.wire import codec
 from kinfolk.wire.codec import BadBody
 
@@ -139,12 +140,15 @@ class Process:
             TimeoutError: nothing came in time; no message was taken.
             NoProcess: this process is dead.
             RuntimeError: not in the process's own task.
-            TypeError: `match` is neither a type nor a predicate.
+            TypeError: `match` is neither a type nor a predicate, or `timeout` no number.
+            ValueError: `timeout` is negative or NaN.
 
         Cancelling it loses no message.
         """
         if current_task(self._loop) is not self.task or self.exit_reason is not None:
             self._refuse_to_receive()
+        if timeout is not None:
+            check_seconds(timeout)
         if match is None:
             messages = self.mailbox.messages
             if messages:

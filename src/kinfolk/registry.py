@@ -18,6 +18,7 @@ from kinfolk.core.names import Names as NameTable
 from kinfolk.effects import NameAdded, NameRemoved
 from kinfolk.errors import NameTaken, NameUnknown, NameWaitTimeout, NodeClosed, NoProcess
 from kinfolk.ids import Pid, check_name
+from kinfolk.seconds import check_seconds
 
 if TYPE_CHECKING:
     from kinfolk.node import Node
@@ -124,12 +125,12 @@ class Names:
             NameUnknown: the name was unregistered meanwhile.
             NodeLost: the process's node is not connected, or was lost before it answered; nothing is registered.
             NodeClosed: the node is closed.
-            ValueError, TypeError: the name or pid is not valid.
+            ValueError, TypeError: the name or pid is not valid, or `timeout` is no number of seconds.
 
         Cancelling it withdraws the claim.
         """
         self._check(name, pid)
-        patience = self._patience if timeout is None else timeout
+        patience = self._patience if timeout is None else check_seconds(timeout)
         ref, answer = self._node.order(lambda ref: fx.Register(ref, name, pid, True, patience, on_lost))
         self._registering[name] += 1
         try:
@@ -175,21 +176,17 @@ class Names:
             NodeLost: the holder's node is not connected, or was lost before it answered.
             CallTimeout: the holder's node did not answer in time.
             NodeClosed: the node is closed.
+            ValueError, TypeError: the name is not valid, or `timeout` is no number of seconds.
         """
         check_name(name)
         await self.withdraw(name, timeout)
 
     async def withdraw(self, name: str, timeout: float | None, claim: Claim | None = None) -> None:
         """Give up a name; with a claim, only that one. See `unregister` and `Registration.release`."""
+        patience = self._patience if timeout is None else check_seconds(timeout)
         self._node.check_open()
-        patience = self._patience if timeout is None else timeout
         position, holder = (None, None) if claim is None else (claim.position, claim.pid)
-        ref, answer = self._node.order(lambda ref: fx.Unregister(ref, name, position, patience, holder))
-        try:
-            await answer
-        except asyncio.CancelledError:
-            self._node.submit(fx.Abandon(ref))
-            raise
+        await self._node.ordered(lambda ref: fx.Unregister(ref, name, position, patience, holder))
 
     async def wait_for(self, name: str, *, timeout: float | None = None) -> Pid:
         """Wait until somebody holds the name.
@@ -203,8 +200,11 @@ class Names:
         Raises:
             NameWaitTimeout: nobody did in time (also a TimeoutError).
             NodeClosed: the node is closed.
+            ValueError, TypeError: the name is not valid, or `timeout` is no number of seconds.
         """
         check_name(name)
+        if timeout is not None:
+            check_seconds(timeout)
         self._node.check_open()
         holder = self.whereis(name)
         if holder is not None:

@@ -1,4 +1,4 @@
-"""The node's own service: a process of every node that answers questions about it.
+"""The node's own service: a process of every node that answers questions about it. Killed, it is started again.
 
 It has the node-scoped name "kinfolk". The command line asks it, through an observer; so may any process, as
 ``await me.call(("kinfolk", node), ["nodes"])``. Requests are lists, answers are builtins alone; a pid is its text.

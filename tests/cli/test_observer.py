@@ -1,16 +1,19 @@
 """An observer asks a node's own service, and is no part of the mesh."""
 
 import asyncio
+from functools import partial
+from typing import Any
 
 import msgspec
 import pytest
 
 import kinfolk.observer
-from kinfolk import CallTimeout, Cookie, Node, NodeLost, Refused, new_cookie, service
+from kinfolk import CallTimeout, Cookie, Node, NodeLost, Pid, Refused, new_cookie, service
 from kinfolk.observer import Observer
 from kinfolk.service import SERVICE_NAME
 from kinfolk.shell import transport
 from kinfolk.wire import frames
+from tests.node.nodes import until
 
 COOKIE = Cookie(new_cookie())
 
@@ -44,6 +47,31 @@ async def test_the_service_tells_what_the_node_is(node):
 async def test_a_process_may_ask_the_service_as_well(node):
     async with Node("bob", cookie=COOKIE, join=[node.name]) as bob:
         assert (await bob.call((SERVICE_NAME, node.name), ["info"]))["name"] == node.name
+
+
+def gone(node: Node, pid: Pid) -> bool:
+    return not node.is_alive(pid)
+
+
+async def test_a_service_that_is_killed_is_there_again_at_once(node):
+    async with observer(node) as seen, Node("bob", cookie=COOKIE, join=[node.name]) as bob:
+        for killer in (node, node, bob):
+            first = node.names.local.whereis(SERVICE_NAME)
+            killer.kill(first)
+            await until(partial(gone, node, first))
+            assert (await seen.call(["info"]))["name"] == node.name
+            assert (await bob.call((SERVICE_NAME, node.name), ["info"]))["processes"] == 1
+    await node.close()
+    assert node.processes() == []
+
+
+async def test_a_service_whose_task_is_cancelled_is_not_started_again_for_its_loop_ends():
+    async with Node("ada", cookie=COOKIE, join=[]) as node:
+        (service,) = node.processes()
+        assert service.task is not None
+        service.task.cancel()
+        await asyncio.wait([service.task])
+        assert node.processes() == []
 
 
 @pytest.mark.parametrize("request_", ["info", ["info", 1], ["names"], ["names", "", "", 0], ["shutdown"], None, {}])
@@ -82,6 +110,27 @@ async def test_an_observer_is_no_peer_and_nobody_waits_for_its_word(node):
             assert bob.peers() == [node.name]
             await bob.names.register("db", bob.spawn(idle))
     assert node.counters["peers_lost"] == 1, "bob alone"
+
+
+async def test_an_observer_whose_machine_has_vanished_keeps_no_connection(monkeypatch):
+    monkeypatch.setattr(transport, "OBSERVER_SILENCE", 0.5)
+    async with Node("ada", cookie=COOKIE, join=[], heartbeat=0.1) as node:
+        links = node._parts.transport._links
+        async with observer(node) as gone, observer(node) as talking:
+            sockets = {link.conn: link._tls.get_extra_info("socket") for link in links.values() if link._tls}
+            first = min(sockets)
+            assert gone._streams is not None
+            reads: Any = gone._streams[1].transport
+            reads.pause_reading()  # not even the end of TLS is answered
+            while first in links or sockets[first].fileno() >= 0:
+                assert (await talking.call(["info"]))["name"] == node.name
+                await asyncio.sleep(0.05)
+            assert len(links) == 1, "the other has never been silent for so long"
+            reads.resume_reading()
+            with pytest.raises(NodeLost):
+                await gone.call(["info"])
+        await until(lambda: not links)
+    assert node.counters["protocol_errors"] == 0
 
 
 async def test_an_observer_may_take_its_time(node, monkeypatch):

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 from functools import partial
 from typing import Any
 
@@ -103,6 +104,22 @@ async def test_a_connect_cancelled_at_any_moment_leaves_the_node_able_to_connect
         await ada.close()
         nodes.all.remove(ada)
         await until(lambda: not bob.peers())
+
+
+async def test_a_cancelled_connect_holds_no_registration_up(nodes: Nodes):
+    ada = await nodes.start("ada", down_after=30.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never says a word
+        where = f"127.0.0.1:{silent.getsockname()[1]}"
+        connecting = asyncio.create_task(ada.connect(where, timeout=60))
+        other = asyncio.create_task(ada.connect(where, timeout=60))
+        await turns(2)
+        registering = asyncio.create_task(ada.names.register("db", ada.spawn(idle), timeout=60))
+        for task in (connecting, other):
+            await turns(20)
+            assert not registering.done(), "nothing is confirmed during a join: the mesh may have the name"
+            assert isinstance(await cancelled(task, 1), asyncio.CancelledError)
+        await turns(5)
+        assert registering.done() and registering.result().name == "db"
 
 
 async def test_a_wait_for_or_a_watch_cancelled_at_any_moment_harms_no_other(nodes: Nodes):

@@ -152,6 +152,22 @@ async def test_closing_ends_the_processes_and_frees_the_port_for_the_next_start(
     assert not again.is_alive(pid)
 
 
+async def test_a_node_that_takes_a_higher_creation_after_it_has_started_alone_still_answers_for_itself(nodes: Nodes):
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+    ada = await nodes.start("ada", join=[f"127.0.0.1:{port}"], join_timeout=0.1)
+    first = ada.creation
+    bob = nodes.make(f"bob@127.0.0.1:{port}")
+    bob.kernel.members.creations[ada.name] = first + 10  # ada's clock went back since bob saw it
+    await bob.start()
+    await until(lambda: bob.peers() == [ada.name] and ada.peers() == [bob.name])
+    assert ada.creation == first + 11
+    for node in (ada, bob):
+        assert (await node.call(("kinfolk", ada.name), ["info"]))["creation"] == ada.creation
+    pid = ada.spawn(echo)
+    assert pid.creation == ada.creation and await bob.call(pid, 1) == 1
+
+
 async def test_closing_is_bounded_although_a_process_will_not_end(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):

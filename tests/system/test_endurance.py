@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 import time
 from functools import partial
 
@@ -10,7 +11,17 @@ import pytest
 
 from kinfolk.wire import frames
 from tests.system.chaos import Network
-from tests.system.fleet import Fleet, Worker, agreed, connections, resident, states, until
+from tests.system.fleet import (
+    Fleet,
+    Raised,
+    Worker,
+    agreed,
+    check_agreement,
+    connections,
+    resident,
+    states,
+    until,
+)
 from tests.system.stranger import Stranger
 from tests.wire.vectors import VECTORS
 
@@ -36,6 +47,24 @@ async def test_fifty_simultaneous_starts_end_with_ten_sessions_each(fleet: Fleet
         assert await asyncio.gather(*(worker.ask("close") for worker in workers)) == [[]] * 5
 
 
+async def test_a_hundred_failovers_end_with_one_holder_each(fleet: Fleet):
+    workers = await fleet.mesh(*WORDS[:4], heartbeat=HEARTBEAT)
+    *survivors, victim = workers
+    for number in range(100):
+        held = await victim.ask("register", name="leader")
+        attempts = [asyncio.create_task(_succeed(worker, held)) for worker in survivors]
+        await victim.kill()
+        outcomes = await asyncio.gather(*attempts)
+        winners = [outcome for outcome in outcomes if isinstance(outcome, str)]
+        assert len(winners) == 1, f"round {number}: {outcomes}"
+        assert {outcome.error for outcome in outcomes if isinstance(outcome, Raised)} <= {"NameTaken"}
+        await check_agreement(survivors, {"leader": winners[0]})
+        victim = await fleet.start(victim.word, join=[survivors[0].word], heartbeat=HEARTBEAT)
+        workers = [*survivors, victim]
+        await agreed(workers, {"leader": winners[0]})
+        await survivors[outcomes.index(winners[0])].ask("unregister", name="leader")
+
+
 async def test_a_hundred_drops_of_one_link_cost_third_nodes_nothing(fleet: Fleet):
     async with Network(fleet, WORDS) as network:
         workers = await fleet.mesh(*WORDS, heartbeat=HEARTBEAT)
@@ -50,6 +79,81 @@ async def test_a_hundred_drops_of_one_link_cost_third_nodes_nothing(fleet: Fleet
         for worker in thirds:
             assert [event[1] for event in await worker.ask("events")] == ["+"] * 5
         assert all(state.counters.get("peers_lost", 0) == 0 for state in await states(thirds))
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_happens_all_nodes_agree_afterwards_and_every_name_is_held_by_who_lives(fleet: Fleet, seed: int):
+    chance = random.Random(seed)
+    async with Network(fleet, WORDS) as network:
+        workers = {worker.word: worker for worker in await fleet.mesh(*WORDS, heartbeat=HEARTBEAT)}
+        stopped: set[str] = set()
+        ending = asyncio.Event()
+
+        async def use(word: str) -> None:
+            """Register and give up names, whatever else happens."""
+            own = random.Random(f"{seed}{word}")
+            while not ending.is_set():
+                worker = workers[word]
+                await asyncio.sleep(own.random() * 0.05)
+                name = f"name/{own.randrange(12)}"
+                try:
+                    if own.random() < 0.7:
+                        await worker.attempt("register", name=name, timeout=1.0, on_lost="message")
+                    else:
+                        await worker.attempt("unregister", name=name, timeout=1.0)
+                except (ConnectionError, TimeoutError):
+                    await asyncio.sleep(0.2)
+
+        users = [asyncio.create_task(use(word)) for word in WORDS]
+        for _ in range(25):
+            some = chance.sample(WORDS, chance.randrange(1, 3))
+            others = [word for word in WORDS if word not in some]
+            match chance.randrange(7):
+                case 0:
+                    network.part(some, others)
+                case 1:
+                    await network.cut(some, others)
+                case 2:
+                    network.stall(some, others[:1])
+                case 3:
+                    await network.drop(some, others)
+                case 4:
+                    victim = workers[some[0]]
+                    await victim.kill()
+                    stopped.discard(victim.word)
+                    join = [fleet.name(word) for word in others]
+                    again = await fleet.enter(victim.word)
+                    workers[victim.word] = again
+                    settings = {"name": again.name, "join": join, "heartbeat": HEARTBEAT, "join_timeout": 0.5}
+                    await again.ask("start", **settings)
+                case 5:
+                    workers[some[0]].signal(signal.SIGSTOP)
+                    stopped.add(some[0])
+                case _:
+                    network.freeze(some, others[:1])
+            await asyncio.sleep(chance.random() * 1.5)
+            if chance.random() < 0.6:
+                network.heal()
+                for word in stopped:
+                    workers[word].signal(signal.SIGCONT)
+                stopped.clear()
+        network.heal()
+        for word in stopped:
+            workers[word].signal(signal.SIGCONT)
+        ending.set()
+        await asyncio.gather(*users)
+        everybody = list(workers.values())
+        table = await agreed(everybody, within=60)
+        await asyncio.sleep(8 * HEARTBEAT)
+        table = await agreed(everybody)
+        for name, pid in table.items():
+            assert await everybody[0].ask("call", target=name, request=["echo", 1]) == [pid, 1], name
+        for name in [f"name/{number}" for number in range(12)]:
+            if name not in table:
+                table[name] = await everybody[chance.randrange(5)].ask("register", name=name)
+        await check_agreement(everybody, table)
+        for state in await states(everybody):
+            assert state.counters.get("protocol_errors", 0) == 0
 
 
 async def test_a_thousand_strangers_keep_no_node_from_joining_and_cost_little(fleet: Fleet):
@@ -117,11 +221,10 @@ async def test_ten_thousand_mutated_frames_of_a_peer_end_its_session_at_most(fle
             frame[chance.randrange(4, len(frame))] = chance.randrange(256)
         attacks.append(bytes(frame))
     creation = 0
+    name = "aa-mallory@127.0.0.1:9"  # sorts first: no dial of the nodes to it goes before its own
     while attacks:
         creation += 1
-        async with await Stranger.peer(
-            fleet.ports["ada"], fleet.cookie, name="mallory@127.0.0.1:9", creation=creation
-        ) as mallory:
+        async with await Stranger.peer(fleet.ports["ada"], fleet.cookie, name=name, creation=creation) as mallory:
             sync = frames.LedgerSynced(creation, 0, True, [], [], [], [], [])
             await mallory.open([frames.Peers([]), sync])
             # As many as it takes: each session lives until the first that it cannot bear.

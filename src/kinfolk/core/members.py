@@ -12,6 +12,7 @@ A dial against an established session is a sign that the other end has lost that
 """
 
 from enum import Enum
+from math import inf
 
 from msgspec import Struct
 
@@ -87,17 +88,25 @@ class Verdict(Enum):
 
 
 class Members:
-    """One node's sessions, dials and targets."""
+    """One node's sessions, dials and targets.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: of the node.
+        forget_after: seconds after its last session for which the creation of a peer is remembered.
+    """
+
+    def __init__(self, name: str, forget_after: float = inf) -> None:
         self.name = name
+        self._forget_after = forget_after
         self.sessions: dict[int, Session] = {}
         self.by_peer: dict[str, Session] = {}
         self.candidates: dict[int, Candidate] = {}
         self.targets: dict[Address, Target] = {}
         self.dials: dict[int, Target] = {}
         self.creations: dict[str, int] = {}
-        """The highest creation seen of each node."""
+        """The highest creation seen of each node: an older start of it, which has not noticed yet that it has been
+        replaced, is refused. When nothing was seen of a node for `forget_after`, any start of it is as good as new."""
+        self._last_heard: dict[str, float] = {}  # of those without a session, in the order in which theirs ended
         self._events = 0
 
     def admit(self, conn: int, peer: str, creation: int) -> Verdict:
@@ -139,6 +148,8 @@ class Members:
         session = Session(conn, peer, creation, dialled, self._events, now, now)
         self.sessions[conn] = self.by_peer[peer] = session
         self.creations[peer] = creation
+        self._last_heard.pop(peer, None)
+        self._forget(now)
         return session
 
     def closed(self, conn: int) -> Session | None:
@@ -148,7 +159,16 @@ class Members:
         session = self.sessions.pop(conn, None)
         if session is not None:
             del self.by_peer[session.peer]
+            self._last_heard[session.peer] = session.heard
         return session
+
+    def _forget(self, now: float) -> None:
+        """Forget the creations of those who have been gone for long. Only a new session makes the memory grow."""
+        while self._last_heard:
+            peer, heard = next(iter(self._last_heard.items()))
+            if now - heard <= self._forget_after:
+                return
+            del self._last_heard[peer], self.creations[peer]
 
     def target(self, seed: Seed, now: float) -> Target:
         """The target at the seed's address, made if it is new."""

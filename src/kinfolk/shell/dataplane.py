@@ -27,6 +27,7 @@ from kinfolk.errors import (
 from kinfolk.ids import Pid, check_name, check_node_name
 from kinfolk.messages import Call, reply_type
 from kinfolk.process import Process, running_process
+from kinfolk.seconds import check_seconds
 from kinfolk.shell.signals import Signals
 from kinfolk.shell.tasks import Processes
 from kinfolk.wire import codec, frames
@@ -146,6 +147,8 @@ class DataPlane:
 
     async def call(self, target: Target, request: object, timeout: float | None, sender: int | None = None) -> Any:
         """Send a request and wait for the answer. See `Node.call`."""
+        if timeout is not None:
+            check_seconds(timeout)
         self._learn_reply(type(request))
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()

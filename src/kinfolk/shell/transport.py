@@ -42,6 +42,9 @@ MAX_UNPROVED = 512
 """Connections past TLS, whose other end thus knows a cookie, that have not finished the handshake."""
 READ_SLICE = 0.005
 """Seconds for which the frames of one peer may keep the loop; a sync of a million names has thousands of them."""
+OBSERVER_SILENCE = 600.0
+"""Seconds after which an observer that says nothing is taken for gone: nobody beats for observers. Those that wait for
+events ask every few seconds."""
 WRITE_BUFFER = 256 * 1024
 """Bytes handed to TLS and not yet written, above which the rest waits in the outbox."""
 WRITE_PART = 64 * 1024
@@ -76,6 +79,8 @@ class Link(asyncio.BufferedProtocol):
         """The peer's name, once it has proved it."""
         self.creation = 0
         self.is_observer = False
+        self.silence: asyncio.TimerHandle | None = None
+        """When an observer has said nothing for too long."""
         self.has_transport = False
         """Whether asyncio owns the socket."""
         self.calls: dict[int, Waiting] = {}
@@ -109,7 +114,7 @@ class Link(asyncio.BufferedProtocol):
         assert session is not None, "TLS delivers nothing before connection_made"
         self.bytes_in += nbytes
         self._read(session, session.receive(nbytes))
-        if session.state is State.OPEN and not self.is_observer:
+        if session.state is State.OPEN:
             self._heard = self._owner.heard(self, self._heard)
 
     def _read(self, session: Session, events: Iterator[Event]) -> None:
@@ -583,12 +588,24 @@ class Transport:
                     return
 
     def heard(self, link: Link, last: float) -> float:
-        """Bytes have come in an open session. Returns when the kernel was told of that for the last time."""
+        """Bytes have come in an open session. Returns when that was noted for the last time."""
         now = self.loop.time()
         if now - last < self._heartbeat / 4:
             return last
-        self._driver.submit(fx.Heard(link.conn))
+        if not link.is_observer:
+            self._driver.submit(fx.Heard(link.conn))
+        elif link.conn in self._links:
+            if link.silence is not None:
+                link.silence.cancel()
+            link.silence = self.loop.call_at(now + OBSERVER_SILENCE, self._silent, link)
         return now
+
+    def _silent(self, link: Link) -> None:
+        """An observer has said nothing for too long: its machine may have vanished without a word."""
+        reason = f"the observer has said nothing for {OBSERVER_SILENCE:g} s"
+        _log.info("a session ends: %s", reason)
+        link.close("silent", reason)
+        self._report_closed(link, reason)
 
     def broken(self, link: Link, error: RemoteProtocolError) -> None:
         """The other end has broken the protocol: this session ends, nothing else."""
@@ -624,6 +641,8 @@ class Transport:
         self._report_closed(link, reason)
 
     def _report_closed(self, link: Link, reason: str, level: int = logging.INFO) -> None:
+        if link.silence is not None:
+            link.silence.cancel()
         if self._links.pop(link.conn, None) is not None and link.name and not link.is_observer:
             self._driver.submit(fx.Closed(link.conn, reason, level))
         if not self._links and self._empty is not None and not self._empty.done():

@@ -1,0 +1,19 @@
+"""The one check of what users give as a number of seconds."""
+
+
+def check_seconds(seconds: object, what: str = "timeout") -> float:
+    """The number, if it is one of seconds: 0 or more, and infinity for ever.
+
+    Args:
+        seconds: what was given.
+        what: what it was given as, for the message.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: negative, or NaN.
+    """
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise TypeError(f"{what} must be a number of seconds, not {seconds!r}: give 0 or more, as in {what}=2.5")
+    if not seconds >= 0:  # as a NaN is not
+        raise ValueError(f"{what} cannot be {seconds!r} seconds: give 0 or more")
+    return seconds
