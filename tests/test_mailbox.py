@@ -144,3 +144,32 @@ async def test_what_the_node_has_to_say_goes_in_whatever_the_bound():
 def test_a_bound_below_one_is_refused(limit):
     with pytest.raises(ValueError, match="at least 1"):
         Mailbox(limit)
+
+
+# --- taking back what has arrived ---
+
+
+def test_discard_takes_out_what_matches_and_keeps_the_order_of_the_rest():
+    mailbox = filled(1, "a", 2, "b")
+    mailbox.discard(lambda message: isinstance(message, str))
+    assert list(mailbox.messages) == [1, 2]
+
+
+async def test_a_receive_that_waits_misses_nothing_when_something_is_discarded():
+    mailbox = filled("a", "b", "c")
+    waiting = asyncio.ensure_future(mailbox.receive(lambda message: message in (1, 2)))
+    await asyncio.sleep(0)
+    mailbox.discard(lambda message: message in ("a", "c"))
+    mailbox.put(1)
+    assert await waiting == 1
+    assert list(mailbox.messages) == ["b"]
+
+
+async def test_what_is_discarded_before_a_waiting_receive_sees_it_is_not_received():
+    mailbox = Mailbox()
+    waiting = asyncio.ensure_future(mailbox.receive(lambda message: message in (1, 2)))
+    await asyncio.sleep(0)
+    mailbox.put(1)
+    mailbox.discard(lambda message: message == 1)
+    mailbox.put(2)
+    assert await waiting == 2

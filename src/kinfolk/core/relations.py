@@ -208,6 +208,11 @@ class Relations:
         """Entries of own processes in all: links, monitors at either end, watched nodes, trapping processes."""
         return sum(map(len, self._own.values()))
 
+    def links(self, own: int) -> list[Pid]:
+        """The processes that this one is linked to."""
+        record = self._own.get(own)
+        return [] if record is None else [other for other, state in record.links.items() if state == _ACTIVE]
+
     # --- what own processes want ---
 
     def link(self, own: int, other: Pid) -> list[Change]:
@@ -232,9 +237,11 @@ class Relations:
         """The other end has made this link already, and told us so in another way (it was spawned linked)."""
         if not self._is_alive(own):
             return [Exited(other.node, own, other.local, NOPROC)]
-        if self._missing(other) is None:
-            self._of(own).links.setdefault(other, _ACTIVE)
-            self._peers[other.node].links[own, other.local] = None
+        missing = self._missing(other)
+        if missing is not None:
+            return [Signal(own, other, missing, linked=True)]
+        self._of(own).links.setdefault(other, _ACTIVE)
+        self._peers[other.node].links[own, other.local] = None
         return []
 
     def unlink(self, own: int, other: Pid) -> list[Change]:
