@@ -20,7 +20,24 @@ import time
 from collections.abc import Iterable
 from typing import Any, TypedDict
 
-from kinfolk import Call, NameAdded, NameLost, NameTaken, NameWatch, Node, NodeClosed, Pid, Process, Resync
+from kinfolk import (
+    Call,
+    Crash,
+    Down,
+    Exit,
+    NameAdded,
+    NameLost,
+    NameTaken,
+    NameWatch,
+    Node,
+    NodeClosed,
+    PeerDown,
+    PeerUp,
+    Pid,
+    Process,
+    Reason,
+    Resync,
+)
 from kinfolk.registry import Registration
 
 
@@ -78,6 +95,11 @@ class Actor:
                     await asyncio.sleep(seconds)
                 case NameLost() | NameTaken():
                     self.seen.append([type(message).__name__, message.name])
+                case Exit() | Down():
+                    pid = None if message.pid is None else str(message.pid)
+                    self.seen.append([type(message).__name__, pid, _words(message.reason)])
+                case PeerUp() | PeerDown():
+                    self.seen.append([type(message).__name__, message.node])
                 case _:
                     self.seen.append(message)
 
@@ -215,8 +237,35 @@ class Worker:
     def exit_reason(self, pid: str) -> str | None:
         """Why an actor has ended; None while it lives."""
         me = self._actors[pid].me
-        reason = None if me is None else me.exit_reason
-        return reason if reason is None or isinstance(reason, str) else type(reason).__name__
+        return None if me is None or me.exit_reason is None else _words(me.exit_reason)
+
+    def act(self, pid: str, verb: str, what: Iterable[str]) -> None:
+        """Let an actor link, unlink, monitor, exit, watch or trap."""
+        me = self._actors[pid].me
+        assert me is not None, "it has begun before the next order came"
+        match verb, *what:
+            case ("trap",):
+                me.trap_exit = True
+            case "link", other:
+                me.link(Pid.parse(other))
+            case "unlink", other:
+                me.unlink(Pid.parse(other))
+            case "monitor", other:
+                me.monitor(Pid.parse(other))
+            case "exit", other, reason:
+                me.exit(Pid.parse(other), reason)
+            case "watch", node:
+                me.monitor_node(node)
+            case _:
+                raise ValueError(f"an actor cannot {verb}")
+
+    async def wait_exit(self, pid: str) -> str:
+        """Wait until a process of whichever node has ended."""
+        return _words(await self.node.wait_exit(Pid.parse(pid)))
+
+    def relations(self) -> int:
+        """Links, monitors and the like that the node keeps."""
+        return len(self.node.signals.relations)
 
     def send(self, target: Any, message: Any) -> None:
         """Send a message."""
@@ -299,6 +348,17 @@ class Worker:
                     self._events.append([now, sign, event.name, str(event.pid)])
         except NodeClosed:
             self._events.append([time.monotonic(), "closed", "", ""])
+
+
+def _words(reason: Reason) -> str:
+    """A reason in words; a lost name's and a crash's begin with what they are."""
+    match reason:
+        case Crash():
+            return f"Crash {reason.type}: {reason.message}, raised in {'run' if 'in run' in reason.traceback else '?'}"
+        case NameLost():
+            return "NameLost"
+        case _:
+            return reason
 
 
 def _target(target: Any) -> Any:
