@@ -77,6 +77,7 @@ def test_the_tour_does_what_it_shows(environment: dict[str, str], tmp_path: Path
     watched = [line for line in lines if line.startswith("watching:")]
     assert "NameAdded(name='counter'" in watched[0]
     assert "NameRemoved(name='counter'" in watched[1]
+    assert lines[-1] == "the counter has ended: shutdown"
 
 
 def test_every_command_of_the_readme_exists() -> None:
