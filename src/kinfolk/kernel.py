@@ -450,7 +450,7 @@ class Kernel:
 
     def _resync_asked(self, session: Session, operation: frames.ResyncAsked) -> None:
         if session.told and not session.unsent:  # else a sync is under way
-            self._log(logging.WARNING, f"{session.peer} asks for all names again: what it had of them was damaged")
+            self._log(logging.INFO, f"{session.peer} asks for all names again: what it had of them was damaged")
             self._sync_anew(session)
 
     def _name_claimed(self, session: Session, operation: frames.NameClaimed) -> None:

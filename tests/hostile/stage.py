@@ -251,8 +251,8 @@ class Stage:
 
     # --- mallory comes ---
 
-    async def dial(self, who: str = MALLORY, purpose: Purpose = "peer") -> Visit:
-        """Connect to the node, up to the end of TLS."""
+    async def dial(self, who: str = MALLORY, purpose: Purpose = "peer", creation: int = 0) -> Visit:
+        """Connect to the node, up to the end of TLS; as a new start of whoever it is, unless a creation is given."""
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         ours.send(b"\x16")
@@ -261,10 +261,12 @@ class Stage:
         self.transport._accepted(theirs, "127.0.0.1")
         await self.until(lambda: len(self.loop.pipes) > count)
         ours.close()
-        self._starts += 1
-        me = Identity("observer" if purpose == "observer" else who, self._starts, "kinfolk", self._keys)
+        if not creation:
+            self._starts += 1
+            creation = self._starts
+        me = Identity("observer" if purpose == "observer" else who, creation, "kinfolk", self._keys)
         handshake = Dialler(me, fingerprints=self._fingerprints(who), nonce=os.urandom(NONCE_BYTES), purpose=purpose)
-        return Visit(self.loop.pipes[-1], Session(handshake), self._starts)
+        return Visit(self.loop.pipes[-1], Session(handshake), creation)
 
     async def be_dialled(self) -> Visit:
         """Let the node connect to mallory, up to the end of TLS."""

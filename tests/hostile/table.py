@@ -42,6 +42,7 @@ class At(Enum):
     DIALLED = "dialled and open, before the peer list"
     UNGREETED = "open, before the peer list"
     UNSYNCED = "open, before the sync"
+    OFFERED = "open again, its mirror offered"
     SYNCING = "open, in the middle of the sync"
     SYNCED = "open, after the sync"
     DIALLED_SYNCED = "dialled and open, after the sync"
@@ -53,7 +54,9 @@ HANDSHAKES = frozenset({At.NAME, At.REPLY, At.CHALLENGE, At.ACK})
 """The other end has not proved itself to the node: it is told nothing."""
 BEFORE_PEERS = frozenset({At.ADMITTED, At.DIALLED, At.UNGREETED})
 SYNCED = frozenset({At.SYNCED, At.DIALLED_SYNCED})
-GREETED = SYNCED | {At.UNSYNCED, At.SYNCING}
+UNTOLD = frozenset({At.UNSYNCED, At.OFFERED})
+"""It has yet to say anything of its ledger."""
+GREETED = SYNCED | UNTOLD | {At.SYNCING}
 WATCHERS = frozenset({At.WATCHER_ADMITTED, At.WATCHER})
 
 UNKNOWN = b"\x04\x00\x00\x00\x7e\xc1\xc1\xc1"
@@ -111,6 +114,15 @@ async def _unsynced(stage: Stage) -> Visit:
     return (await _admitted(stage)).say(frames.Peers([BOB]))
 
 
+async def _offered(stage: Stage) -> Visit:
+    before = await _synced(stage)
+    before.pipe.close()
+    await stage.until(lambda: MALLORY not in stage.node.kernel.peers())
+    visit = (await stage.dial(creation=before.creation)).go_on().go_on().say(frames.Peers([BOB]))
+    assert frames.Peers([BOB], before.creation, POSITION) in visit.heard, "what is known of its ledger is offered"
+    return visit
+
+
 async def _syncing(stage: Stage) -> Visit:
     visit = await _unsynced(stage)
     return visit.say(
@@ -145,6 +157,7 @@ REACH: dict[At, Callable[[Stage], Awaitable[Visit]]] = {
     At.DIALLED: _dialled,
     At.UNGREETED: _ungreeted,
     At.UNSYNCED: _unsynced,
+    At.OFFERED: _offered,
     At.SYNCING: _syncing,
     At.SYNCED: _synced,
     At.DIALLED_SYNCED: _dialled_synced,
@@ -221,6 +234,7 @@ GONE = "which it does not hold"
 CLAIM = frames.NameClaimed(POSITION + 1, "mallory/next", 9, 3 << 16)
 WITHDRAWAL = frames.NamesWithdrawn(POSITION + 1, ["mallory/old"], [2])
 CONFIRMATION = frames.NameConfirmed(POSITION + 1, "mallory/new", 4)
+ENTRY = frames.GroupEntered(POSITION + 1, "rooms", 7)
 CONTEST = frames.NameContested("nobody/has", 1, BOB, 1, 1, 1, 1, True)
 LONG_ASK = frames.RegistrationAsked(1, "mallory/new", OWN, 60_000, "exit")
 DEAD_ASK = frames.RegistrationAsked(1, "mallory/asked", NOBODY, 1000, "exit")
@@ -287,7 +301,29 @@ TABLE: dict[type[Operation], Entry] = {
         idle=(frames.Answered(FAR, "never heard of", HI), frames.Answered(NOBODY, "noproc", HI)),
     ),
     frames.ExitSignal: Entry(
-        at=GREETED, right=_fixed(frames.ExitSignal(NOBODY, None, "kill")), idle=(frames.ExitSignal(FAR, FAR, ""),)
+        at=GREETED, right=_fixed(frames.ExitSignal(NOBODY, None, "kill")), idle=(frames.ExitSignal(FAR, FAR, "odd"),)
+    ),
+    frames.LinkMade: Entry(at=GREETED, right=_fixed(frames.LinkMade(NOBODY, 7)), idle=(frames.LinkMade(FAR, FAR),)),
+    frames.LinkUndone: Entry(
+        at=GREETED, right=_fixed(frames.LinkUndone(NOBODY, 7, 1)), idle=(frames.LinkUndone(FAR, FAR, FAR),)
+    ),
+    frames.UnlinkAcknowledged: Entry(
+        at=GREETED,
+        right=_fixed(frames.UnlinkAcknowledged(NOBODY, 7, 1)),
+        idle=(frames.UnlinkAcknowledged(OWN, 7, FAR), frames.UnlinkAcknowledged(FAR, FAR, FAR)),
+    ),
+    frames.MonitorMade: Entry(
+        at=GREETED,
+        right=_fixed(frames.MonitorMade(1, NOBODY)),
+        idle=(frames.MonitorMade(FAR, FAR), frames.MonitorMade(2, LONG)),
+    ),
+    frames.MonitorUndone: Entry(
+        at=GREETED, right=_fixed(frames.MonitorUndone(NOBODY)), idle=(frames.MonitorUndone(FAR),)
+    ),
+    frames.MonitorFired: Entry(
+        at=GREETED,
+        right=_fixed(frames.MonitorFired(NOBODY, 7, "normal")),
+        idle=(frames.MonitorFired(FAR, None, "never heard of", ["detail"]),),
     ),
     frames.Peers: Entry(
         at=BEFORE_PEERS,
@@ -307,7 +343,7 @@ TABLE: dict[type[Operation], Entry] = {
         at=BEFORE_PEERS | GREETED | WATCHERS, right=_fixed(frames.Goodbye("closed", "bye\x1b[2J")), ends=True
     ),
     frames.NameClaimed: Entry(
-        at=GREETED - {At.UNSYNCED},
+        at=GREETED - UNTOLD,
         right=_fixed(CLAIM),
         wrong=(
             Wrong("an entry again", "follows entry", _said(msgspec.structs.replace(CLAIM, position=POSITION))),
@@ -324,7 +360,7 @@ TABLE: dict[type[Operation], Entry] = {
         ),
     ),
     frames.NamesWithdrawn: Entry(
-        at=GREETED - {At.UNSYNCED},
+        at=GREETED - UNTOLD,
         right=_fixed(WITHDRAWAL),
         wrong=(
             Wrong("a gap", "follows entry", _said(msgspec.structs.replace(WITHDRAWAL, position=POSITION + 2))),
@@ -335,11 +371,12 @@ TABLE: dict[type[Operation], Entry] = {
             Wrong("bob's name", GONE, _said(frames.NamesWithdrawn(6, ["bob/own"], [1])), SYNCED),
             Wrong("our name", GONE, _said(frames.NamesWithdrawn(6, ["ada/own"], [1])), SYNCED),
             Wrong("unequal columns", "unequal", _said(frames.NamesWithdrawn(6, ["mallory/old"], []))),
-            Wrong("nothing", "NamesWithdrawn", _said(frames.NamesWithdrawn(6, [], []))),
+            Wrong("nothing", "withdraws nothing", _said(frames.NamesWithdrawn(6, [], []))),
+            Wrong("a group it is not in", "no member", _said(frames.NamesWithdrawn(6, [], [], ["rooms"], 7)), SYNCED),
         ),
     ),
     frames.LedgerSynced: Entry(
-        at=frozenset({At.UNSYNCED, At.SYNCING}),
+        at=GREETED,
         right=lambda visit: sync(visit.creation),
         wrong=(
             Wrong("an older creation", "sync", lambda visit: [sync(visit.creation - 1)]),
@@ -354,11 +391,34 @@ TABLE: dict[type[Operation], Entry] = {
             Wrong("a claim of the future", "claimed at", _synced_as(positions=[2, POSITION + 1])),
             Wrong("a claim before the first", "claimed at", _synced_as(positions=[0, 4])),
             Wrong("a gap", "while its mirror is at", _synced_as(position=POSITION + 1), frozenset({At.SYNCING})),
-            Wrong("after its end", "while its mirror is at", lambda visit: [sync(visit.creation)] * 2),
+            Wrong("short groups", "unequal length", _synced_as(members=[7])),
+            Wrong("400 bytes of group", "400 bytes", _synced_as(groups=[LONG], members=[7])),
+        ),
+    ),
+    frames.LedgerResumed: Entry(
+        at=frozenset({At.OFFERED}),
+        right=_fixed(frames.LedgerResumed(POSITION, POSITION + 1)),
+        wrong=(
+            Wrong("from elsewhere", "not offered", _said(frames.LedgerResumed(POSITION - 1, FAR))),
+            Wrong("into the past", "not offered", _said(frames.LedgerResumed(POSITION, 0))),
+            Wrong("twice", "not offered", _said(frames.LedgerResumed(POSITION, FAR), frames.LedgerResumed(POSITION, FAR))),
+        ),
+    ),
+    frames.ResyncAsked: Entry(
+        at=GREETED, right=_fixed(frames.ResyncAsked(1)), idle=(frames.ResyncAsked(0), frames.ResyncAsked(FAR))
+    ),
+    frames.GroupEntered: Entry(
+        at=GREETED - UNTOLD,
+        right=_fixed(ENTRY),
+        wrong=(
+            Wrong("a gap", "follows entry", _said(msgspec.structs.replace(ENTRY, position=POSITION + 2))),
+            Wrong("the same frame again", "follows entry", _said(ENTRY, ENTRY)),
+            Wrong("twice", "twice", _said(ENTRY, msgspec.structs.replace(ENTRY, position=POSITION + 2))),
+            Wrong("400 bytes of group", "400 bytes", _said(msgspec.structs.replace(ENTRY, group=LONG))),
         ),
     ),
     frames.NameConfirmed: Entry(
-        at=GREETED - {At.UNSYNCED},
+        at=GREETED - UNTOLD,
         right=_fixed(CONFIRMATION),
         wrong=(
             Wrong("a gap", "follows entry", _said(msgspec.structs.replace(CONFIRMATION, position=POSITION + 2))),
@@ -554,8 +614,8 @@ def _place(kind: type[Operation], at: At) -> str:
         return frame_name(kind.TAG)
     if kind is frames.Peers:
         return "a second time"
-    if kind is frames.LedgerSynced:
-        return "while its mirror is at"
+    if kind is frames.LedgerResumed:
+        return "not offered"
     return "before it has begun to sync it"
 
 
