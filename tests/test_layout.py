@@ -15,7 +15,7 @@ LAYERS = [
     ["effects", "agenda", "mesh", "orders", "asks", "kernel"],
     ["messages", "mailbox", "process"],
     ["shell"],
-    ["settings", "registry", "blocking", "watches", "service", "node", "observer"],
+    ["settings", "events", "registry", "groups", "blocking", "watches", "service", "node", "observer"],
     ["__init__"],
     ["cli", "demo", "__main__"],
 ]

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from kinfolk import NameAdded, NameRemoved, NameWatch, NodeClosed, Pid, Resync, registry
+from kinfolk import NameAdded, NameRemoved, NameWatch, NodeClosed, Pid, Resync, events
 
 
 class Table:
@@ -62,7 +62,7 @@ async def settled() -> None:
 @pytest.mark.parametrize("seed", range(40))
 async def test_who_follows_ends_with_the_table_however_small_the_slices(seed: int, monkeypatch: pytest.MonkeyPatch):
     chance = random.Random(seed)
-    monkeypatch.setattr(registry, "_SLICE", chance.randint(1, 4))
+    monkeypatch.setattr(events, "_SLICE", chance.randint(1, 4))
     table = Table()
     for number in range(chance.randrange(20)):
         table.add(f"{chance.choice('ab')}/{number}")
@@ -91,7 +91,7 @@ async def test_who_follows_ends_with_the_table_however_small_the_slices(seed: in
 
 @pytest.mark.parametrize("resync", [False, True], ids=["at first", "after a lag"])
 async def test_others_get_their_turn_while_many_names_are_looked_at(resync: bool, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(registry, "_SLICE", 10)
+    monkeypatch.setattr(events, "_SLICE", 10)
     table = Table()
     for number in range(300):
         table.add(f"a/{number}")
@@ -112,7 +112,7 @@ async def test_others_get_their_turn_while_many_names_are_looked_at(resync: bool
 
 
 async def test_a_watch_that_ends_while_it_looks_through_the_table_still_gives_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(registry, "_SLICE", 2)
+    monkeypatch.setattr(events, "_SLICE", 2)
     table = Table()
     watch = table.watch("a*", max_events=0)
     for number in range(10):
@@ -128,7 +128,7 @@ async def test_a_watch_that_ends_while_it_looks_through_the_table_still_gives_it
 
 
 async def test_cancelling_a_wait_loses_no_event(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(registry, "_SLICE", 1)
+    monkeypatch.setattr(events, "_SLICE", 1)
     table = Table()
     for number in range(5):
         table.add(f"a/{number}")

@@ -1,7 +1,7 @@
 """Erlang-style processes for asyncio, in a cluster where every node knows every name."""
 
 from kinfolk.cookie import Cookie, new_cookie
-from kinfolk.effects import NameAdded, NameRemoved
+from kinfolk.effects import MemberAdded, MemberRemoved, NameAdded, NameRemoved
 from kinfolk.errors import (
     AuthenticationFailed,
     CallFailed,
@@ -26,6 +26,7 @@ from kinfolk.errors import (
     Refused,
     RemoteProtocolError,
 )
+from kinfolk.groups import GroupResync, Groups, GroupWatch
 from kinfolk.ids import Pid
 from kinfolk.messages import Call, Down, Exit, PeerDown, PeerUp, Ref, Replies, Request, Unknown
 from kinfolk.node import Node, run, start
@@ -45,10 +46,15 @@ __all__ = [
     "Crash",
     "Down",
     "Exit",
+    "GroupResync",
+    "GroupWatch",
+    "Groups",
     "KinfolkError",
     "LinkCongested",
     "LocalProtocolError",
     "MailboxFull",
+    "MemberAdded",
+    "MemberRemoved",
     "MessageTooLarge",
     "NameAdded",
     "NameLost",

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, overload
+from weakref import WeakSet
 
 import kinfolk.settings
 from kinfolk import effects as fx
@@ -25,6 +26,7 @@ from kinfolk.blocking import Blocking
 from kinfolk.cookie import Cookie, Hidden
 from kinfolk.core.relations import OUTSIDE, Relations
 from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeUnreachable
+from kinfolk.groups import Groups
 from kinfolk.ids import MAX_CREATION, Address, Pid, Seed, node_address
 from kinfolk.kernel import Kernel, Settings
 from kinfolk.messages import Replies
@@ -165,6 +167,11 @@ class Node:
     def names(self) -> Names:
         """The names of the cluster."""
         return self._parts.names
+
+    @property
+    def groups(self) -> Groups:
+        """The groups of the cluster."""
+        return self._parts.groups
 
     @property
     def kernel(self) -> Kernel:
@@ -337,8 +344,10 @@ class Node:
         self.submit(fx.Shutdown())
         parts.driver.stop()
         parts.names.close(error)
+        parts.groups.close(error)
         await parts.transport.close(CLOSE_TIMEOUT)
         parts.kernel.names.view.clear()
+        parts.kernel.names.groups.clear()
         if started:
             _log.info("%s is closed", parts.name)
 
@@ -470,7 +479,7 @@ class Node:
         if self._thread is not None and self._thread != threading.get_ident():
             raise RuntimeError(
                 "a node belongs to the thread of its event loop: other threads use node.blocking"
-                " (only node.names.whereis works everywhere)"
+                " (only node.names.whereis and node.groups.members work everywhere)"
             )
 
     def is_own_thread(self, thread: int) -> bool:
@@ -562,6 +571,9 @@ class Node:
     def _name_changed(self, effect: fx.NameAdded | fx.NameRemoved) -> None:
         self._parts.names.changed(effect)
 
+    def _members_changed(self, effect: fx.MemberAdded | fx.MemberRemoved) -> None:
+        self._parts.groups.changed(effect)
+
     def _peer_up(self, effect: fx.PeerUp) -> None:
         self._parts.dataplane.link_up(self._parts.transport.link(effect.conn))
 
@@ -614,6 +626,8 @@ class Node:
         fx.TellLoss: _tell_loss,
         fx.NameAdded: _name_changed,
         fx.NameRemoved: _name_changed,
+        fx.MemberAdded: _members_changed,
+        fx.MemberRemoved: _members_changed,
         fx.PeerUp: _peer_up,
         fx.PeerDown: _peer_down,
         fx.RaiseCreation: _raise_creation,
@@ -648,6 +662,7 @@ class Node:
             kernel.names.hold()
             driver = Driver(kernel, self._perform, self._wall_clock)
             names = Names(self, kernel.names, self._times.down_after + 2 * self._times.heartbeat)
+            groups = Groups(self, kernel.names.groups, WeakSet())
             signals = Signals(
                 Relations(name, creation, lambda local: processes.get(local) is not None),
                 processes,
@@ -662,6 +677,7 @@ class Node:
                 signals,
                 kernel.names.whereis,
                 names.local.whereis,
+                kernel.names.groups,
                 self._codec,
                 self.counters,
                 self._strict,
@@ -681,7 +697,7 @@ class Node:
         except BaseException:
             sock.close()
             raise
-        return _Parts(name, kernel, driver, processes, signals, dataplane, transport, names)
+        return _Parts(name, kernel, driver, processes, signals, dataplane, transport, names, groups)
 
     def _process_exited(self, process: Process, reason: Reason) -> None:
         parts = self._parts
@@ -708,6 +724,7 @@ class _Parts:
     dataplane: DataPlane
     transport: Transport
     names: Names
+    groups: Groups
 
     def raise_creation(self, creation: int) -> None:
         """Start anew under a higher creation. No pid has been given out yet; the service, if it runs, starts again."""

@@ -22,6 +22,7 @@ from kinfolk.wire import codec
 from kinfolk.wire.codec import BadBody
 
 if TYPE_CHECKING:
+    from kinfolk.groups import Groups
     from kinfolk.node import Node
     from kinfolk.registry import Names
     from kinfolk.shell.dataplane import Target
@@ -245,7 +246,7 @@ class Process:
             NoProcess: this process is dead.
             Exception: what `Node.send` raises.
         """
-        self._check_alive()
+        self.check_alive()
         self.node.check_open()
         self.node.dataplane.send(target, message, self.pid.local)
 
@@ -265,7 +266,7 @@ class Process:
             NoProcess: the target is dead, or this process is.
             Exception: what `Node.call` raises.
         """
-        self._check_alive()
+        self.check_alive()
         self.node.check_open()
         return await self.node.dataplane.call(target, request, timeout, self.pid.local)
 
@@ -287,7 +288,7 @@ class Process:
             NoProcess: this process is dead.
             Exception: what `Node.spawn` raises.
         """
-        self._check_alive()
+        self.check_alive()
         pid = self.node.spawn(body, *args, max_mailbox=max_mailbox)
         if link:
             self.node.signals.link(self.pid.local, pid)
@@ -296,8 +297,14 @@ class Process:
     @property
     def names(self) -> "Names":
         """The names of the cluster: ``await me.names.register("db", me.pid)``."""
-        self._check_alive()
+        self.check_alive()
         return self.node.names
+
+    @property
+    def groups(self) -> "Groups":
+        """The groups of the cluster, for this process: ``await me.groups.join("stores")``."""
+        self.check_alive()
+        return self.node.groups.of(self)
 
     # --- the ends of others, and its own ---
 
@@ -407,7 +414,7 @@ class Process:
 
     @property
     def _signals(self) -> "Signals":
-        self._check_alive()
+        self.check_alive()
         self.node.check_open()
         return self.node.signals
 
@@ -424,14 +431,15 @@ class Process:
         self.exit_reason = reason
         self.mailbox.take_all()
 
-    def _check_alive(self) -> None:
+    def check_alive(self) -> None:
+        """Raise NoProcess if it is dead."""
         if self.exit_reason is not None:
             raise NoProcess(
                 f"this process, {self.pid} ({self.function}), is dead ({self.exit_reason}): its code must end now"
             )
 
     def _refuse_to_receive(self) -> NoReturn:
-        self._check_alive()
+        self.check_alive()
         raise RuntimeError(
             f"only the task of {self.pid} ({self.function}) itself may receive from its mailbox: receive there and"
             " hand the messages on, or spawn a process for this task"

@@ -5,7 +5,7 @@ the kernel, which tells all peers and waits for them.
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -17,14 +17,12 @@ from kinfolk.core.ledger import Claim
 from kinfolk.core.names import Names as NameTable
 from kinfolk.effects import NameAdded, NameRemoved
 from kinfolk.errors import NameTaken, NameUnknown, NameWaitTimeout, NodeClosed, NoProcess
+from kinfolk.events import Row, Watch
 from kinfolk.ids import Pid, check_name
 from kinfolk.seconds import check_seconds
 
 if TYPE_CHECKING:
     from kinfolk.node import Node
-
-
-_SLICE = 5000  # names that a watch looks at before others get their turn: a few milliseconds
 
 
 class Resync(Struct, frozen=True):
@@ -282,115 +280,28 @@ class Names:
             raise NoProcess(f"cannot register {name!r}: {pid} is dead")
 
 
-class NameWatch:
+class NameWatch(Watch[NameEvent]):
     """The async iterator that `Names.watch` returns. `close()` ends it; so does dropping it."""
 
     def __init__(self, view: Mapping[str, Pid], pattern: str, max_events: int) -> None:
-        if not pattern or "*" in pattern[:-1]:
-            raise ValueError(f"pattern {pattern!r}: give a name, or a prefix followed by the only wildcard, '*'")
         self._view = view
-        self._prefix, self._any = (pattern[:-1], True) if pattern.endswith("*") else (pattern, False)
-        self._max_events = max_events
-        self._rows = self._table()  # what is there comes first
-        self._looked = 0  # at so many rows in this turn of the loop
-        self._gathered: dict[str, Pid] | None = None  # the rows of a Resync, as far as they have been looked at
-        self._events: deque[NameEvent] = deque()
-        self._lags = False
-        self._future: asyncio.Future[None] | None = None
-        self._error: Exception | None = None
-        self._closed = False
-
-    def __aiter__(self) -> "NameWatch":
-        return self
-
-    async def __anext__(self) -> NameEvent:
-        while True:
-            if self._lags:
-                # The table of this moment: between two inputs of the kernel it fits the changes that follow. In the
-                # midst of one, when `changed` is called, it may be ahead of them.
-                self._resync()
-            row = await self._next_row()
-            if self._lags:
-                continue
-            if row is not None:
-                return NameAdded(*row)
-            if self._gathered is not None:
-                names, self._gathered = self._gathered, None
-                return Resync(names)
-            if self._events:
-                return self._events.popleft()
-            if self._error is not None:
-                raise self._error
-            if self._closed:
-                raise StopAsyncIteration
-            if self._future is not None:
-                raise RuntimeError("two tasks wait for one watch: give each a watch of its own")
-            self._future = asyncio.get_running_loop().create_future()
-            try:
-                await self._future
-            finally:
-                self._future = None
-
-    def close(self) -> None:
-        """End the iteration."""
-        self._closed = True
-        self._forget()
-        self._wake()
+        super().__init__(pattern, max_events)
 
     def changed(self, change: NameAdded | NameRemoved) -> None:
         """Take in a change of the view."""
-        if self._closed or self._lags or not self._matches(change.name):
-            return
-        if len(self._events) >= self._max_events:
-            self._forget()
-            self._lags = True
-        else:
-            self._events.append(change)
-        self._wake()
+        self._take_in(change.name, change)
 
-    def fail(self, error: Exception) -> None:
-        """Raise this once everything that happened before has been seen."""
-        if self._lags:
-            self._resync()
-        self._error = error
-        self._wake()
-
-    def _forget(self) -> None:
-        self._rows, self._gathered, self._lags = iter(()), None, False
-        self._events.clear()
-
-    def _resync(self) -> None:
-        """Begin to gather a Resync: of the table as it is now, whatever happens until it has been gathered."""
-        self._rows, self._gathered, self._lags = self._table(), {}, False
-
-    def _table(self) -> Iterator[tuple[str, Pid]]:
+    def _table(self) -> Iterator[Row]:
         if self._any:
-            return iter(dict(self._view).items())  # copied at once, which is quick; looked at bit by bit, which is not
+            return iter(dict(self._view).items())
         holder = self._view.get(self._prefix)
         return iter(() if holder is None else ((self._prefix, holder),))
 
-    async def _next_row(self) -> tuple[str, Pid] | None:
-        """The next row that matches, unless rows are gathered. None at the end, or when the watcher lags again."""
-        while True:
-            if self._looked >= _SLICE:
-                self._looked = 0
-                await asyncio.sleep(0)
-            row = None if self._lags else next(self._rows, None)
-            if row is None:
-                return None
-            self._looked += 1
-            if not self._matches(row[0]):
-                continue
-            if self._gathered is None:
-                return row
-            self._gathered[row[0]] = row[1]
+    def _added(self, row: Row) -> NameEvent:
+        return NameAdded(*row)
 
-    def _matches(self, name: str) -> bool:
-        return name.startswith(self._prefix) if self._any else name == self._prefix
-
-    def _wake(self) -> None:
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
+    def _resynced(self, rows: list[Row]) -> NameEvent:
+        return Resync(dict(rows))
 
 
 class LocalNames:

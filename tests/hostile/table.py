@@ -234,6 +234,7 @@ GONE = "which it does not hold"
 CLAIM = frames.NameClaimed(POSITION + 1, "mallory/next", 9, 3 << 16)
 WITHDRAWAL = frames.NamesWithdrawn(POSITION + 1, ["mallory/old"], [2])
 CONFIRMATION = frames.NameConfirmed(POSITION + 1, "mallory/new", 4)
+RESUMED = frames.LedgerResumed(POSITION, FAR)
 ENTRY = frames.GroupEntered(POSITION + 1, "rooms", 7)
 CONTEST = frames.NameContested("nobody/has", 1, BOB, 1, 1, 1, 1, True)
 LONG_ASK = frames.RegistrationAsked(1, "mallory/new", OWN, 60_000, "exit")
@@ -285,6 +286,11 @@ TABLE: dict[type[Operation], Entry] = {
     frames.Sent: Entry(at=GREETED, right=_fixed(frames.Sent(NOBODY, None, HI)), idle=(frames.Sent(FAR, FAR, HI),)),
     frames.SentToName: Entry(
         at=GREETED, right=_fixed(frames.SentToName("nobody", None, HI)), idle=(frames.SentToName(LONG, FAR, HI),)
+    ),
+    frames.Broadcast: Entry(
+        at=GREETED,
+        right=_fixed(frames.Broadcast("nobody is in it", None, HI)),
+        idle=(frames.Broadcast(LONG, FAR, HI),),
     ),
     frames.Called: Entry(
         at=GREETED | WATCHERS,
@@ -401,7 +407,7 @@ TABLE: dict[type[Operation], Entry] = {
         wrong=(
             Wrong("from elsewhere", "not offered", _said(frames.LedgerResumed(POSITION - 1, FAR))),
             Wrong("into the past", "not offered", _said(frames.LedgerResumed(POSITION, 0))),
-            Wrong("twice", "not offered", _said(frames.LedgerResumed(POSITION, FAR), frames.LedgerResumed(POSITION, FAR))),
+            Wrong("twice", "not offered", _said(RESUMED, RESUMED)),
         ),
     ),
     frames.ResyncAsked: Entry(

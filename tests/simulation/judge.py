@@ -710,7 +710,8 @@ class Judge:
 
 
 def _groups(node: Node) -> dict[str, set[Pid]]:
-    return {group: set(members) for group, members in node.kernel.names.groups.view.items()}
+    groups = node.kernel.names.groups
+    return {group: set(groups.view(group)) for group in groups}
 
 
 def _key(record: Record) -> tuple[str, int, int]:

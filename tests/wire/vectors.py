@@ -14,6 +14,7 @@ from kinfolk.wire.frames import (
     Answered,
     AskAnswered,
     AskSettled,
+    Broadcast,
     Called,
     Challenge,
     ChallengeAck,
@@ -94,6 +95,7 @@ VECTORS: dict[type[Operation], Vector] = {
     ),
     Sent: Vector([Sent(3, 7, HI), Sent(4, None, HO)], "0e000000 10 92 93 03 07 a26869 93 04 c0 a2686f"),
     SentToName: Vector([SentToName("logger", 7, HI)], "0e000000 11 91 93 a66c6f67676572 07 a26869"),
+    Broadcast: Vector([Broadcast("stores", 7, HI)], "0e000000 1e 91 93 a673746f726573 07 a26869"),
     Called: Vector([Called(3, 7, 1, 5000, HI)], "0c000000 34 91 95 03 07 01 cd1388 a26869"),
     Answered: Vector([Answered(1, "ok", HO)], "0a000000 35 91 93 01 a26f6b a2686f"),
     ExitSignal: Vector(

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
+from kinfolk.core.groups import Groups
 from kinfolk.errors import (
     CallFailed,
     CallTimeout,
@@ -58,6 +59,10 @@ class Peer(Protocol):
         """Append to the outbox."""
         ...
 
+    def post_encoded(self, tag: int, operation: bytes) -> None:
+        """Append to the outbox what was encoded before, for several peers."""
+        ...
+
 
 class Waiting(msgspec.Struct, frozen=True):
     """A call whose answer is awaited."""
@@ -75,6 +80,7 @@ class DataPlane:
         processes: its processes.
         whereis: who holds which name in the cluster.
         local_names: who holds which name on this node alone.
+        groups: who is a member of which group.
         codec: for message bodies.
         counters: what was dropped, and why.
         strict: encode and decode local messages as well, so that tests find what the wire would not carry.
@@ -88,6 +94,7 @@ class DataPlane:
         signals: Signals,
         whereis: Callable[[str], Pid | None],
         local_names: Callable[[str], Pid | None],
+        groups: Groups,
         codec: Codec,
         counters: Counter[str],
         strict: bool,
@@ -98,6 +105,7 @@ class DataPlane:
         self._signals = signals
         self._whereis = whereis
         self._local_names = local_names
+        self._groups = groups
         self._codec = codec
         self._counters = counters
         self._strict = strict
@@ -144,6 +152,33 @@ class DataPlane:
             self._counters["sends_to_lost_nodes"] += 1
         else:
             link.post(frames.SentToName(name, sender, encoded))
+
+    def broadcast(self, group: str, body: object, sender: int | None, *, include_self: bool) -> None:
+        """Send a message to all members of a group. See `Groups.broadcast`."""
+        others = [node for node in self._groups.nodes(group) if node != self.name]
+        encoded = self._codec.encode(body) if others or self._strict else b""
+        for node in others:
+            if node not in self.links:
+                self._counters["sends_to_lost_nodes"] += 1
+        links = [self.links[node] for node in others if node in self.links]
+        if links:
+            operation = frames.encode_operation(frames.Broadcast(group, sender, msgspec.Raw(encoded)))
+            for link in links:
+                link.post_encoded(frames.Broadcast.TAG, operation)
+        if self._strict:
+            body = self._codec.decode(encoded)
+        self._deliver_to_members(group, body, None if include_self else sender)
+
+    def _deliver_to_members(self, group: str, body: object, but: int | None) -> None:
+        """Give all members of this node the same object."""
+        for pid in self._groups.members_on(self.name, group):
+            process = None if pid.local == but else self._processes.get(pid.local)
+            if process is None:
+                continue
+            try:
+                process.mailbox.put(body)
+            except MailboxFull:
+                self._counters["mailbox_overflows"] += 1
 
     async def call(self, target: Target, request: object, timeout: float | None, sender: int | None = None) -> Any:
         """Send a request and wait for the answer. See `Node.call`."""
@@ -264,6 +299,13 @@ class DataPlane:
     def _sent_to_name(self, link: Peer, operation: frames.SentToName) -> None:
         self._deliver(link, self._process_named(operation.target), operation.body)
 
+    def _broadcast(self, link: Peer, operation: frames.Broadcast) -> None:
+        try:
+            self._deliver_to_members(operation.group, self._codec.decode(operation.body), None)
+        except codec.BadBody as error:
+            self._counters["unreadable_messages"] += 1
+            _log.warning("dropped a message from %s for the group %r: %s", link.name, operation.group, error)
+
     def _deliver(self, link: Peer, process: Process | None, body: msgspec.Raw) -> None:
         if process is None:
             self._counters["sends_to_dead_processes"] += 1
@@ -359,6 +401,7 @@ class DataPlane:
     FRAMES: ClassVar[dict[type[frames.Operation], Callable[..., None]]] = {
         frames.Sent: _sent,
         frames.SentToName: _sent_to_name,
+        frames.Broadcast: _broadcast,
         frames.Called: _called,
         frames.Answered: _answered,
         **dict.fromkeys(Signals.OPERATIONS, _end_of_process),

@@ -126,6 +126,15 @@ class SentToName(Operation, frozen=True):
     body: msgspec.Raw
 
 
+class Broadcast(Operation, frozen=True):
+    """ROOM_BROADCAST: a message for all processes of the receiving node that are members of a group."""
+
+    TAG = 0x1E
+    group: Name
+    sender: Number | None
+    body: msgspec.Raw
+
+
 class Called(Operation, frozen=True):
     """CALL: a request that wants an Answered with the same reference within so many milliseconds."""
 
@@ -405,7 +414,7 @@ class AskSettled(Operation, frozen=True):
 
 FRAMES: tuple[type[Operation], ...] = (
     Hello, Challenge, ChallengeReply, ChallengeAck, Refusal,
-    Sent, SentToName, Called, Answered,
+    Sent, SentToName, Broadcast, Called, Answered,
     ExitSignal, LinkMade, LinkUndone, UnlinkAcknowledged, MonitorMade, MonitorUndone, MonitorFired,
     Peers, Ping, Pong, Goodbye,
     NameClaimed, NamesWithdrawn, LedgerSynced, LedgerResumed, ResyncAsked, GroupEntered,
