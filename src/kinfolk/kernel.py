@@ -58,7 +58,7 @@ class Settings(Struct, frozen=True):
     room: int = 1_000_000
     """How many names the kept mirrors may have together."""
     audit: int = 20_000
-    """Facts that a heartbeat looks at, each twice: whether memory still holds what was told, and the views show it."""
+    """Facts that a heartbeat looks at, in slices: whether memory still holds what was told, and the views show it."""
 
 
 Entry = frames.NameClaimed | frames.NamesWithdrawn | frames.NameConfirmed | frames.GroupEntered
@@ -425,6 +425,7 @@ class Kernel:
             raise RemoteProtocolError(f"syncs creation {operation.creation:x} in a session of {session.creation:x}")
         if not self.names.is_syncing(peer):
             session.mistrusted = False
+            self._do(fx.Count("mirrors_synced"))
             self.names.sync_begins(peer, session.creation, operation.position)
         try:
             claims = [
@@ -447,6 +448,7 @@ class Kernel:
 
     def _ledger_resumed(self, session: Session, operation: frames.LedgerResumed) -> None:
         self._apply(self.names.resumed(session.peer, operation.position, operation.until))
+        self._do(fx.Count("mirrors_resumed"))
 
     def _resync_asked(self, session: Session, operation: frames.ResyncAsked) -> None:
         if session.told and not session.unsent:  # else a sync is under way

@@ -620,7 +620,7 @@ class Judge:
                 return f"the {order.kind} of {order.node} is unanswered"
         for node in nodes:
             names = node.kernel.names
-            if names.busy:
+            if names.unsettled:
                 return f"{node} is busy with slices"
             if names.rivals:
                 return f"{node} knows several claims: {names.rivals}"

@@ -458,7 +458,7 @@ class World:
         self.at(self.now + self.rng.random() * self.drain, node, self._drained, node.ends[effect.conn])
 
     def _want_turn(self, node: Node, effect: fx.WantTurn) -> None:
-        self.at(self.now + self.rng.random() * self.drain, node, self._turn, node)
+        self.at(self.now + self.rng.random() * self.drain / 10, node, self._turn, node)
 
     def _turn(self, node: Node) -> None:
         self.feed(node, fx.Turn())

@@ -49,9 +49,12 @@ def add_digest(digest: int, change: int) -> int:
     return (digest + change) & _MASK
 
 
-def total(claims: Iterable[Claim], unconfirmed: Container[int]) -> int:
-    """What these claims add to the digest, those at these positions not being confirmed."""
-    return sum(claim_digest(claim, claim.position not in unconfirmed) for claim in claims)
+def total(claims: Iterable[Claim], unconfirmed: Container[int], node: str) -> int:
+    """What these claims add to the digest of a node, those at these positions not being confirmed.
+
+    A claim for a process of another node is none that the node can have made: it adds to what is wrong.
+    """
+    return sum(claim_digest(claim, claim.position not in unconfirmed) + (claim.pid.node != node) for claim in claims)
 
 
 class Mirror:

@@ -53,6 +53,7 @@ class Names(Views):
         self._sweeps: deque[_Sweep] = deque()
         self._repairs: dict[str, tuple[Repair, Iterator[Fact]]] = {}
         self._audit: Iterator[int] | None = None
+        self._unaudited = 0
 
     # --- what peers tell of their ledgers ---
 
@@ -300,7 +301,9 @@ class Names(Views):
             self._withdraw_facts(list(facts))
         elif facts:
             # Whatever somebody else disputes is decided now; of the rest it is enough that nobody finds it.
-            self._withdraw_facts([fact for fact in facts if fact in self.rivals])
+            disputed = [fact for fact in facts if fact in self.rivals]
+            for start in range(0, len(disputed), self.step):
+                self._withdraw_facts(disputed[start : start + self.step])
             pid = Pid(self.node, self.creation, local)
             self._sweep(_Sweep(pid, iter(list(facts))))
         return self._take()
@@ -310,6 +313,11 @@ class Names(Views):
     @property
     def busy(self) -> bool:
         """Whether something goes on in slices: the caller calls `work` after others have had their turn."""
+        return self.unsettled or self._unaudited > 0
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether facts are on their way into the views, or out of them."""
         return bool(self._sweeps or self._repairs)
 
     def work(self) -> list[Change]:
@@ -318,8 +326,13 @@ class Names(Views):
         return self._take()
 
     def _work(self, left: int) -> None:
-        while left > 0 and (self._sweeps or self._repairs):
-            left -= self._sweep_on(left) if self._sweeps else self._repair_on(left)
+        while left > 0 and self.busy:
+            if self._sweeps:
+                left -= self._sweep_on(left)
+            elif self._repairs:
+                left -= self._repair_on(left)
+            else:
+                left -= self._audit_on()
 
     def _sweep(self, sweep: _Sweep) -> None:
         """From now on this one's names are refused; they leave the views as far as there is time."""
@@ -426,25 +439,28 @@ class Names(Views):
         return mirror.position
 
     def audit(self, facts: int) -> list[Change]:
-        """Look at so many facts: whether they add up to what was told, and are in the views.
+        """Look at so many facts, in slices: whether they add up to what was told, and are in the views.
 
         It goes on where it ended the last time; however few there are, it looks at none twice.
         """
+        self._unaudited = facts
+        self._work(self.step)
+        return self._take()
+
+    def _audit_on(self) -> int:
         if self._audit is None:
             self._audit = self._look_through()
-        while facts > 0:
-            looked_at = next(self._audit, None)
-            if looked_at is None:
-                self._audit = None
-                break
-            facts -= looked_at
-        return self._take()
+        looked_at = next(self._audit, None)
+        if looked_at is None:
+            self._audit, looked_at = None, self._unaudited
+        self._unaudited -= looked_at
+        return max(1, looked_at)
 
     def _look_through(self) -> Iterator[int]:
         """Add up every table once, in slices. What changes meanwhile makes no difference: claims are values."""
         ours = [own.claim for own in self.own.values()]
         digest, added = self.digest, 0
-        for part, facts in self._add_up(ours, self.memberships, self._pending):
+        for part, facts in self._add_up(self.node, ours, self.memberships, self._pending):
             added += part
             yield facts
         if add_digest(added, -digest):
@@ -453,7 +469,8 @@ class Names(Views):
         yield from self._look_up(ours)
         for mirror in list(self.mirrors.values()):
             claims, digest, added = list(mirror.claims.values()), mirror.digest, 0
-            for part, facts in self._add_up(claims, mirror.members, mirror.unconfirmed) if mirror.sound else ():
+            facts_of = mirror.peer, claims, mirror.members, mirror.unconfirmed
+            for part, facts in self._add_up(*facts_of) if mirror.sound else ():
                 added += part
                 yield facts
             if not mirror.sound or self.mirrors.get(mirror.peer) is not mirror:
@@ -463,18 +480,18 @@ class Names(Views):
             else:
                 yield from self._look_up(claims)
         claimed = len(self.own) + sum(len(mirror.claims) for mirror in self.mirrors.values())
-        if not self.busy and len(self.view) != claimed - sum(len(rivals) - 1 for rivals in self.rivals.values()):
+        if not self.unsettled and len(self.view) != claimed - sum(len(rivals) - 1 for rivals in self.rivals.values()):
             self._put_right([name for name in self.view if not self.claims(name)])
 
     def _add_up(
-        self, claims: list[Claim], members: Iterable[Membership], unconfirmed: Iterable[int]
+        self, node: str, claims: list[Claim], members: Iterable[Membership], unconfirmed: Iterable[int]
     ) -> Iterator[tuple[int, int]]:
         """What these facts, in slices, add to the digest, and how many they are."""
         members, unconfirmed = list(members), set(unconfirmed)
         yield sum(map(membership_digest, members)), len(members)
         for start in range(0, len(claims), _AUDITED):
             some = claims[start : start + _AUDITED]
-            yield total(some, unconfirmed), len(some)
+            yield total(some, unconfirmed, node), len(some)
 
     def _look_up(self, claims: list[Claim]) -> Iterator[int]:
         """Find claims that the views do not show; to be asked of sound tables alone, or damage would spread."""

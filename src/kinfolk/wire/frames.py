@@ -22,6 +22,8 @@ MAX_FRAME = 16 * 1024 * 1024
 MAX_FRAME_BEFORE_AUTHENTICATION = 4 * 1024
 MAX_OPERATIONS = 64 * 1024
 """Operations in one frame: each may cost far more than the two bytes that the smallest takes."""
+MAX_ROWS = 4096
+"""Facts, positions or groups in one operation: whatever is in it is taken in without a break."""
 MAX_PEERS = 4096
 """Names in a list of peers: far beyond what a full mesh can be, and few enough to dial them all."""
 
@@ -32,6 +34,10 @@ Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """A creation, position, local id, stamp or reference: never negative, within 63 bits."""
 ReasonWord = Annotated[str, Meta(min_length=1, max_length=1024)]
 ReasonDetail = Annotated[list[Annotated[str, Meta(max_length=16 * 1024)]], Meta(max_length=16)]
+Names = Annotated[list[Name], Meta(max_length=MAX_ROWS)]
+Numbers = Annotated[list[Number], Meta(max_length=MAX_ROWS)]
+Flags = Annotated[list[bool], Meta(max_length=MAX_ROWS)]
+"""A column."""
 Nonce = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Proof = Annotated[bytes, Meta(min_length=32, max_length=32)]
 
@@ -283,9 +289,9 @@ class NamesWithdrawn(Operation, frozen=True):
 
     TAG = 0x1C
     position: Number
-    names: list[Name]
-    claims: list[Number]
-    groups: list[Name] = []
+    names: Names
+    claims: Numbers
+    groups: Names = []
     local: Number = 0
 
 
@@ -299,14 +305,14 @@ class LedgerSynced(Operation, frozen=True):
     creation: Number
     position: Number
     done: bool
-    names: list[Name]
-    locals: list[Number]
-    positions: list[Number]
-    stamps: list[Number]
-    confirmed: list[bool]
-    groups: list[Name] = []
+    names: Names
+    locals: Numbers
+    positions: Numbers
+    stamps: Numbers
+    confirmed: Flags
+    groups: Names = []
     """With `members` beside it: the groups that processes are members of."""
-    members: list[Number] = []
+    members: Numbers = []
 
 
 class LedgerResumed(Operation, frozen=True):
@@ -349,7 +355,7 @@ class Acknowledged(Operation, frozen=True):
     """ACKNOWLEDGE: the receiver's ledger entries at these positions are in the sender's views."""
 
     TAG = 0x30
-    positions: list[Number]
+    positions: Numbers
 
 
 class NameContested(Operation, frozen=True):
