@@ -460,7 +460,7 @@ class Node:
             NoProcess: the process is dead, or ended without an answer.
             NodeLost: its node is not connected, or was lost before the answer came.
             Refused: it answered with `call.fail`.
-            CallFailed: it crashed, or its answer cannot be read.
+            CallFailed: it crashed, or its answer cannot be read; or the process calls itself.
             CallTimeout: no answer in time; a late one is dropped.
             NameUnknown, NotSerializable, MessageTooLarge, MailboxFull, NodeClosed: as `send`.
             ValueError, TypeError: `timeout` is no number of seconds.

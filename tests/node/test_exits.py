@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from kinfolk import (
@@ -250,6 +251,31 @@ def shape(inbox: Process) -> str:
 def has_come(inbox: Process, what: str, times: int) -> bool:
     """Whether this has come so many times."""
     return shape(inbox).count(what) == times
+
+
+class Brim:
+    """A link that is full: what is posted ends its session."""
+
+    def __init__(self, like: Link) -> None:
+        self.conn, self.name, self.creation = like.conn, like.name, like.creation
+        self.calls: dict[int, Any] = {}
+        self.is_open = True
+
+    def post(self, operation: frames.Operation) -> None:
+        self.is_open = False
+
+    def post_encoded(self, tag: int, operation: bytes) -> None:
+        self.is_open = False
+
+
+async def test_what_stands_in_a_frame_behind_the_end_of_its_session_does_not_arrive(nodes: Nodes):
+    ada, bob = await nodes.mesh("ada", "bob")
+    me = process_of(ada, ada.spawn(idle))
+    brim = Brim(link_between(ada, bob))
+    body = msgspec.Raw(ada.codec.encode("hello"))
+    ada.dataplane.receive(brim, [frames.Called(target, None, 1, 1000, body) for target in (10**6, me.pid.local)])
+    assert not brim.is_open, "the first was answered"
+    assert not me.mailbox.messages
 
 
 # --- for those who are no process ---

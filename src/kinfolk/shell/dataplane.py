@@ -319,6 +319,9 @@ class DataPlane:
             self._counters["mailbox_overflows"] += 1
 
     def _called(self, link: Peer, operation: frames.Called) -> None:
+        if not link.is_open:
+            return  # ended by the answer to a call before this one, in the same frame: nothing comes after a PeerDown
+
         def answer(outcome: str, value: object) -> None:
             self._answer(link, operation.reference, outcome, value)
 
