@@ -25,6 +25,7 @@ from kinfolk.errors import (
     ProtocolError,
     Refused,
     RemoteProtocolError,
+    SpawnFailed,
 )
 from kinfolk.groups import GroupResync, Groups, GroupWatch
 from kinfolk.ids import Pid
@@ -86,6 +87,7 @@ __all__ = [
     "Replies",
     "Request",
     "Resync",
+    "SpawnFailed",
     "Stop",
     "Unknown",
     "__version__",

@@ -119,7 +119,11 @@ class LinkCongested(KinfolkError):
 
 
 class NotAllowed(KinfolkError, PermissionError):
-    """The other node does not allow this."""
+    """The other node does not allow this: what was to be started is not on its list, `Node(allow_spawn=[...])`."""
+
+
+class SpawnFailed(KinfolkError):
+    """The other node could not start the process: wrong arguments, or its module is broken. Carries its error text."""
 
 
 # --- nodes ---

@@ -17,11 +17,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, overload
+from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, cast, overload
 from weakref import WeakSet
 
 import kinfolk.settings
 from kinfolk import effects as fx
+from kinfolk.allowed import Allowed, Spawnable
 from kinfolk.blocking import Blocking
 from kinfolk.cookie import Cookie, Hidden
 from kinfolk.core.relations import OUTSIDE, Relations
@@ -29,7 +30,7 @@ from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeUnreachable
 from kinfolk.groups import Groups
 from kinfolk.ids import MAX_CREATION, Address, Pid, Seed, node_address
 from kinfolk.kernel import Kernel, Settings
-from kinfolk.messages import Replies
+from kinfolk.messages import Ref, Replies
 from kinfolk.process import Process
 from kinfolk.reasons import SHUTDOWN, Reason
 from kinfolk.registry import Names
@@ -39,6 +40,7 @@ from kinfolk.shell import neighbours
 from kinfolk.shell.dataplane import DataPlane, Target
 from kinfolk.shell.driver import Driver
 from kinfolk.shell.signals import Signals
+from kinfolk.shell.spawns import Spawns
 from kinfolk.shell.tasks import Processes
 from kinfolk.shell.tls import Credentials, OwnCertificates, node_uri
 from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Transport, bind
@@ -77,6 +79,9 @@ class Node:
         join_timeout: seconds in which a seed must answer; then the node starts alone and keeps dialling.
         min_peers: how many peers the start must reach within `join_timeout`.
         messages: message types that other nodes send here.
+        allow_spawn: what other nodes may start here with `spawn_on`: functions, ``"module:function"``, and ``"jobs.*"``
+            for what is defined in the package jobs. Modules are imported, and the list is final, when the node starts.
+            By default nothing.
         max_message: bytes of the largest message that can be sent.
         max_outbox: bytes that may wait for a peer that does not read; beyond, its session is closed.
         strict_messages: encode local messages as well, so that tests find what the wire would not carry.
@@ -105,6 +110,7 @@ class Node:
         join_timeout: float = 5.0,
         min_peers: int = 0,
         messages: Sequence[type] = (),
+        allow_spawn: Sequence[Spawnable | str] = (),
         max_message: int = MAX_MESSAGE,
         max_outbox: int = MAX_OUTBOX,
         strict_messages: bool = False,
@@ -131,6 +137,7 @@ class Node:
         self._wall_clock = wall_clock
         self.counters: Counter[str] = Counter()
         """What happened how often: messages dropped and why, sessions lost and why, conflicts."""
+        self._allowed = Allowed(allow_spawn)
         self._codec = Codec(messages, max_message=max_message)
         self._references = itertools.count(1)
         self._answers: dict[int, asyncio.Future[object]] = {}
@@ -211,7 +218,8 @@ class Node:
             AuthenticationFailed: a seed refused the cookie, the version, the cluster or the name.
             NodeUnreachable: fewer than `min_peers` answered in time.
             OSError: the address cannot be bound, or a file of `tls` cannot be read, or others can read the key.
-            ValueError: the files of `tls` do not fit, or its certificate does not name this node.
+            ValueError: the files of `tls` do not fit, or its certificate does not name this node; or what `allow_spawn`
+                names is not there.
             NodeClosed: the node is closed.
             RuntimeError: it has been started already.
         """
@@ -224,6 +232,7 @@ class Node:
         self._thread = threading.get_ident()
         loop = self._loop = asyncio.get_running_loop()
         try:
+            self._allowed.resolve()
             parts.transport.start(loop)
             parts.driver.start(loop)
             parts.processes.start()
@@ -378,6 +387,72 @@ class Node:
         parts = self._parts
         parts.kernel.creation_is_final = True
         return parts.processes.spawn(body, args, node=self, max_mailbox=max_mailbox).pid
+
+    def _spawn(self, body: Spawnable, args: Sequence[Any], max_mailbox: int | None) -> Pid:
+        spawn = cast("Callable[..., Pid]", self.spawn)
+        return spawn(body, *args, max_mailbox=max_mailbox)
+
+    async def spawn_on(
+        self,
+        node: str,
+        body: Callable[[Process, *Ts], Coroutine[Any, Any, object]] | str,
+        /,
+        *args: *Ts,
+        max_mailbox: int | None = None,
+        timeout: float | None = 5.0,
+    ) -> Pid:
+        """Start a process on another node, which must allow it.
+
+        Args:
+            node: its name. This node's own is as good: a function is then started as by `spawn`.
+            body: a function that both nodes can import, or its name, as in ``"jobs.images:resize"``. Only the name goes
+                over the wire; the node runs what it has under that name, if `allow_spawn` lists it there.
+            args: for the function, after its `Process`; anything that can be sent.
+            max_mailbox: as for `spawn`.
+            timeout: seconds; None waits for ever.
+
+        Returns:
+            Its pid. The process may have ended by now, like any other.
+
+        Raises:
+            NotAllowed: the node does not allow it, or there is nothing of this name.
+            SpawnFailed: it could not be started: wrong arguments, or its module cannot be imported. With the text.
+            NodeLost: the node is not connected, or was lost before it answered; then the process may live or not.
+            CallTimeout: no answer in time.
+            NotSerializable: the function has no name that would mean anything there, or an argument cannot be sent.
+            MessageTooLarge, NodeClosed, ValueError: as `send` and `spawn`.
+
+        If it is cancelled or times out, the process is killed as soon as the answer comes.
+        """
+        pid, _ = await self.spawn_for(None, node, body, args, max_mailbox=max_mailbox, timeout=timeout)
+        return pid
+
+    async def spawn_for(
+        self,
+        caller: Process | None,
+        node: str,
+        body: Spawnable | str,
+        args: Sequence[Any],
+        *,
+        link: bool = False,
+        monitor: bool = False,
+        max_mailbox: int | None,
+        timeout: float | None,
+    ) -> tuple[Pid, Ref | None]:
+        """Start a process on a node for one of our processes. See `Process.spawn_on`."""
+        self.check_open()
+        parts = self._parts
+        own = OUTSIDE if caller is None else caller.pid.local
+        if node != self.name:
+            return await parts.spawns.spawn_on(
+                node, body, args, own, link=link, monitor=monitor, max_mailbox=max_mailbox, timeout=timeout
+            )
+        found = parts.spawns.find(body) if isinstance(body, str) else body
+        copied: Any = self._codec.copy(list(args)) if self._strict else args
+        pid = self._spawn(found, copied, max_mailbox)
+        if link:
+            parts.signals.link(own, pid)
+        return pid, parts.signals.monitor(own, pid) if monitor else None
 
     def kill(self, pid: Pid) -> None:
         """End a process at once, wherever it lives. Its names, links and mailbox are gone with it; it cannot refuse.
@@ -670,11 +745,13 @@ class Node:
                 names.local.whereis,
                 driver.afterwards,
             )
+            spawns = Spawns(name, self._allowed, self._spawn, signals, self._codec, self.counters)
             dataplane = DataPlane(
                 name,
                 creation,
                 processes,
                 signals,
+                spawns,
                 kernel.names.whereis,
                 names.local.whereis,
                 kernel.names.groups,
@@ -697,7 +774,7 @@ class Node:
         except BaseException:
             sock.close()
             raise
-        return _Parts(name, kernel, driver, processes, signals, dataplane, transport, names, groups)
+        return _Parts(name, kernel, driver, processes, signals, spawns, dataplane, transport, names, groups)
 
     def _process_exited(self, process: Process, reason: Reason) -> None:
         parts = self._parts
@@ -721,6 +798,7 @@ class _Parts:
     driver: Driver
     processes: Processes
     signals: Signals
+    spawns: Spawns
     dataplane: DataPlane
     transport: Transport
     names: Names

@@ -10,7 +10,19 @@ import logging
 from asyncio import current_task
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeGuard, TypeVar, TypeVarTuple, cast, get_origin, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    NoReturn,
+    TypeGuard,
+    TypeVar,
+    TypeVarTuple,
+    cast,
+    get_origin,
+    overload,
+)
 
 from kinfolk.errors import NoProcess
 from kinfolk.ids import Pid
@@ -293,6 +305,61 @@ class Process:
         if link:
             self.node.signals.link(self.pid.local, pid)
         return pid
+
+    @overload
+    async def spawn_on(
+        self,
+        node: str,
+        body: Callable[["Process", *Ts], Coroutine[Any, Any, object]] | str,
+        /,
+        *args: *Ts,
+        link: bool = False,
+        monitor: Literal[False] = False,
+        max_mailbox: int | None = None,
+        timeout: float | None = 5.0,
+    ) -> Pid: ...
+    @overload
+    async def spawn_on(
+        self,
+        node: str,
+        body: Callable[["Process", *Ts], Coroutine[Any, Any, object]] | str,
+        /,
+        *args: *Ts,
+        link: bool = False,
+        monitor: Literal[True],
+        max_mailbox: int | None = None,
+        timeout: float | None = 5.0,
+    ) -> tuple[Pid, Ref]: ...
+    async def spawn_on(
+        self,
+        node: str,
+        body: Callable[["Process", *Ts], Coroutine[Any, Any, object]] | str,
+        /,
+        *args: *Ts,
+        link: bool = False,
+        monitor: bool = False,
+        max_mailbox: int | None = None,
+        timeout: float | None = 5.0,
+    ) -> Pid | tuple[Pid, Ref]:
+        """Start a process on another node, as `Node.spawn_on` does.
+
+        Args:
+            link: link it to this process before it takes its first step. If this process ends meanwhile, or the node is
+                lost, the new process ends too.
+            monitor: watch it from its first step on; the monitor is returned as well.
+
+        Returns:
+            Its pid; with `monitor` the pid and the monitor.
+
+        Raises:
+            NoProcess: this process is dead.
+            Exception: what `Node.spawn_on` raises. Then no `Exit` and no `Down` of the new process arrives.
+        """
+        self.check_alive()
+        pid, ref = await self.node.spawn_for(
+            self, node, body, args, link=link, monitor=monitor, max_mailbox=max_mailbox, timeout=timeout
+        )
+        return pid if ref is None else (pid, ref)
 
     @property
     def names(self) -> "Names":

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, assert_type
 import msgspec
 
 from kinfolk.ids import Pid
-from kinfolk.messages import Call, Replies, Request
+from kinfolk.messages import Call, Ref, Replies, Request
 from kinfolk.node import Node
 from kinfolk.process import Process, current_process
 
@@ -102,14 +102,23 @@ def keep(call: Call) -> None:
     assert_type(call.body, Any)
 
 
-def spawning(node: Node, me: Process) -> None:
+async def spawning(node: Node, me: Process) -> None:
     assert_type(node.spawn(worker, 1, "x"), Pid)
     assert_type(node.spawn(lone, max_mailbox=10), Pid)
     assert_type(me.spawn(worker, 1, "x"), Pid)
     assert_type(current_process(), Process)
+
+    assert_type(await node.spawn_on("bob@10.0.0.2:4370", worker, 1, "x", timeout=None), Pid)
+    assert_type(await node.spawn_on("bob@10.0.0.2:4370", "jobs:worker", 1, "x", max_mailbox=5), Pid)
+    assert_type(await me.spawn_on("bob@10.0.0.2:4370", worker, 1, "x", link=True), Pid)
+    assert_type(await me.spawn_on("bob@10.0.0.2:4370", worker, 1, "x", monitor=True), tuple[Pid, Ref])
+    assert_type(await me.spawn_on("bob@10.0.0.2:4370", "jobs:worker", 1, monitor=True), tuple[Pid, Ref])
 
     node.spawn(worker, "x", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     node.spawn(worker)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     node.spawn(lone, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     node.spawn(plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     me.spawn(worker, "x", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await node.spawn_on("bob", worker, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await node.spawn_on("bob", plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await me.spawn_on("bob", lone, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

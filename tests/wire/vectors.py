@@ -43,6 +43,8 @@ from kinfolk.wire.frames import (
     ResyncAsked,
     Sent,
     SentToName,
+    SpawnAnswered,
+    SpawnAsked,
     UnlinkAcknowledged,
     UnregistrationAsked,
 )
@@ -115,6 +117,17 @@ VECTORS: dict[type[Operation], Vector] = {
     MonitorFired: Vector(
         [MonitorFired(1, 3, "normal"), MonitorFired(2, None, "noproc")],
         "18000000 18 92 94 01 03 a66e6f726d616c 90 94 02 c0 a66e6f70726f63 90",
+    ),
+    SpawnAsked: Vector(
+        [
+            SpawnAsked(1, "jobs:resize", 7, True, 2, None, Raw(b"\x91\x05")),
+            SpawnAsked(2, "a:b", None, False, None, 9, Raw(b"\x90")),
+        ],
+        "21000000 19 92 97 01 ab6a6f62733a726573697a65 07 c3 02 c0 9105 97 02 a3613a62 c0 c2 c0 09 90",
+    ),
+    SpawnAnswered: Vector(
+        [SpawnAnswered(1, "ok", 3), SpawnAnswered(2, "not_allowed", detail="no")],
+        "1b000000 1a 92 94 01 a26f6b 03 a0 94 02 ab6e6f745f616c6c6f776564 00 a26e6f",
     ),
     Peers: Vector(
         [Peers([ADA, "carl@[::1]:4370"], BOB_CREATION, 7)],

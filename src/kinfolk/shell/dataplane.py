@@ -30,6 +30,7 @@ from kinfolk.messages import Call, reply_type
 from kinfolk.process import Process, running_process
 from kinfolk.seconds import check_seconds
 from kinfolk.shell.signals import Signals
+from kinfolk.shell.spawns import Spawns
 from kinfolk.shell.tasks import Processes
 from kinfolk.wire import codec, frames
 from kinfolk.wire.codec import Codec
@@ -92,6 +93,7 @@ class DataPlane:
         creation: int,
         processes: Processes,
         signals: Signals,
+        spawns: Spawns,
         whereis: Callable[[str], Pid | None],
         local_names: Callable[[str], Pid | None],
         groups: Groups,
@@ -103,6 +105,7 @@ class DataPlane:
         self.links: dict[str, Peer] = {}
         self._processes = processes
         self._signals = signals
+        self._spawns = spawns
         self._whereis = whereis
         self._local_names = local_names
         self._groups = groups
@@ -397,6 +400,9 @@ class DataPlane:
     def _end_of_process(self, link: Peer, operation: frames.Operation) -> None:
         self._signals.receive(link, operation)
 
+    def _spawn(self, link: Peer, operation: frames.Operation) -> None:
+        self._spawns.receive(link, operation)
+
     def _process_named(self, name: str) -> Process | None:
         pid = self._local_names(name)
         return None if pid is None else self._processes.get(pid.local)
@@ -408,6 +414,7 @@ class DataPlane:
         frames.Called: _called,
         frames.Answered: _answered,
         **dict.fromkeys(Signals.OPERATIONS, _end_of_process),
+        **dict.fromkeys(Spawns.OPERATIONS, _spawn),
     }
 
     # --- links come and go ---
@@ -416,6 +423,7 @@ class DataPlane:
         """Messages for the node go over this link from now on."""
         self.links[link.name] = link
         self._signals.peer_up(link)
+        self._spawns.peer_up(link)
 
     def link_down(self, name: str, conn: int, reason: str) -> None:
         """The link is gone, and with it the answers that were to come over it."""
@@ -423,6 +431,7 @@ class DataPlane:
         if link is not None and link.conn == conn:
             del self.links[name]
             _fail_all(link.calls, NodeLost(f"the connection to {name} ended before the answer came: {reason}"))
+            self._spawns.peer_down(name, reason)
             self._signals.peer_down(name, reason)
 
     def close(self, error: NodeClosed) -> None:
@@ -431,6 +440,7 @@ class DataPlane:
         for link in list(self.links.values()):
             _fail_all(link.calls, error)
         self.links.clear()
+        self._spawns.close(error)
         self._signals.close(error)
 
 

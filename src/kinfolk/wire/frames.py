@@ -32,6 +32,7 @@ NodeName = Annotated[str, Meta(min_length=1, max_length=400)]
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """A creation, position, local id, stamp or reference: never negative, within 63 bits."""
+FunctionName = Annotated[str, Meta(min_length=1, max_length=1024)]
 ReasonWord = Annotated[str, Meta(min_length=1, max_length=1024)]
 ReasonDetail = Annotated[list[Annotated[str, Meta(max_length=16 * 1024)]], Meta(max_length=16)]
 Names = Annotated[list[Name], Meta(max_length=MAX_ROWS)]
@@ -229,6 +230,36 @@ class MonitorFired(Operation, frozen=True):
     detail: ReasonDetail = []
 
 
+# --- processes started from afar ---
+
+
+class SpawnAsked(Operation, frozen=True):
+    """SPAWN: start a process that runs this function, and answer with the same reference.
+
+    With `linked` it is linked to the sender from its start; with `monitor` it is watched, as by a MonitorMade with
+    that reference.
+    """
+
+    TAG = 0x19
+    reference: Number
+    function: FunctionName
+    sender: Number | None
+    linked: bool
+    monitor: Number | None
+    max_mailbox: Number | None
+    args: msgspec.Raw
+
+
+class SpawnAnswered(Operation, frozen=True):
+    """SPAWN_REPLY: the process that was started, or why there is none. Outcomes are in `kinfolk.shell.spawns`."""
+
+    TAG = 0x1A
+    reference: Number
+    outcome: Word
+    local: Number = 0
+    detail: Annotated[str, Meta(max_length=1024)] = ""
+
+
 # --- the mesh ---
 
 
@@ -422,6 +453,7 @@ FRAMES: tuple[type[Operation], ...] = (
     Hello, Challenge, ChallengeReply, ChallengeAck, Refusal,
     Sent, SentToName, Broadcast, Called, Answered,
     ExitSignal, LinkMade, LinkUndone, UnlinkAcknowledged, MonitorMade, MonitorUndone, MonitorFired,
+    SpawnAsked, SpawnAnswered,
     Peers, Ping, Pong, Goodbye,
     NameClaimed, NamesWithdrawn, LedgerSynced, LedgerResumed, ResyncAsked, GroupEntered,
     NameConfirmed, Acknowledged, NameContested,
