@@ -189,7 +189,7 @@ class Entry(NamedTuple):
 
     `at`: where it may come. `right`: one that may come there, made for the session. `wrong`: what only its meaning
     makes wrong. `idle`: frames that change nothing and end nothing, though nobody has asked for them. `ends`: whether a
-    right one ends the session.
+    right one ends the session. `warns`: whether the log has a warning of it all the same.
     """
 
     at: frozenset[At]
@@ -197,6 +197,7 @@ class Entry(NamedTuple):
     wrong: tuple[Wrong, ...] = ()
     idle: tuple[Operation, ...] = ()
     ends: bool = False
+    warns: bool = False
 
 
 def _next(visit: Visit) -> Operation:
@@ -330,6 +331,16 @@ TABLE: dict[type[Operation], Entry] = {
         at=GREETED,
         right=_fixed(frames.MonitorFired(NOBODY, 7, "normal")),
         idle=(frames.MonitorFired(FAR, None, "never heard of", ["detail"]),),
+    ),
+    frames.SpawnAsked: Entry(
+        at=GREETED,
+        right=_fixed(frames.SpawnAsked(1, "os:system", None, False, None, None, Raw(b"\x91\xa2ls"))),
+        warns=True,
+    ),
+    frames.SpawnAnswered: Entry(
+        at=GREETED,
+        right=_fixed(frames.SpawnAnswered(NOBODY, "ok", 7)),
+        idle=(frames.SpawnAnswered(FAR, "never heard of", FAR, "\x1b[2J"),),
     ),
     frames.Peers: Entry(
         at=BEFORE_PEERS,
