@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import time
 from contextvars import ContextVar
 from typing import Any
 
@@ -494,6 +495,18 @@ async def test_close_ends_all_processes_and_waits_for_them():
     with pytest.raises(NodeClosed):
         home.start(forever)
     assert await home.processes.close(5.0) == []
+
+
+async def test_who_has_had_no_turn_to_end_is_not_said_to_linger(caplog):
+    home = started(linger_after=0.05)
+    first, second = home.start(forever), home.start(forever)
+    await settled()
+    for process, busy in ((first, 0.1), (second, 0.06)):  # the second is due in the very moment the loop is free
+        home.processes.kill(process.pid.local)
+        time.sleep(busy)  # noqa: ASYNC251 - it is the loop that is to be busy
+    await ended(first)
+    await ended(second)
+    assert "lingering" not in caplog.text
 
 
 async def test_close_waits_no_longer_than_it_may_and_names_who_is_left(caplog):

@@ -156,6 +156,33 @@ async def test_whatever_happens_all_nodes_agree_afterwards_and_every_name_is_hel
             assert state.counters.get("protocol_errors", 0) == 0
 
 
+async def test_ten_joins_of_a_cluster_with_a_hundred_thousand_names_that_change_all_the_time(fleet: Fleet):
+    count, changing = 100_000, 500
+    ada, bob = await fleet.mesh("ada", "bob")
+    await ada.ask("fill", count=count // 2, prefix="ada")
+    await bob.ask("fill", count=count // 2, prefix="bob")
+    await bob.ask("churn", prefix="changing", size=changing)
+    for number in range(10):
+        joiner = await fleet.start(f"joiner{number}", join=["ada"])
+        for owner in ("ada", "bob"):
+            assert await joiner.ask("missing", prefix=owner, count=count // 2) == 0
+        assert await joiner.ask("missing", prefix="changing", count=changing) <= 2, "one is always on its way"
+        if number < 9:
+            assert await joiner.ask("close") == []
+    await bob.ask("rest")
+    workers = [ada, bob, joiner]
+
+    async def equal() -> bool:
+        return len({await worker.ask("fingerprint") for worker in workers}) == 1
+
+    await until(equal, "all tables are equal", 30)
+    assert await joiner.ask("missing", prefix="changing", count=changing) == 0
+    for counters in [(await worker.ask("state"))["counters"] for worker in (ada, bob)]:
+        assert not any(
+            counters.get(bad) for bad in ("protocol_errors", "registry_divergence_total", "outbox_overflows")
+        )
+
+
 async def test_a_thousand_strangers_keep_no_node_from_joining_and_cost_little(fleet: Fleet):
     ada = await fleet.start("ada")
     before = resident(ada)

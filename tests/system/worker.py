@@ -9,6 +9,8 @@ closes and the program with it. A worker uses the public interface alone; what i
 
 import asyncio
 import gc
+import hashlib
+import itertools
 import json
 import logging
 import os
@@ -116,6 +118,8 @@ class Worker:
         self._watches: list[tuple[NameWatch, asyncio.Task[None]]] = []
         self._before: set[asyncio.Task[Any]] = set()
         self._shift = 0
+        self._resting = False
+        self._churning: asyncio.Task[None] | None = None
         self._more: list[Node] = []
 
     # --- the node ---
@@ -309,6 +313,42 @@ class Worker:
         pid = self.spawn() if pid is None else pid
         self._registrations[name] = self.node.names.register_nowait(name, Pid.parse(pid))
         return pid
+
+    def fill(self, count: int, prefix: str) -> str:
+        """Register so many names, ``prefix/number``, for one actor. Its pid."""
+        pid = self.spawn()
+        for number in range(count):
+            self.node.names.register_nowait(f"{prefix}/{number}", Pid.parse(pid))
+        return pid
+
+    def churn(self, prefix: str, size: int) -> str:
+        """Until `rest`, give up names ``prefix/number`` and register them again, all the time. Their pid."""
+        actor = self.fill(size, prefix)
+
+        async def change() -> None:
+            for number in itertools.cycle(range(size)):
+                await self.node.names.unregister(f"{prefix}/{number}")
+                await self.node.names.register(f"{prefix}/{number}", Pid.parse(actor))
+                if self._resting:
+                    return
+
+        self._resting, self._churning = False, asyncio.create_task(change())
+        return actor
+
+    async def rest(self) -> None:
+        """Finish with `churn`: every name is registered then."""
+        assert self._churning is not None, "churn() comes first"
+        self._resting = True
+        await self._churning
+
+    def missing(self, prefix: str, count: int) -> int:
+        """How many of the names ``prefix/number`` resolve to nobody."""
+        return sum(self.node.names.whereis(f"{prefix}/{number}") is None for number in range(count))
+
+    def fingerprint(self) -> str:
+        """Equal where all names have the same holders."""
+        table = sorted((name, str(pid)) for name, pid in self.node.names.snapshot().items())
+        return hashlib.sha256(repr(table).encode()).hexdigest()
 
     def register_locally(self, name: str, pid: str) -> None:
         """Give an actor a name on this node."""

@@ -293,10 +293,11 @@ class Processes:
         """Report and cancel those of the dying whose time has come. One timer serves all: thousands may die at once."""
         assert self._loop is not None, "only after start()"
         now = self._loop.time()
+        late = now - min(dying.due for dying in self._dying.values()) > self._linger_after / 2
         for task, dying in self._dying.items():
             if dying.due > now:
                 continue
-            if not dying.reported and now - dying.due > self._linger_after / 2:
+            if not dying.reported and late:
                 # The loop itself was busy: the task has not had its turn to end yet.
                 dying.due = now + self._linger_after
                 continue
