@@ -478,6 +478,7 @@ class Schedule:
         rng, world = self.rng, self.world
         self.mesh()
         self.judge.steady = False
+        world.turn = rng.choice((0.01, 0.3))  # often there is a new session before the old names have left
         a, b = rng.sample(world.running(), 2)
         if rng.random() < 0.3:
             self.slow_link(0.5)

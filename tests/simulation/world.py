@@ -148,6 +148,8 @@ class World:
         self.rng, self.settings, self.watch = rng, settings, watch
         self.kernel_type, self.names_type = kernel_type, names_type
         self.delay, self.drain, self.encoded = delay, drain, encoded
+        self.turn = drain / 10
+        """Seconds until a node that has much to do goes on with it, from 0 to this."""
         self.slow: dict[tuple[str, str], float] = {}
         self.now = 0.0
         self.steps = 0
@@ -458,7 +460,7 @@ class World:
         self.at(self.now + self.rng.random() * self.drain, node, self._drained, node.ends[effect.conn])
 
     def _want_turn(self, node: Node, effect: fx.WantTurn) -> None:
-        self.at(self.now + self.rng.random() * self.drain / 10, node, self._turn, node)
+        self.at(self.now + self.rng.random() * self.turn, node, self._turn, node)
 
     def _turn(self, node: Node) -> None:
         self.feed(node, fx.Turn())
