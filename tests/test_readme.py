@@ -12,7 +12,7 @@ import pytest
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-SMALLEST, COUNTER, CLIENT, TOUR = PROGRAMS
+SMALLEST, COUNTER, CLIENT, TOUR, ROOMS, JOBS, REMOTE = PROGRAMS
 
 
 @pytest.fixture
@@ -80,8 +80,23 @@ def test_the_tour_does_what_it_shows(environment: dict[str, str], tmp_path: Path
     assert lines[-1] == "the counter has ended: shutdown"
 
 
+def test_a_broadcast_reaches_the_members_on_both_nodes_and_leaves_the_speaker_out(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    lines = run(ROOMS, environment, tmp_path).splitlines()
+    assert sorted(lines) == ["bob hears: ada: hi all", "eve hears: ada: hi all"]
+
+
+def test_a_process_is_started_on_another_node_that_allows_it(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "jobs.py").write_text(JOBS)
+    first, second, third = run(REMOTE, environment, tmp_path).splitlines()
+    assert first == "6 times 7 is 42, says bob"
+    assert second.startswith("bob@127.0.0.1:") and "'os:system' is not on the list" in second
+    assert third == "it ended: killed"
+
+
 def test_every_command_of_the_readme_exists() -> None:
-    for command in re.findall(r"kinfolk (cookie new|run|nodes|names|whereis)", README):
+    for command in re.findall(r"kinfolk (cookie new|run|nodes|names|groups|whereis)", README):
         asked = subprocess.run(
             [sys.executable, "-m", "kinfolk", *command.split(), "--help"], capture_output=True, timeout=30, check=False
         )

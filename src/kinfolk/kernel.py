@@ -56,7 +56,7 @@ class Settings(Struct, frozen=True):
     keep_mirrors: float = 600.0
     """How long the mirror of a lost peer is kept for its return."""
     room: int = 1_000_000
-    """How many names the kept mirrors may have together."""
+    """How many names and memberships the kept mirrors may have together."""
     audit: int = 20_000
     """Facts that a heartbeat looks at, in slices: whether memory still holds what was told, and the views show it."""
 

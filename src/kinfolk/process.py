@@ -330,6 +330,18 @@ class Process:
         max_mailbox: int | None = None,
         timeout: float | None = 5.0,
     ) -> tuple[Pid, Ref]: ...
+    @overload
+    async def spawn_on(
+        self,
+        node: str,
+        body: Callable[["Process", *Ts], Coroutine[Any, Any, object]] | str,
+        /,
+        *args: *Ts,
+        link: bool = False,
+        monitor: bool,
+        max_mailbox: int | None = None,
+        timeout: float | None = 5.0,
+    ) -> Pid | tuple[Pid, Ref]: ...
     async def spawn_on(
         self,
         node: str,

@@ -6,17 +6,21 @@ It has the node-scoped name "kinfolk". The command line asks it, through an obse
 
 import asyncio
 import itertools
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
+from kinfolk.ids import Pid
 from kinfolk.messages import Call
 from kinfolk.process import Process
 from kinfolk.watches import Watches
 from kinfolk.wire.session import OBSERVED
 
+T = TypeVar("T", str, tuple[str, Pid])
+
 SERVICE_NAME = OBSERVED
 PAGE = 5000
-"""Names in one answer: with the longest names and node names together that stays below 4 MiB."""
-_SLICE = 5000  # names looked at before others get their turn: a few milliseconds
+"""Names or members in one answer: with the longest names and node names together that stays below 4 MiB."""
+_SLICE = 5000  # of them looked at before others get their turn: a few milliseconds
 
 
 async def service(me: Process) -> None:
@@ -37,7 +41,14 @@ async def _answer(me: Process, watches: Watches, call: Call[Any]) -> None:
         case ["nodes"]:
             call.reply(_nodes(me))
         case ["names", str(prefix), str(after), int(limit)] if limit > 0:
-            call.reply(await _page(me, prefix, after, min(limit, PAGE)))
+            call.reply(await _names(me, prefix, after, min(limit, PAGE)))
+        case ["groups", str(prefix), str(group), str(member), int(limit)] if limit > 0:
+            try:
+                last = (group, Pid.parse(member)) if member else None
+            except ValueError as error:
+                call.fail(str(error))
+            else:
+                call.reply(await _groups(me, prefix, last, min(limit, PAGE)))
         case ["whereis", str(name)]:
             holder = me.node.names.whereis(name)
             call.reply(None if holder is None else str(holder))
@@ -51,7 +62,8 @@ async def _answer(me: Process, watches: Watches, call: Call[Any]) -> None:
         case _:
             call.fail(
                 'unknown request; the service knows ["info"], ["nodes"], ["names", prefix, after, limit],'
-                ' ["whereis", name], ["watch", pattern] and ["events", watch, seconds]'
+                ' ["groups", prefix, after, member, limit], ["whereis", name], ["watch", pattern] and'
+                ' ["events", watch, seconds]'
             )
 
 
@@ -74,21 +86,33 @@ def _nodes(me: Process) -> dict[str, int]:
     return dict(sorted({**node.kernel.peers(), node.name: node.creation}.items()))
 
 
-async def _page(me: Process, prefix: str, after: str, limit: int) -> dict[str, Any]:
-    """The first names in order that begin with the prefix and come after another.
-
-    However many names there are, the loop is kept for a few milliseconds at a time: the smallest are found slice by
-    slice, in a snapshot. Names that come or go between two pages may be missing or too many, as in any listing.
-    """
+async def _names(me: Process, prefix: str, after: str, limit: int) -> dict[str, Any]:
+    """The first names in order that begin with the prefix and come after another."""
     table = me.node.names.snapshot()
-    names = iter(table)
-    found: list[str] = []
-    while some := list(itertools.islice(names, _SLICE)):
+    names, more = await _first(table, lambda name: after < name and name.startswith(prefix), limit)
+    return {"names": [[name, str(table[name])] for name in names], "more": more}
+
+
+async def _groups(me: Process, prefix: str, after: tuple[str, Pid] | None, limit: int) -> dict[str, Any]:
+    """The first memberships in order of groups that begin with the prefix, each as group and pid, after another."""
+    groups = me.node.groups.snapshot()
+    members = ((group, pid) for group, pids in groups.items() if group.startswith(prefix) for pid in pids)
+    found, more = await _first(members, lambda member: after is None or after < member, limit)
+    return {"groups": [[group, str(pid)] for group, pid in found], "more": more}
+
+
+async def _first(rows: Iterable[T], wanted: Callable[[T], bool], limit: int) -> tuple[list[T], bool]:
+    """The smallest of the rows that are wanted, in order, and whether there are more.
+
+    However many there are, the loop is kept for a few milliseconds at a time: the smallest are found slice by slice, in
+    a snapshot. What comes or goes between two pages may be missing or too many, as in any listing.
+    """
+    waiting = iter(rows)
+    found: list[T] = []
+    while some := list(itertools.islice(waiting, _SLICE)):
         full = len(found) > limit
-        found += [
-            name for name in some if after < name and name.startswith(prefix) and not (full and name > found[limit])
-        ]
+        found += [row for row in some if wanted(row) and not (full and row > found[limit])]
         found.sort()
         del found[limit + 1 :]  # one more than wanted tells that there are more
         await asyncio.sleep(0)
-    return {"names": [[name, str(table[name])] for name in found[:limit]], "more": len(found) > limit}
+    return found[:limit], len(found) > limit

@@ -30,7 +30,18 @@ async def shop(node):
     for name in ("shop/db", "shop/[bold]mail", "bell\\x1b[31m\\a", "odd\\tname\\n", "sp\u00e4ti"):
         if node.name.startswith("ada"):
             await node.names.register(name, node.spawn(body))
+    for group in ("room/[bold]hall", "room/1", "bell\\x1b[31m\\a"):
+        for _ in range(2):
+            await node.groups.join(group, node.spawn(body))
     print("ready", node.name, flush=True)
+
+async def boss(node):
+    (other,) = node.peers()
+    print("started", (await node.spawn_on(other, "shopping:body")).node, flush=True)
+    try:
+        await node.spawn_on(other, "shopping:boss")
+    except Exception as error:
+        print(type(error).__name__, flush=True)
 
 async def quick(node):
     print("ready", node.name, len(node.peers()), os.getpid(), sys.argv[0], flush=True)

@@ -12,6 +12,8 @@ from kinfolk.shell.neighbours import announce, neighbours, withdraw
 
 NAMES = ["bell\\x1b[31m\\x07", "odd\\tname\\n", "shop/[bold]mail", "shop/db", "späti"]
 
+GROUPS = ["bell\\x1b[31m\\x07", "room/1", "room/[bold]hall"]
+
 
 @pytest.fixture
 def silent_port():
@@ -63,6 +65,37 @@ def test_no_color_is_respected(cluster):
 
 def test_an_empty_table_says_so_to_a_human(cluster):
     assert "no name begins with 'nothing/'" in cluster.shell.run_on_terminal("names", "nothing/").out
+
+
+def test_groups_in_a_pipe_are_lines_of_group_and_member(cluster):
+    ended = cluster.shell.run("groups", "--node", cluster.bob)
+    assert (ended.code, ended.err) == (0, "")
+    rows = [line.split("\t") for line in ended.out.splitlines()]
+    assert [group for group, _ in rows] == [group for group in GROUPS for _ in range(4)]
+    members = [Pid.parse(pid) for _, pid in rows]
+    assert {pid.node for pid in members} == {cluster.ada, cluster.bob}
+    assert members[:4] == sorted(set(members[:4]))
+
+
+def test_groups_can_be_limited_to_a_prefix_and_an_empty_one_says_so_to_a_human(inside, cluster):
+    ended = inside(cluster.shell, "groups", "room/")
+    assert {line.split("\t")[0] for line in ended.out.splitlines()} == set(GROUPS[1:])
+    assert inside(cluster.shell, "groups", "nothing/").out == ""
+    assert "no group begins with 'nothing/'" in cluster.shell.run_on_terminal("groups", "nothing/").out
+
+
+def test_groups_as_json_are_unchanged_with_their_members(inside, cluster):
+    found = json.loads(inside(cluster.shell, "groups", "--json", "--node", cluster.bob).out)
+    assert [entry["group"] for entry in found] == ["bell\x1b[31m\a", *GROUPS[1:]]
+    for entry in found:
+        assert [Pid.parse(pid).node for pid in entry["members"]] == [cluster.ada] * 2 + [cluster.bob] * 2
+
+
+def test_groups_on_a_terminal_are_a_table_that_no_name_can_break(cluster):
+    shown = cluster.shell.run_on_terminal("groups", "--node", cluster.bob).out
+    lines = shown.splitlines()
+    assert "GROUP" in lines[0] and "MEMBER" in lines[0] and len(lines) == 1 + 12
+    assert "room/[bold]hall" in shown and "\x1b[31m" not in shown and "\a" not in shown
 
 
 def test_whereis_prints_the_pid_alone(cluster):

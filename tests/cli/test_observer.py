@@ -74,7 +74,20 @@ async def test_a_service_whose_task_is_cancelled_is_not_started_again_for_its_lo
         assert node.processes() == []
 
 
-@pytest.mark.parametrize("request_", ["info", ["info", 1], ["names"], ["names", "", "", 0], ["shutdown"], None, {}])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "info",
+        ["info", 1],
+        ["names"],
+        ["names", "", "", 0],
+        ["groups", ""],
+        ["groups", "", "", "", 0],
+        ["shutdown"],
+        None,
+        {},
+    ],
+)
 async def test_the_service_refuses_what_it_does_not_know_and_lives_on(node, request_):
     async with observer(node) as seen:
         with pytest.raises(Refused, match="unknown request"):
@@ -100,6 +113,32 @@ async def test_names_come_in_pages_each_in_order_and_of_the_prefix(node, monkeyp
                 found += [name for name, _ in page["names"]]
             assert found == sorted(name for name in names if name.startswith(prefix))
         assert len((await seen.call(["names", "", "", 2]))["names"]) == 2
+
+
+async def test_members_of_groups_come_in_pages_each_in_order_and_of_the_prefix(node, monkeypatch):
+    monkeypatch.setattr(service, "PAGE", 3)
+    monkeypatch.setattr(service, "_SLICE", 4)
+    members = []
+    for group in ("b", "a/2", "a/1", "ä"):
+        for _ in range(5):
+            pid = node.spawn(idle)
+            await node.groups.join(group, pid)
+            members.append([group, str(pid)])
+    async with observer(node) as seen:
+        for prefix in ("", "a/", "ä", "c"):
+            found: list[list[str]] = []
+            more = True
+            while more:
+                page = await seen.call(["groups", prefix, *(found[-1] if found else ("", "")), 1000])
+                more = page["more"]
+                assert len(page["groups"]) <= 3
+                found += page["groups"]
+            assert found == sorted(
+                (member for member in members if member[0].startswith(prefix)),
+                key=lambda member: (member[0], Pid.parse(member[1])),
+            )
+        with pytest.raises(Refused, match="no pid"):
+            await seen.call(["groups", "", "a", "nonsense", 1])
 
 
 async def test_an_observer_is_no_peer_and_nobody_waits_for_its_word(node):

@@ -53,6 +53,19 @@ def test_join_names_several_nodes_with_commas_and_waits_for_them(shell):
     assert bob.line()[2] == "2"
 
 
+def test_what_others_may_start_is_listed_in_the_command(shell):
+    bob = shell.serve("quick", "--name", "bob", "--allow-spawn", "shopping:body", "--allow-spawn", "json.*").ready()
+    boss = shell.serve("boss", "--name", "ada")
+    assert [boss.line() for _ in range(2)] == [["started", bob], ["NotAllowed"]]
+
+
+@pytest.mark.parametrize("entry", ["shopping", "shopping:nothing", "nothing_of_this_name.*"])
+def test_a_list_that_leads_nowhere_is_wrong_usage(shell, entry):
+    ended = shell.run("run", "shopping:quick", "--allow-spawn", entry)
+    assert ended.code == 2
+    assert entry in ended.err.splitlines()[-1] and "Traceback" not in ended.err
+
+
 def test_a_node_without_a_name_is_called_after_its_module(shell):
     assert shell.serve("quick").ready().startswith("shopping-")
 

@@ -257,10 +257,13 @@ def test_a_stopped_watcher_holds_up_nobody_and_wakes_to_a_true_table(shell):
     assert max(unsent for *_, unsent in storms) < 64 * 1024
     assert slowest < 2.0, "another observer had to wait"
 
+    table = node.table()
+    assert sorted(table) == ["late/1", "late/2"]
     while not (events and events[-1].get("name") == "late/2"):
         events += events_of(watcher, 1)
+    while fold(events) != table:  # the last names of the storm leave in slices, some perhaps after the resync
+        events += events_of(watcher, 1)
     assert [event["event"] for event in events].count("resync") == 1
-    assert fold(events) == node.table() and len(node.table()) == 2
     # And it goes on as if nothing had been.
     node.remove("late/1")
     events += events_of(watcher, 1)

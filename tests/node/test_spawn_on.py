@@ -1,6 +1,7 @@
 """Processes that one node starts on another: who may, what comes back, and that nobody is left over."""
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -322,6 +323,26 @@ async def test_a_caller_that_dies_before_the_answer_leaves_no_orphan(nodes: Node
     assert await end == "killed"
     await until(lambda: nothing_left(ada, bob))
     assert ada.counters["unwanted_spawns"] == 1
+
+
+async def test_callers_that_are_killed_at_any_moment_leave_no_orphan_and_no_entry(nodes: Nodes):
+    ada, bob = await pair(nodes)
+    chance = random.Random(5)
+
+    async def caller(me: Process) -> None:
+        await me.spawn_on(bob.name, jobs.wait, link=True, monitor=chance.random() < 0.5)
+        await asyncio.Event().wait()
+
+    for _ in range(30):
+        callers = [ada.spawn(caller) for _ in range(10)]
+        for pid in callers:
+            for _ in range(chance.randrange(8)):
+                await asyncio.sleep(0)
+            (bob if chance.random() < 0.2 else ada).kill(pid)
+    assert bob.counters["spawns_refused"] == 0
+    await until(lambda: not jobs_of(bob) and not ada._parts.spawns._waiting)
+    await until(lambda: nothing_left(ada, bob))
+    assert (await ada.spawn_on(bob.name, jobs.wait)).local > 100, "many were started"
 
 
 async def test_a_caller_whose_other_task_waits_and_who_is_dead_gets_no_link(

@@ -73,6 +73,8 @@ class Actor:
             match message:
                 case Call(body=["echo", value]):
                     message.reply([str(me.pid), value])
+                case Call(body=["spawn", node, body, args]):
+                    message.reply(str(await me.spawn_on(node, body, *args, link=True)))
                 case Call(body=["return"]):
                     message.reply("bye")
                     return
@@ -286,6 +288,44 @@ class Worker:
     def send_bytes(self, target: Any, size: int) -> None:
         """Send so many bytes."""
         self.node.send(_target(target), bytes(size))
+
+    # --- processes elsewhere ---
+
+    async def spawn_on(self, node: str, body: str, args: Iterable[Any] = (), timeout: float | None = 5.0) -> str:
+        """Start a process on a node; its pid."""
+        return str(await self.node.spawn_on(node, body, *args, timeout=timeout))
+
+    async def spawn_linked(self, node: str, body: str, args: Iterable[Any] = ()) -> list[str]:
+        """Have a new actor start a linked process on a node; both pids."""
+        actor = Actor()
+        mine = self.node.spawn(actor.run)
+        self._actors[str(mine)] = actor
+        started = self.node.call(mine, ["spawn", node, body, list(args)])
+        return [str(mine), await started]
+
+    def running(self, module: str) -> list[str]:
+        """The processes of this node that run a function of this module."""
+        return [str(process.pid) for process in self.node.processes() if process.body.__module__ == module]
+
+    # --- groups ---
+
+    async def join(self, group: str, pid: str | None = None) -> str:
+        """Put a process into a group, a new actor if no pid is given; its pid."""
+        pid = self.spawn() if pid is None else pid
+        await self.node.groups.join(group, Pid.parse(pid))
+        return pid
+
+    async def leave(self, group: str, pid: str) -> None:
+        """Take a process out of a group."""
+        await self.node.groups.leave(group, Pid.parse(pid))
+
+    def groups(self) -> dict[str, list[str]]:
+        """Every group with its members, in order."""
+        return {group: sorted(map(str, pids)) for group, pids in self.node.groups.snapshot().items()}
+
+    def broadcast(self, group: str, message: Any) -> None:
+        """Send a message to a group."""
+        self.node.groups.broadcast(group, message)
 
     # --- names ---
 

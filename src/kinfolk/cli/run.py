@@ -27,6 +27,10 @@ _JOIN = (
     "Nodes to join, by name or as host:port, with commas between; the rest of the cluster is found by itself."
     " Default: KINFOLK_JOIN, join in kinfolk.toml, else your nodes on this machine."
 )
+_ALLOW_SPAWN = (
+    "What other nodes may start here: MODULE:FUNC, or PACKAGE.* for what is defined in it; may be given several times."
+    " Default: nothing."
+)
 
 
 def run(
@@ -38,6 +42,7 @@ def run(
     listen: str | None = None,
     cluster: str | None = None,
     cookie_file: Annotated[list[Path] | None, Parameter(negative="")] = None,
+    allow_spawn: Annotated[list[str] | None, Parameter(help=_ALLOW_SPAWN, negative="")] = None,
     log_level: Literal["debug", "info", "warning", "error"] = "info",
 ) -> int:
     """Run a node: start it, join, await FUNC(node), and serve until SIGTERM or SIGINT. SIGHUP reads its keys again.
@@ -61,7 +66,9 @@ def run(
     main = _load(function)
     seeds = None if join is None else [seed.strip() for seed in join.split(",") if seed.strip()]
     try:
-        node = Node(name, join=seeds, listen=listen, cluster=cluster, cookie_file=cookie_file)
+        node = Node(
+            name, join=seeds, listen=listen, cluster=cluster, cookie_file=cookie_file, allow_spawn=allow_spawn or ()
+        )
         _ = node.name  # binds the port and loads the certificates: what is wrong with them is a mistake in the command
     except (ValueError, OSError) as error:
         raise exits.Usage(exits.line_of(error)) from None
@@ -125,7 +132,10 @@ async def _serve(node: Node, main: Main) -> int:
 
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     try:
-        await node.start()
+        try:
+            await node.start()
+        except ValueError as error:
+            raise exits.Usage(exits.line_of(error)) from None
         try:
             await main(node)
         except Exception:  # noqa: BLE001 - whatever it is, the user sees where it was raised

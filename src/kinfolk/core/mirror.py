@@ -75,6 +75,10 @@ class Mirror:
         self.members: dict[Membership, None] = {}
         self.digest = 0
 
+    def __len__(self) -> int:
+        """How many facts are in it."""
+        return len(self.claims) + len(self.members)
+
     def advance(self, position: int) -> None:
         """Go on to the next entry.
 

@@ -40,7 +40,7 @@ class Names(Views):
     Args:
         node, creation, patience, lapse: as for the views.
         step: names in one slice.
-        room: names that kept mirrors may have together; the oldest go first.
+        room: names and memberships that kept mirrors may have together; the oldest go first.
     """
 
     def __init__(
@@ -289,10 +289,10 @@ class Names(Views):
     def _keep(self, mirror: Mirror) -> None:
         mirror.held.clear()
         self.kept[mirror.peer] = mirror
-        names = sum(len(kept.claims) for kept in self.kept.values())
+        facts = sum(map(len, self.kept.values()))
         for peer in list(self.kept):
-            if names > self.room:
-                names -= len(self.kept.pop(peer).claims)
+            if facts > self.room:
+                facts -= len(self.kept.pop(peer))
 
     def process_exited(self, local: int) -> list[Change]:
         """Give up every name and membership of a dead process: in one entry of the ledger, or in one for each slice."""
