@@ -13,7 +13,7 @@ LAYERS = [
     ["core"],
     ["cookie", "wire"],
     ["effects", "agenda", "mesh", "orders", "asks", "kernel"],
-    ["messages", "mailbox", "process", "allowed"],
+    ["messages", "mailbox", "process", "server", "allowed"],
     ["shell"],
     ["settings", "events", "registry", "groups", "blocking", "watches", "service", "node", "observer"],
     ["__init__"],

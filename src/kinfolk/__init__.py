@@ -34,11 +34,14 @@ from kinfolk.node import Node, run, start
 from kinfolk.process import Process, current_process
 from kinfolk.reasons import Crash, Reason, Stop
 from kinfolk.registry import Names, NameWatch, Registration, Resync
+from kinfolk.server import Server
+from kinfolk.shell.alarms import Alarm
 from kinfolk.shell.tls import OwnCertificates
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Alarm",
     "AuthenticationFailed",
     "Call",
     "CallFailed",
@@ -87,6 +90,7 @@ __all__ = [
     "Replies",
     "Request",
     "Resync",
+    "Server",
     "SpawnFailed",
     "Stop",
     "Unknown",

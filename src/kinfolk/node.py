@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, cast, overload
+from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, overload
 from weakref import WeakSet
 
 import kinfolk.settings
@@ -31,12 +31,13 @@ from kinfolk.groups import Groups
 from kinfolk.ids import MAX_CREATION, Address, Pid, Seed, node_address
 from kinfolk.kernel import Kernel, Settings
 from kinfolk.messages import Ref, Replies
-from kinfolk.process import Process
+from kinfolk.process import Body, Process, Runnable
 from kinfolk.reasons import SHUTDOWN, Reason
 from kinfolk.registry import Names
 from kinfolk.seconds import check_seconds
 from kinfolk.service import SERVICE_NAME, service
 from kinfolk.shell import neighbours
+from kinfolk.shell.alarms import Alarms
 from kinfolk.shell.dataplane import DataPlane, Target
 from kinfolk.shell.driver import Driver
 from kinfolk.shell.signals import Signals
@@ -364,7 +365,7 @@ class Node:
 
     def spawn(
         self,
-        body: Callable[[Process, *Ts], Coroutine[Any, Any, object]],
+        body: Runnable[*Ts],
         /,
         *args: *Ts,
         max_mailbox: int | None = None,
@@ -372,7 +373,8 @@ class Node:
         """Start a process.
 
         Args:
-            body: a coroutine function; it is called with its `Process` and `args`.
+            body: a coroutine function; it is called with its `Process` and `args`. Or a `Server` class; its `init` is
+                called with `args`.
             max_mailbox: messages that may wait; beyond, a local `send` raises MailboxFull, a remote one is dropped and
                 counted. Default: no bound.
 
@@ -381,21 +383,21 @@ class Node:
 
         Raises:
             NodeClosed: the node is closed.
-            TypeError: not a coroutine function.
+            TypeError: neither a coroutine function nor a Server class, or not for these arguments.
         """
         self.check_open()
-        parts = self._parts
-        parts.kernel.creation_is_final = True
-        return parts.processes.spawn(body, args, node=self, max_mailbox=max_mailbox).pid
+        return self.start_process(body, args, max_mailbox).pid
 
-    def _spawn(self, body: Spawnable, args: Sequence[Any], max_mailbox: int | None) -> Pid:
-        spawn = cast("Callable[..., Pid]", self.spawn)
-        return spawn(body, *args, max_mailbox=max_mailbox)
+    def _spawn(self, body: Body, args: Sequence[Any], max_mailbox: int | None, parent: Pid | None) -> Pid:
+        self.check_open()
+        process = self.start_process(body, args, max_mailbox)
+        process.parent = parent
+        return process.pid
 
     async def spawn_on(
         self,
         node: str,
-        body: Callable[[Process, *Ts], Coroutine[Any, Any, object]] | str,
+        body: Runnable[*Ts] | str,
         /,
         *args: *Ts,
         max_mailbox: int | None = None,
@@ -405,8 +407,8 @@ class Node:
 
         Args:
             node: its name. This node's own is as good: a function is then started as by `spawn`.
-            body: a function that both nodes can import, or its name, as in ``"jobs.images:resize"``. Only the name goes
-                over the wire; the node runs what it has under that name, if `allow_spawn` lists it there.
+            body: a function or `Server` that both nodes can import, or its name, as in ``"jobs.images:resize"``. Only
+                the name goes over the wire; the node runs what it has under that name, if `allow_spawn` lists it there.
             args: for the function, after its `Process`; anything that can be sent.
             max_mailbox: as for `spawn`.
             timeout: seconds; None waits for ever.
@@ -449,7 +451,7 @@ class Node:
             )
         found = parts.spawns.find(body) if isinstance(body, str) else body
         copied: Any = self._codec.copy(list(args)) if self._strict else args
-        pid = self._spawn(found, copied, max_mailbox)
+        pid = self._spawn(found, copied, max_mailbox, caller.pid if link and caller is not None else None)
         if link:
             parts.signals.link(own, pid)
         return pid, parts.signals.monitor(own, pid) if monitor else None
@@ -570,6 +572,17 @@ class Node:
     def signals(self) -> Signals:
         """Links, monitors and exit signals, for the processes of this node."""
         return self._parts.signals
+
+    @property
+    def alarms(self) -> Alarms:
+        """What the processes of this node send themselves later."""
+        return self._parts.alarms
+
+    def start_process(self, body: Body, args: Sequence[object], max_mailbox: int | None) -> Process:
+        """Start a process; see `spawn`."""
+        parts = self._parts
+        parts.kernel.creation_is_final = True
+        return parts.processes.spawn(body, args, node=self, max_mailbox=max_mailbox)
 
     @property
     def codec(self) -> Codec:
@@ -746,6 +759,7 @@ class Node:
                 driver.afterwards,
             )
             spawns = Spawns(name, self._allowed, self._spawn, signals, self._codec, self.counters)
+            alarms = Alarms(processes, self.counters)
             dataplane = DataPlane(
                 name,
                 creation,
@@ -774,10 +788,11 @@ class Node:
         except BaseException:
             sock.close()
             raise
-        return _Parts(name, kernel, driver, processes, signals, spawns, dataplane, transport, names, groups)
+        return _Parts(name, kernel, driver, processes, signals, spawns, alarms, dataplane, transport, names, groups)
 
     def _process_exited(self, process: Process, reason: Reason) -> None:
         parts = self._parts
+        parts.alarms.exited(process.pid.local)
         served = parts.names.local.whereis(SERVICE_NAME) == process.pid
         parts.names.local.process_exited(process.pid)
         parts.driver.submit(fx.ProcessExited(process.pid.local))
@@ -799,6 +814,7 @@ class _Parts:
     processes: Processes
     signals: Signals
     spawns: Spawns
+    alarms: Alarms
     dataplane: DataPlane
     transport: Transport
     names: Names

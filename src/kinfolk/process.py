@@ -16,6 +16,7 @@ from typing import (
     Generic,
     Literal,
     NoReturn,
+    Protocol,
     TypeGuard,
     TypeVar,
     TypeVarTuple,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from kinfolk.groups import Groups
     from kinfolk.node import Node
     from kinfolk.registry import Names
+    from kinfolk.shell.alarms import Alarm
     from kinfolk.shell.dataplane import Target
     from kinfolk.shell.signals import Signals
 
@@ -49,8 +51,21 @@ Ts = TypeVarTuple("Ts")
 
 PRUNE_FROM = 64
 
-Body = Callable[..., Coroutine[Any, Any, object]]
-"""What a process runs: a coroutine function whose first argument is its `Process`."""
+Body = Callable[..., Any]
+"""What a process runs: a coroutine function whose first argument is its `Process`, or a `Server` class."""
+
+
+class Initialised(Protocol[*Ts]):
+    """A `Server` whose `init` takes these arguments, as type checkers see it."""
+
+    async def init(self, *args: *Ts) -> None:
+        """See `Server.init`."""
+        ...
+
+
+Runnable = Callable[["Process", *Ts], Coroutine[Any, Any, object]] | Callable[[], Initialised[*Ts]]
+"""A `Body` that takes these arguments, as type checkers see it."""
+
 
 _current: ContextVar["Process"] = ContextVar("kinfolk.current_process")
 
@@ -84,7 +99,8 @@ class Process:
         pid: its address, for others.
         node: where it lives.
         mailbox: what has been sent to it.
-        body: the function that it runs.
+        body: what it runs: a function, or a `Server` class.
+        parent: the process that it was spawned by and linked to; None if there is none.
     """
 
     __slots__ = (
@@ -96,6 +112,7 @@ class Process:
         "mailbox",
         "node",
         "open_calls",
+        "parent",
         "pid",
         "prune_at",
         "task",
@@ -106,6 +123,7 @@ class Process:
         self.node = node
         self.body = body
         self.mailbox = mailbox
+        self.parent: Pid | None = None
         self.exit_reason: Reason | None = None
         """None as long as it lives."""
         self.open_calls: set[Call[Any]] | None = None
@@ -123,7 +141,7 @@ class Process:
 
     @property
     def function(self) -> str:
-        """The name of the function that it runs."""
+        """The name of what it runs."""
         body: Any = self.body
         while isinstance(body, functools.partial):
             body = cast("functools.partial[object]", body).func
@@ -284,7 +302,7 @@ class Process:
 
     def spawn(
         self,
-        body: Callable[["Process", *Ts], Coroutine[Any, Any, object]],
+        body: Runnable[*Ts],
         /,
         *args: *Ts,
         link: bool = False,
@@ -301,16 +319,51 @@ class Process:
             Exception: what `Node.spawn` raises.
         """
         self.check_alive()
-        pid = self.node.spawn(body, *args, max_mailbox=max_mailbox)
+        self.node.check_open()
+        process = self.node.start_process(body, args, max_mailbox)
         if link:
-            self.node.signals.link(self.pid.local, pid)
-        return pid
+            process.parent = self.pid
+            self.node.signals.link(self.pid.local, process.pid)
+        return process.pid
+
+    def send_after(self, seconds: float, message: object) -> "Alarm":
+        """Send a message to this process itself, later.
+
+        Args:
+            seconds: how much later.
+
+        Returns:
+            The alarm; its `cancel` prevents the message. The end of the process cancels it as well.
+
+        Raises:
+            NoProcess, NodeClosed: as `link`.
+            ValueError: the time is less than 0, or has no end.
+        """
+        self.check_alive()
+        self.node.check_open()
+        return self.node.alarms.after(self.pid.local, seconds, message)
+
+    def send_interval(self, seconds: float, message: object) -> "Alarm":
+        """Send a message to this process itself every so many seconds, the first one after that time.
+
+        Of messages that a busy event loop has delayed beyond the next, only one comes.
+
+        Returns:
+            The alarm; its `cancel` ends the messages. The end of the process cancels it as well.
+
+        Raises:
+            NoProcess, NodeClosed: as `link`.
+            ValueError: the time is not more than 0, or has no end.
+        """
+        self.check_alive()
+        self.node.check_open()
+        return self.node.alarms.every(self.pid.local, seconds, message)
 
     @overload
     async def spawn_on(
         self,
         node: str,
-        body: Callable[["Process", *Ts], Coroutine[Any, Any, object]] | str,
+        body: Runnable[*Ts] | str,
         /,
         *args: *Ts,
         link: bool = False,
@@ -322,7 +375,7 @@ class Process:
     async def spawn_on(
         self,
         node: str,
-        body: Callable[["Process", *Ts], Coroutine[Any, Any, object]] | str,
+        body: Runnable[*Ts] | str,
         /,
         *args: *Ts,
         link: bool = False,
@@ -333,7 +386,7 @@ class Process:
     async def spawn_on(
         self,
         node: str,
-        body: Callable[["Process", *Ts], Coroutine[Any, Any, object]] | str,
+        body: Runnable[*Ts] | str,
         /,
         *args: *Ts,
         link: bool = False,

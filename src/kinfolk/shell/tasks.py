@@ -27,6 +27,7 @@ from kinfolk.mailbox import Mailbox
 from kinfolk.messages import Call
 from kinfolk.process import PRUNE_FROM, Body, Process
 from kinfolk.reasons import KILLED, NORMAL, SHUTDOWN, Crash, Reason, Stop
+from kinfolk.server import Server, serve
 from kinfolk.wire import codec
 
 if TYPE_CHECKING:
@@ -114,11 +115,11 @@ class Processes:
         """Start a process; before `start`, it has its pid and its mailbox, and runs later.
 
         Args:
-            body: a coroutine function; it is called with the Process and `args`.
+            body: a coroutine function; it is called with the Process and `args`. Or a Server class.
             max_mailbox: messages that may wait; None for no bound.
 
         Raises:
-            TypeError: not a coroutine function, or not for these arguments.
+            TypeError: neither a coroutine function nor a Server class, or not for these arguments.
             ValueError: `max_mailbox` is less than 1.
             NodeClosed: the processes have been closed.
         """
@@ -128,7 +129,7 @@ class Processes:
             raise TypeError(_not_a_body(body))
         local = next(self._locals)
         process = Process(Pid(self.name, self.creation, local), node, body, Mailbox(max_mailbox))
-        coroutine = body(process, *args)
+        coroutine = _beginning(body, process, args)
         if type(coroutine) is not CoroutineType and not isinstance(coroutine, Coroutine):
             raise TypeError(_not_a_body(body, coroutine))
         self._alive[local] = process
@@ -313,6 +314,13 @@ class Processes:
             dying.due = now + dying.backoff
         next_due = min(dying.due for dying in self._dying.values())
         self._timer = self._loop.call_at(next_due, self._cancel_again)
+
+
+def _beginning(body: Body, process: Process, args: Sequence[object]) -> object:
+    kind: Any = body
+    if isinstance(kind, type) and issubclass(kind, Server):
+        return serve(kind, process, tuple(args))
+    return kind(process, *args)
 
 
 def _not_a_body(body: object, result: object = None) -> str:
