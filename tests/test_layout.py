@@ -15,7 +15,7 @@ LAYERS = [
     ["effects", "agenda", "mesh", "orders", "asks", "kernel"],
     ["messages", "mailbox", "process", "server", "allowed"],
     ["shell"],
-    ["settings", "events", "registry", "groups", "blocking", "watches", "service", "node", "observer"],
+    ["settings", "events", "registry", "groups", "blocking", "watches", "supervisor", "service", "node", "observer"],
     ["__init__"],
     ["cli", "demo", "__main__"],
 ]

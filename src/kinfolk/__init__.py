@@ -6,6 +6,7 @@ from kinfolk.errors import (
     AuthenticationFailed,
     CallFailed,
     CallTimeout,
+    ChildFailed,
     KinfolkError,
     LinkCongested,
     LocalProtocolError,
@@ -37,6 +38,7 @@ from kinfolk.registry import Names, NameWatch, Registration, Resync
 from kinfolk.server import Server
 from kinfolk.shell.alarms import Alarm
 from kinfolk.shell.tls import OwnCertificates
+from kinfolk.supervisor import Child, ChildInfo, Supervision, Supervisor
 
 __version__ = "0.1.0"
 
@@ -46,6 +48,9 @@ __all__ = [
     "Call",
     "CallFailed",
     "CallTimeout",
+    "Child",
+    "ChildFailed",
+    "ChildInfo",
     "Cookie",
     "Crash",
     "Down",
@@ -93,6 +98,8 @@ __all__ = [
     "Server",
     "SpawnFailed",
     "Stop",
+    "Supervision",
+    "Supervisor",
     "Unknown",
     "__version__",
     "current_process",

@@ -8,7 +8,7 @@ import asyncio
 import functools
 import logging
 from asyncio import current_task
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from typing import (
     TYPE_CHECKING,
@@ -257,13 +257,13 @@ class Process:
             except BadBody as error:
                 self.node.counters["unreadable_messages"] += 1
                 _log.warning("dropped a message for %s: %s", self.pid, error)
-                if _is_call(message):
+                if is_call(message):
                     message.abandon(codec.FAILED, f"the request could not be read: {error}")
 
     def _resolved(self, message: Any) -> object:
         if isinstance(message, Unknown):
             return self.node.codec.resolve(message)
-        if _is_call(message) and isinstance(message.body, Unknown):
+        if is_call(message) and isinstance(message.body, Unknown):
             message.body = self.node.codec.resolve(message.body)
         return message
 
@@ -320,11 +320,9 @@ class Process:
         """
         self.check_alive()
         self.node.check_open()
-        process = self.node.start_process(body, args, max_mailbox)
         if link:
-            process.parent = self.pid
-            self.node.signals.link(self.pid.local, process.pid)
-        return process.pid
+            return self.start_linked(body, args, max_mailbox).pid
+        return self.node.start_process(body, args, max_mailbox).pid
 
     def send_after(self, seconds: float, message: object) -> "Alarm":
         """Send a message to this process itself, later.
@@ -540,6 +538,20 @@ class Process:
 
     # --- life and death, for the node ---
 
+    def start_linked(
+        self,
+        body: Body,
+        args: Sequence[object],
+        max_mailbox: int | None = None,
+        gate: "asyncio.Future[None] | None" = None,
+    ) -> "Process":
+        """Start a process of which this one is the parent. With a gate, its code begins when that has a result."""
+        self.check_alive()
+        process = self.node.start_process(body, args, max_mailbox, gate)
+        process.parent = self.pid
+        self.node.signals.link(self.pid.local, process.pid)
+        return process
+
     def begin(self, task: "asyncio.Task[Any]") -> None:
         """This task is the process from now on; called in it."""
         self.task = task
@@ -566,12 +578,13 @@ class Process:
         )
 
 
-def _is_call(message: object) -> TypeGuard[Call[Any]]:
+def is_call(message: object) -> TypeGuard[Call[Any]]:
+    """Whether a message is a call."""
     return isinstance(message, Call)
 
 
 def _is_call_of(kind: type[Any]) -> Match:
-    return lambda message: _is_call(message) and isinstance(message.body, kind)
+    return lambda message: is_call(message) and isinstance(message.body, kind)
 
 
 def _is_a(kind: type[Any]) -> Match:

@@ -25,6 +25,7 @@ from typing import (
     ClassVar,
     Never,
     NoReturn,
+    TypeGuard,
     TypeVar,
     Union,
     get_args,
@@ -34,9 +35,10 @@ from typing import (
 
 from msgspec import Struct
 
+from kinfolk.core.relations import OUTSIDE
 from kinfolk.errors import NameLost, NameTaken, Refused
 from kinfolk.messages import Call, Down, Exit, PeerDown, PeerUp, Request, Unknown, reply_type
-from kinfolk.process import Process
+from kinfolk.process import Process, is_call
 from kinfolk.reasons import NORMAL, Crash, Reason, Stop
 from kinfolk.wire.message_types import is_message_type
 
@@ -97,9 +99,9 @@ class Server:
     To answer later, annotate ``call: Call[Add]``, keep the call, and answer it with `Call.reply` or `Call.fail` when it
     suits. What is only sent is handled alike, and the result dropped. One message is handled at a time.
 
-    Exit signals end a server once it has handled what came before, unless it has a method for `Exit`; that of the
-    process that it was spawned by and linked to, as of its supervisor, always does. ``raise Stop(reason)`` ends it as
-    well. Before its end comes `terminate`.
+    Exit signals end a server once it has handled what came before, unless it has a method for `Exit`. Those of the
+    process that it was spawned by and linked to (its supervisor, say), or of the node itself, always do.
+    ``raise Stop(reason)`` ends it as well. Before its end comes `terminate`.
 
     Attributes:
         me: its Process.
@@ -142,6 +144,11 @@ class Server:
     def send_interval(self, seconds: float, message: object) -> "Alarm":
         """Send a message to itself again and again: see `Process.send_interval`."""
         return self.me.send_interval(seconds, message)
+
+
+def is_server(body: object) -> TypeGuard[type[Server]]:
+    """Whether it is a Server class."""
+    return isinstance(body, type) and issubclass(body, Server)
 
 
 def serve(kind: type[Server], me: Process, args: tuple[Any, ...]) -> Coroutine[Any, Any, None]:
@@ -187,12 +194,13 @@ async def _life(server: Server, args: tuple[Any, ...]) -> None:
 
 async def _take(server: Server, message: Any) -> None:
     kind: type[Any] = type(message)
-    if kind is Call:
-        await _answer(server, message)
-        return
     match message:
-        case Exit(pid, reason) if pid == server.me.parent or _handler(server, Exit) is None:
-            if reason != NORMAL or pid == server.me.parent:
+        case _ if is_call(message):
+            await _answer(server, message)
+        case Exit(pid, reason) if pid == server.me.parent or pid.local == OUTSIDE:
+            raise Stop(reason)
+        case Exit(_, reason) if _handler(server, Exit) is None:
+            if reason != NORMAL:
                 raise Stop(reason)
         case _:
             handler = _handler(server, kind)

@@ -15,6 +15,7 @@ from kinfolk.node import Node
 from kinfolk.process import Process, current_process
 from kinfolk.server import Server
 from kinfolk.shell.alarms import Alarm
+from kinfolk.supervisor import Child, Supervision, Supervisor
 
 T = TypeVar("T")
 
@@ -157,3 +158,20 @@ async def spawning_servers(node: Node, me: Process) -> None:
     node.spawn(int)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     me.spawn(Counter, "x", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await node.spawn_on("bob", Counter, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def supervising(node: Node) -> None:
+    children = [
+        Child(worker, 1, "x", name="db", restart="transient"),
+        Child(lone, shutdown=None),
+        Child(Counter, 1, name="counter", singleton=True),
+        Child(Supervisor([Child(Bare)], strategy="rest_for_one")),
+    ]
+    tree = await node.supervise(children, strategy="one_for_all", intensity=1, period=2.0)
+    assert_type(tree, Supervision)
+    assert_type(await tree.start_child(Child(Counter, 1, "x")), Pid | None)
+
+    Child(worker, "x", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Child(Counter, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Child(plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Child(lone, restart="often")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
