@@ -168,7 +168,7 @@ def serve(kind: type[Server], me: Process, args: tuple[Any, ...]) -> Coroutine[A
     if kind.init is Server.init and args:
         raise TypeError(f"{kind.__qualname__} has no init, and so takes no arguments")
     inspect.signature(kind.init).bind(None, *args)
-    for message_type in kind.__table__:
+    for message_type in (Started, *kind.__table__):
         if message_type not in _OF_THE_NODE:
             me.node.codec.learn(message_type)
     server = kind()

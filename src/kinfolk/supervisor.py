@@ -26,6 +26,7 @@ from kinfolk.errors import (
     NodeLost,
     NoProcess,
     NotConfirmed,
+    Refused,
 )
 from kinfolk.ids import Pid, check_name, check_node_name
 from kinfolk.messages import Call, Exit, PeerDown, PeerUp
@@ -64,7 +65,8 @@ class Child:
         shutdown: seconds that it may take to end when it is told to; then it is killed. 0 kills it at once, None
             waits for ever. Default: 5, and None for a supervisor.
         on: the node to run it on, which must allow the function. It runs again on the same node; once that is lost, on
-            the next of a list that is connected, or else as soon as one of them is back.
+            the next of a list that is connected, or else as soon as one of them is back. (A child elsewhere that ends
+            with "shutdown" although nobody told it to has lost its node, which closes.)
         max_mailbox: as for `spawn`.
 
     Raises:
@@ -309,6 +311,7 @@ class Supervising:
         """The life of the process."""
         me = self.me
         me.trap_exit = True
+        me.node.codec.learn(Started)
         supervisors = me.node.supervisors
         supervisors[me.pid.local] = self
         try:
@@ -488,6 +491,8 @@ class Supervising:
         if slot.child.tells_when_started:
             try:
                 await self.me.call(pid, Started(), timeout=None)
+            except Refused:
+                pass  # it answers, and so has started
             except KinfolkError:
                 return  # it has ended, and its exit says why
         self._post(self._has_started, slot, pid)
@@ -685,7 +690,7 @@ class Supervising:
     def _ended(self, slot: _Slot, reason: Reason) -> None:
         slot.pid = slot.process = slot.gate = slot.task = None
         slot.reason = reason
-        if slot.on is not None and (reason == NOCONNECTION or isinstance(slot.error, NodeLost)):
+        if _node_is_gone(slot):
             slot.turn += 1
         self._do(self._restarts.ended(slot.id, _kind_of_end(slot), asyncio.get_running_loop().time()))
 
@@ -708,10 +713,16 @@ async def _changed(watch: "NameWatch", seconds: float) -> bool:
     return False
 
 
+def _node_is_gone(slot: _Slot) -> bool:
+    """Whether the node of a child elsewhere is lost, or closes: then its processes end with "shutdown", unasked."""
+    if slot.on is None or slot.stopping:
+        return False
+    return slot.reason in (NOCONNECTION, SHUTDOWN) if slot.error is None else isinstance(slot.error, NodeLost)
+
+
 def _kind_of_end(slot: _Slot) -> End:
     if slot.error is not None:
         return End.TROUBLE if isinstance(slot.error, _TROUBLE) else End.CRASH
-    reason = slot.reason
-    if isinstance(reason, NameLost) or (slot.on is not None and reason == NOCONNECTION):
+    if isinstance(slot.reason, NameLost) or _node_is_gone(slot):
         return End.TROUBLE
-    return End.NORMAL if reason in (NORMAL, SHUTDOWN) else End.CRASH
+    return End.NORMAL if slot.reason in (NORMAL, SHUTDOWN) else End.CRASH

@@ -168,6 +168,8 @@ class Spawns:
             linked = operation.sender if operation.linked else None
             parent = Pid(peer.name, peer.creation, linked) if linked else None
             pid = self._spawn(body, self._arguments(body, operation.args), operation.max_mailbox, parent)
+        except NodeClosed:
+            return  # this node is about to end the session, which says it all
         except NotAllowed as error:
             self._refuse(peer, operation, NOT_ALLOWED, str(error))
         except SpawnFailed as error:
