@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, cast
 
 from kinfolk.ids import Pid
@@ -43,6 +44,9 @@ class Home:
 
     def spawn(self, body: Body, *args: object, max_mailbox: int | None = None) -> Pid:
         return self.start(body, *args, max_mailbox=max_mailbox).pid
+
+    def start_process(self, body: Body, args: Sequence[object], max_mailbox: int | None) -> Process:
+        return self.start(body, *args, max_mailbox=max_mailbox)
 
     def check_open(self) -> None:
         self.checked += 1

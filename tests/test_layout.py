@@ -13,9 +13,9 @@ LAYERS = [
     ["core"],
     ["cookie", "wire"],
     ["effects", "agenda", "mesh", "orders", "asks", "kernel"],
-    ["messages", "mailbox", "process", "allowed"],
+    ["messages", "mailbox", "process", "server", "allowed"],
     ["shell"],
-    ["settings", "events", "registry", "groups", "blocking", "watches", "service", "node", "observer"],
+    ["settings", "events", "registry", "groups", "blocking", "watches", "supervisor", "service", "node", "observer"],
     ["__init__"],
     ["cli", "demo", "__main__"],
 ]

@@ -6,6 +6,7 @@ from kinfolk.errors import (
     AuthenticationFailed,
     CallFailed,
     CallTimeout,
+    ChildFailed,
     KinfolkError,
     LinkCongested,
     LocalProtocolError,
@@ -34,15 +35,22 @@ from kinfolk.node import Node, run, start
 from kinfolk.process import Process, current_process
 from kinfolk.reasons import Crash, Reason, Stop
 from kinfolk.registry import Names, NameWatch, Registration, Resync
+from kinfolk.server import Server
+from kinfolk.shell.alarms import Alarm
 from kinfolk.shell.tls import OwnCertificates
+from kinfolk.supervisor import Child, ChildInfo, Supervision, Supervisor
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Alarm",
     "AuthenticationFailed",
     "Call",
     "CallFailed",
     "CallTimeout",
+    "Child",
+    "ChildFailed",
+    "ChildInfo",
     "Cookie",
     "Crash",
     "Down",
@@ -87,8 +95,11 @@ __all__ = [
     "Replies",
     "Request",
     "Resync",
+    "Server",
     "SpawnFailed",
     "Stop",
+    "Supervision",
+    "Supervisor",
     "Unknown",
     "__version__",
     "current_process",

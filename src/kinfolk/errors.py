@@ -126,6 +126,17 @@ class SpawnFailed(KinfolkError):
     """The other node could not start the process: wrong arguments, or its module is broken. Carries its error text."""
 
 
+class ChildFailed(KinfolkError):
+    """A supervisor gave up: a child could not be started, or ended too often. `child` is its id, `reason` why."""
+
+    def __init__(self, child: str, what: str, reason: str) -> None:
+        super().__init__(child, what, reason)
+        self.child, self.what, self.reason = child, what, reason
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.reason}"
+
+
 # --- nodes ---
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, cast, overload
+from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, overload
 from weakref import WeakSet
 
 import kinfolk.settings
@@ -26,17 +26,20 @@ from kinfolk.allowed import Allowed, Spawnable
 from kinfolk.blocking import Blocking
 from kinfolk.cookie import Cookie, Hidden
 from kinfolk.core.relations import OUTSIDE, Relations
-from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeUnreachable
+from kinfolk.core.restarts import Strategy
+from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeUnreachable, NoProcess
 from kinfolk.groups import Groups
 from kinfolk.ids import MAX_CREATION, Address, Pid, Seed, node_address
 from kinfolk.kernel import Kernel, Settings
 from kinfolk.messages import Ref, Replies
-from kinfolk.process import Process
-from kinfolk.reasons import SHUTDOWN, Reason
+from kinfolk.process import Body, Process, Runnable
+from kinfolk.reasons import SHUTDOWN, Crash, Reason
 from kinfolk.registry import Names
 from kinfolk.seconds import check_seconds
+from kinfolk.server import Started, is_server
 from kinfolk.service import SERVICE_NAME, service
 from kinfolk.shell import neighbours
+from kinfolk.shell.alarms import Alarms
 from kinfolk.shell.dataplane import DataPlane, Target
 from kinfolk.shell.driver import Driver
 from kinfolk.shell.signals import Signals
@@ -44,6 +47,7 @@ from kinfolk.shell.spawns import Spawns
 from kinfolk.shell.tasks import Processes
 from kinfolk.shell.tls import Credentials, OwnCertificates, node_uri
 from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Transport, bind
+from kinfolk.supervisor import Child, Supervising, Supervision, Supervisor
 from kinfolk.wire.codec import Codec
 from kinfolk.wire.handshake import Identity
 
@@ -138,6 +142,8 @@ class Node:
         self.counters: Counter[str] = Counter()
         """What happened how often: messages dropped and why, sessions lost and why, conflicts."""
         self._allowed = Allowed(allow_spawn)
+        self.supervisors: dict[int, Supervising] = {}
+        """The supervisors that run, by the local ids of their pids."""
         self._codec = Codec(messages, max_message=max_message)
         self._references = itertools.count(1)
         self._answers: dict[int, asyncio.Future[object]] = {}
@@ -328,17 +334,27 @@ class Node:
         self.submit(fx.KeysChanged())
 
     async def close(self) -> None:
-        """End every process, tell the peers, free the port. Takes a few seconds at most; closing again does nothing."""
-        started = self._state not in ("new", "closed")
-        self._state = "closed"
-        if self._closing is None and self._built is not None:
-            # In a task of its own: whoever waits for it may be cancelled. A process that waits goes on after it.
-            closing = self._close(self._built, started, asyncio.current_task())
-            self._closing = asyncio.create_task(closing, name=f"kinfolk: close {self._built.name}")
+        """End every process, tell the peers, free the port. Takes a few seconds at most; closing again does nothing.
+
+        Supervisors stop their children in good order first, and servers terminate, within 5 s; not so if a process of
+        this node itself closes it, for it would wait for its own end.
+        """
+        if self._closing is None:
+            started, caller = self._state not in ("new", "closed"), asyncio.current_task()
+            orderly = self._state == "running" and any(map(_ends_in_order, self.processes()))
+            if not orderly or any(process.task is caller for process in self.processes()):
+                orderly, self._state = False, "closed"
+            if self._built is not None:
+                # In a task of its own: whoever waits for it may be cancelled. A process that waits goes on after it.
+                closing = self._close(self._built, started, orderly, caller)
+                self._closing = asyncio.create_task(closing, name=f"kinfolk: close {self._built.name}")
         if self._closing is not None:
             await asyncio.shield(self._closing)
 
-    async def _close(self, parts: "_Parts", started: bool, caller: "asyncio.Task[Any] | None") -> None:
+    async def _close(self, parts: "_Parts", started: bool, orderly: bool, caller: "asyncio.Task[Any] | None") -> None:
+        if orderly:
+            await self._stop_services()
+        self._state = "closed"
         error = NodeClosed(f"{parts.name} is closed")
         if self._announced is not None:
             neighbours.withdraw(self._announced)
@@ -360,11 +376,25 @@ class Node:
         if started:
             _log.info("%s is closed", parts.name)
 
+    async def _stop_services(self) -> None:
+        """Let supervisors stop their children, and then the other servers terminate, while everything still works."""
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                for first in (_is_root, _ends_in_order):
+                    ending = [process for process in self.processes() if first(process)]
+                    for process in ending:
+                        self._parts.signals.exit(OUTSIDE, process.pid, SHUTDOWN)
+                    tasks = [process.task for process in ending if process.task is not None]
+                    if tasks:
+                        await asyncio.wait(tasks)
+        except TimeoutError:
+            _log.warning("%s closes although not everybody has ended in good order in time", self.name)
+
     # --- processes and messages ---
 
     def spawn(
         self,
-        body: Callable[[Process, *Ts], Coroutine[Any, Any, object]],
+        body: Runnable[*Ts],
         /,
         *args: *Ts,
         max_mailbox: int | None = None,
@@ -372,7 +402,8 @@ class Node:
         """Start a process.
 
         Args:
-            body: a coroutine function; it is called with its `Process` and `args`.
+            body: a coroutine function; it is called with its `Process` and `args`. Or a `Server` class; its `init` is
+                called with `args`.
             max_mailbox: messages that may wait; beyond, a local `send` raises MailboxFull, a remote one is dropped and
                 counted. Default: no bound.
 
@@ -381,21 +412,21 @@ class Node:
 
         Raises:
             NodeClosed: the node is closed.
-            TypeError: not a coroutine function.
+            TypeError: neither a coroutine function nor a Server class, or not for these arguments.
         """
         self.check_open()
-        parts = self._parts
-        parts.kernel.creation_is_final = True
-        return parts.processes.spawn(body, args, node=self, max_mailbox=max_mailbox).pid
+        return self.start_process(body, args, max_mailbox).pid
 
-    def _spawn(self, body: Spawnable, args: Sequence[Any], max_mailbox: int | None) -> Pid:
-        spawn = cast("Callable[..., Pid]", self.spawn)
-        return spawn(body, *args, max_mailbox=max_mailbox)
+    def _spawn(self, body: Body, args: Sequence[Any], max_mailbox: int | None, parent: Pid | None) -> Pid:
+        self.check_open()
+        process = self.start_process(body, args, max_mailbox)
+        process.parent = parent
+        return process.pid
 
     async def spawn_on(
         self,
         node: str,
-        body: Callable[[Process, *Ts], Coroutine[Any, Any, object]] | str,
+        body: Runnable[*Ts] | str,
         /,
         *args: *Ts,
         max_mailbox: int | None = None,
@@ -405,8 +436,8 @@ class Node:
 
         Args:
             node: its name. This node's own is as good: a function is then started as by `spawn`.
-            body: a function that both nodes can import, or its name, as in ``"jobs.images:resize"``. Only the name goes
-                over the wire; the node runs what it has under that name, if `allow_spawn` lists it there.
+            body: a function or `Server` that both nodes can import, or its name, as in ``"jobs.images:resize"``. Only
+                the name goes over the wire; the node runs what it has under that name, if `allow_spawn` lists it there.
             args: for the function, after its `Process`; anything that can be sent.
             max_mailbox: as for `spawn`.
             timeout: seconds; None waits for ever.
@@ -449,10 +480,62 @@ class Node:
             )
         found = parts.spawns.find(body) if isinstance(body, str) else body
         copied: Any = self._codec.copy(list(args)) if self._strict else args
-        pid = self._spawn(found, copied, max_mailbox)
+        pid = self._spawn(found, copied, max_mailbox, caller.pid if link and caller is not None else None)
         if link:
             parts.signals.link(own, pid)
         return pid, parts.signals.monitor(own, pid) if monitor else None
+
+    async def supervise(
+        self,
+        children: Sequence[Child],
+        *,
+        strategy: Strategy = "one_for_one",
+        intensity: int = 3,
+        period: float = 5.0,
+    ) -> Supervision:
+        """Start a supervisor and its children, in their order; return when all have started.
+
+        Args:
+            children: what it runs; see `Child`.
+            strategy, intensity, period: see `Supervisor`.
+
+        Returns:
+            What its children are looked at and managed by. It is stopped by its `stop`, or with the node.
+
+        Raises:
+            NameTaken, NotConfirmed: a child did not get its name; those that had started have been stopped.
+            ChildFailed: a child ended before it had started; likewise.
+            ValueError, TypeError: as `Supervisor`.
+            RuntimeError: the node has not started.
+            NodeClosed: the node is closed.
+        """
+        self.check_open()
+        if self._state != "running":
+            raise RuntimeError("start the node first: supervise() waits until the children have started")
+        process = self.start_process(Supervisor(children, strategy=strategy, intensity=intensity, period=period), ())
+        try:
+            await self.call(process.pid, Started(), timeout=None)
+        except asyncio.CancelledError:
+            self._parts.signals.exit(OUTSIDE, process.pid, SHUTDOWN)
+            raise
+        except NoProcess:
+            reason = process.exit_reason
+            if isinstance(reason, Crash) and reason.error is not None:
+                raise reason.error from reason.error.__cause__
+            raise
+        return self.supervision(process.pid)
+
+    def supervision(self, pid: Pid) -> Supervision:
+        """The children of a supervisor of this node, to be looked at and managed.
+
+        Raises:
+            NoProcess: the process is dead, or no supervisor.
+        """
+        self.check_open()
+        supervising = self.supervisors.get(pid.local)
+        if supervising is None or supervising.me.pid != pid:
+            raise NoProcess(f"{pid} is dead, or no supervisor of this node")
+        return Supervision(self, supervising)
 
     def kill(self, pid: Pid) -> None:
         """End a process at once, wherever it lives. Its names, links and mailbox are gone with it; it cannot refuse.
@@ -570,6 +653,23 @@ class Node:
     def signals(self) -> Signals:
         """Links, monitors and exit signals, for the processes of this node."""
         return self._parts.signals
+
+    @property
+    def alarms(self) -> Alarms:
+        """What the processes of this node send themselves later."""
+        return self._parts.alarms
+
+    def start_process(
+        self,
+        body: Body,
+        args: Sequence[object],
+        max_mailbox: int | None = None,
+        gate: "asyncio.Future[None] | None" = None,
+    ) -> Process:
+        """Start a process; see `spawn`. With a gate, its code begins when that has a result."""
+        parts = self._parts
+        parts.kernel.creation_is_final = True
+        return parts.processes.spawn(body, args, node=self, max_mailbox=max_mailbox, gate=gate)
 
     @property
     def codec(self) -> Codec:
@@ -746,6 +846,7 @@ class Node:
                 driver.afterwards,
             )
             spawns = Spawns(name, self._allowed, self._spawn, signals, self._codec, self.counters)
+            alarms = Alarms(processes, self.counters)
             dataplane = DataPlane(
                 name,
                 creation,
@@ -774,10 +875,11 @@ class Node:
         except BaseException:
             sock.close()
             raise
-        return _Parts(name, kernel, driver, processes, signals, spawns, dataplane, transport, names, groups)
+        return _Parts(name, kernel, driver, processes, signals, spawns, alarms, dataplane, transport, names, groups)
 
     def _process_exited(self, process: Process, reason: Reason) -> None:
         parts = self._parts
+        parts.alarms.exited(process.pid.local)
         served = parts.names.local.whereis(SERVICE_NAME) == process.pid
         parts.names.local.process_exited(process.pid)
         parts.driver.submit(fx.ProcessExited(process.pid.local))
@@ -799,6 +901,7 @@ class _Parts:
     processes: Processes
     signals: Signals
     spawns: Spawns
+    alarms: Alarms
     dataplane: DataPlane
     transport: Transport
     names: Names
@@ -831,6 +934,14 @@ def run(main: Callable[[], Coroutine[Any, Any, R]]) -> R:
         factory = None
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main())
+
+
+def _is_root(process: Process) -> bool:
+    return isinstance(process.body, Supervisor) and process.parent is None
+
+
+def _ends_in_order(process: Process) -> bool:
+    return is_server(process.body) or isinstance(process.body, Supervisor)
 
 
 def _credentials(settings: kinfolk.settings.Settings, name: str) -> Credentials:

@@ -8,7 +8,7 @@ import asyncio
 import functools
 import logging
 from asyncio import current_task
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from typing import (
     TYPE_CHECKING,
@@ -16,6 +16,7 @@ from typing import (
     Generic,
     Literal,
     NoReturn,
+    Protocol,
     TypeGuard,
     TypeVar,
     TypeVarTuple,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from kinfolk.groups import Groups
     from kinfolk.node import Node
     from kinfolk.registry import Names
+    from kinfolk.shell.alarms import Alarm
     from kinfolk.shell.dataplane import Target
     from kinfolk.shell.signals import Signals
 
@@ -49,8 +51,21 @@ Ts = TypeVarTuple("Ts")
 
 PRUNE_FROM = 64
 
-Body = Callable[..., Coroutine[Any, Any, object]]
-"""What a process runs: a coroutine function whose first argument is its `Process`."""
+Body = Callable[..., Any]
+"""What a process runs: a coroutine function whose first argument is its `Process`, or a `Server` class."""
+
+
+class Initialised(Protocol[*Ts]):
+    """A `Server` whose `init` takes these arguments, as type checkers see it."""
+
+    async def init(self, *args: *Ts) -> None:
+        """See `Server.init`."""
+        ...
+
+
+Runnable = Callable[["Process", *Ts], Coroutine[Any, Any, object]] | Callable[[], Initialised[*Ts]]
+"""A `Body` that takes these arguments, as type checkers see it."""
+
 
 _current: ContextVar["Process"] = ContextVar("kinfolk.current_process")
 
@@ -84,7 +99,8 @@ class Process:
         pid: its address, for others.
         node: where it lives.
         mailbox: what has been sent to it.
-        body: the function that it runs.
+        body: what it runs: a function, or a `Server` class.
+        parent: the process that it was spawned by and linked to; None if there is none.
     """
 
     __slots__ = (
@@ -96,6 +112,7 @@ class Process:
         "mailbox",
         "node",
         "open_calls",
+        "parent",
         "pid",
         "prune_at",
         "task",
@@ -106,6 +123,7 @@ class Process:
         self.node = node
         self.body = body
         self.mailbox = mailbox
+        self.parent: Pid | None = None
         self.exit_reason: Reason | None = None
         """None as long as it lives."""
         self.open_calls: set[Call[Any]] | None = None
@@ -123,7 +141,7 @@ class Process:
 
     @property
     def function(self) -> str:
-        """The name of the function that it runs."""
+        """The name of what it runs."""
         body: Any = self.body
         while isinstance(body, functools.partial):
             body = cast("functools.partial[object]", body).func
@@ -239,13 +257,13 @@ class Process:
             except BadBody as error:
                 self.node.counters["unreadable_messages"] += 1
                 _log.warning("dropped a message for %s: %s", self.pid, error)
-                if _is_call(message):
+                if is_call(message):
                     message.abandon(codec.FAILED, f"the request could not be read: {error}")
 
     def _resolved(self, message: Any) -> object:
         if isinstance(message, Unknown):
             return self.node.codec.resolve(message)
-        if _is_call(message) and isinstance(message.body, Unknown):
+        if is_call(message) and isinstance(message.body, Unknown):
             message.body = self.node.codec.resolve(message.body)
         return message
 
@@ -284,7 +302,7 @@ class Process:
 
     def spawn(
         self,
-        body: Callable[["Process", *Ts], Coroutine[Any, Any, object]],
+        body: Runnable[*Ts],
         /,
         *args: *Ts,
         link: bool = False,
@@ -301,16 +319,49 @@ class Process:
             Exception: what `Node.spawn` raises.
         """
         self.check_alive()
-        pid = self.node.spawn(body, *args, max_mailbox=max_mailbox)
+        self.node.check_open()
         if link:
-            self.node.signals.link(self.pid.local, pid)
-        return pid
+            return self.start_linked(body, args, max_mailbox).pid
+        return self.node.start_process(body, args, max_mailbox).pid
+
+    def send_after(self, seconds: float, message: object) -> "Alarm":
+        """Send a message to this process itself, later.
+
+        Args:
+            seconds: how much later.
+
+        Returns:
+            The alarm; its `cancel` prevents the message. The end of the process cancels it as well.
+
+        Raises:
+            NoProcess, NodeClosed: as `link`.
+            ValueError: the time is less than 0, or has no end.
+        """
+        self.check_alive()
+        self.node.check_open()
+        return self.node.alarms.after(self.pid.local, seconds, message)
+
+    def send_interval(self, seconds: float, message: object) -> "Alarm":
+        """Send a message to this process itself every so many seconds, the first one after that time.
+
+        Of messages that a busy event loop has delayed beyond the next, only one comes.
+
+        Returns:
+            The alarm; its `cancel` ends the messages. The end of the process cancels it as well.
+
+        Raises:
+            NoProcess, NodeClosed: as `link`.
+            ValueError: the time is not more than 0, or has no end.
+        """
+        self.check_alive()
+        self.node.check_open()
+        return self.node.alarms.every(self.pid.local, seconds, message)
 
     @overload
     async def spawn_on(
         self,
         node: str,
-        body: Callable[["Process", *Ts], Coroutine[Any, Any, object]] | str,
+        body: Runnable[*Ts] | str,
         /,
         *args: *Ts,
         link: bool = False,
@@ -322,7 +373,7 @@ class Process:
     async def spawn_on(
         self,
         node: str,
-        body: Callable[["Process", *Ts], Coroutine[Any, Any, object]] | str,
+        body: Runnable[*Ts] | str,
         /,
         *args: *Ts,
         link: bool = False,
@@ -345,7 +396,7 @@ class Process:
     async def spawn_on(
         self,
         node: str,
-        body: Callable[["Process", *Ts], Coroutine[Any, Any, object]] | str,
+        body: Runnable[*Ts] | str,
         /,
         *args: *Ts,
         link: bool = False,
@@ -499,6 +550,20 @@ class Process:
 
     # --- life and death, for the node ---
 
+    def start_linked(
+        self,
+        body: Body,
+        args: Sequence[object],
+        max_mailbox: int | None = None,
+        gate: "asyncio.Future[None] | None" = None,
+    ) -> "Process":
+        """Start a process of which this one is the parent. With a gate, its code begins when that has a result."""
+        self.check_alive()
+        process = self.node.start_process(body, args, max_mailbox, gate)
+        process.parent = self.pid
+        self.node.signals.link(self.pid.local, process.pid)
+        return process
+
     def begin(self, task: "asyncio.Task[Any]") -> None:
         """This task is the process from now on; called in it."""
         self.task = task
@@ -525,12 +590,13 @@ class Process:
         )
 
 
-def _is_call(message: object) -> TypeGuard[Call[Any]]:
+def is_call(message: object) -> TypeGuard[Call[Any]]:
+    """Whether a message is a call."""
     return isinstance(message, Call)
 
 
 def _is_call_of(kind: type[Any]) -> Match:
-    return lambda message: _is_call(message) and isinstance(message.body, kind)
+    return lambda message: is_call(message) and isinstance(message.body, kind)
 
 
 def _is_a(kind: type[Any]) -> Match:

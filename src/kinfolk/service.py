@@ -52,6 +52,8 @@ async def _answer(me: Process, watches: Watches, call: Call[Any]) -> None:
         case ["whereis", str(name)]:
             holder = me.node.names.whereis(name)
             call.reply(None if holder is None else str(holder))
+        case ["tree"]:
+            call.reply(_trees(me))
         case ["watch", str(pattern)]:
             try:
                 call.reply(watches.open(pattern))
@@ -62,8 +64,8 @@ async def _answer(me: Process, watches: Watches, call: Call[Any]) -> None:
         case _:
             call.fail(
                 'unknown request; the service knows ["info"], ["nodes"], ["names", prefix, after, limit],'
-                ' ["groups", prefix, after, member, limit], ["whereis", name], ["watch", pattern] and'
-                ' ["events", watch, seconds]'
+                ' ["groups", prefix, after, member, limit], ["whereis", name], ["tree"],'
+                ' ["watch", pattern] and ["events", watch, seconds]'
             )
 
 
@@ -84,6 +86,16 @@ def _nodes(me: Process) -> dict[str, int]:
     """The asked node and its peers, each with its creation."""
     node = me.node
     return dict(sorted({**node.kernel.peers(), node.name: node.creation}.items()))
+
+
+def _trees(me: Process) -> list[dict[str, Any]]:
+    """The supervisors that no other of this node supervises, each with what is below it."""
+    supervisors = me.node.supervisors
+    return [
+        {"id": "supervisor", "pid": str(root.me.pid), "runs": root.me.function, **root.tree()}
+        for root in list(supervisors.values())
+        if root.me.parent is None or root.me.parent.local not in supervisors
+    ]
 
 
 async def _names(me: Process, prefix: str, after: str, limit: int) -> dict[str, Any]:

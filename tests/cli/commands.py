@@ -81,6 +81,12 @@ def peak():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
+async def tree(node):
+    from kinfolk import Child, Supervisor
+    children = [Child(body, name="shop/db"), Child(body), Child(Supervisor([Child(body)], strategy="rest_for_one"))]
+    await node.supervise(children, strategy="one_for_all")
+    print("ready", node.name, flush=True)
+
 async def endless(node):
     print("ready", node.name, flush=True)
     try:

@@ -4,7 +4,7 @@ import asyncio
 import os
 from typing import Any
 
-from kinfolk import Exit, Process
+from kinfolk import Exit, Process, Server
 from tests.node import nodes as helpers
 from tests.node.nodes import collect
 
@@ -75,3 +75,15 @@ class NoShop:
 
 
 alias = helpers.echo
+
+
+class Idle(Server):
+    """Handles nothing."""
+
+
+class Waits(Server):
+    """Its `init` waits until somebody opens its gate."""
+
+    async def init(self) -> None:
+        self.node.names.local.register("gate", self.me.pid)
+        assert await self.me.receive(str) == "open"

@@ -13,6 +13,9 @@ from kinfolk.ids import Pid
 from kinfolk.messages import Call, Ref, Replies, Request
 from kinfolk.node import Node
 from kinfolk.process import Process, current_process
+from kinfolk.server import Server
+from kinfolk.shell.alarms import Alarm
+from kinfolk.supervisor import Child, Supervision, Supervisor
 
 T = TypeVar("T")
 
@@ -50,6 +53,23 @@ async def lone(me: Process) -> int:
 
 def plain(me: Process) -> int:
     return 1
+
+
+class Counter(Server):
+    async def init(self, start: int, word: str = "") -> None:
+        assert_type(self.me, Process)
+        assert_type(self.node, Node)
+        assert_type(self.send_after(1, "x"), Alarm)
+
+    async def add(self, message: Add) -> int:
+        return message.by
+
+    async def later(self, call: Call[Reset]) -> None:
+        assert_type(call.body, Reset)
+
+
+class Bare(Server):
+    pass
 
 
 async def calls(node: Node, me: Process, target: Pid) -> None:
@@ -122,3 +142,36 @@ async def spawning(node: Node, me: Process) -> None:
     await node.spawn_on("bob", worker, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await node.spawn_on("bob", plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await me.spawn_on("bob", lone, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def spawning_servers(node: Node, me: Process) -> None:
+    assert_type(node.spawn(Counter, 1, "x"), Pid)
+    assert_type(node.spawn(Counter, 1, max_mailbox=10), Pid)
+    assert_type(node.spawn(Bare), Pid)
+    assert_type(me.spawn(Counter, 1, link=True), Pid)
+    assert_type(await node.spawn_on("bob@10.0.0.2:4370", Counter, 1, "x"), Pid)
+    assert_type(await me.spawn_on("bob@10.0.0.2:4370", Counter, 1, monitor=True), tuple[Pid, Ref])
+
+    node.spawn(Counter, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    node.spawn(Counter)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    node.spawn(Counter, 1, "x", 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    node.spawn(int)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    me.spawn(Counter, "x", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await node.spawn_on("bob", Counter, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def supervising(node: Node) -> None:
+    children = [
+        Child(worker, 1, "x", name="db", restart="transient"),
+        Child(lone, shutdown=None),
+        Child(Counter, 1, name="counter", singleton=True),
+        Child(Supervisor([Child(Bare)], strategy="rest_for_one")),
+    ]
+    tree = await node.supervise(children, strategy="one_for_all", intensity=1, period=2.0)
+    assert_type(tree, Supervision)
+    assert_type(await tree.start_child(Child(Counter, 1, "x")), Pid | None)
+
+    Child(worker, "x", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Child(Counter, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Child(plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Child(lone, restart="often")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

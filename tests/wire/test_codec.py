@@ -390,6 +390,7 @@ async def a_coroutine_function():
         (Service().method, "body: ", "a function cannot be sent"),
         (functools.partial(a_function), "body: ", "a function cannot be sent"),
         (Service, "body: ", "a class (Service) cannot be sent"),
+        (Circle, "body: ", "a class (Circle) cannot be sent"),
         (Service(), "body: ", "make it a dataclass or a msgspec Struct"),
         (HasPid(), "body: ", "send its .pid"),
         (deque([1]), "body: ", "a deque cannot be sent"),

@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
 
-from kinfolk.cli import cookie, exits, groups, names, nodes, play, run, watch
+from kinfolk.cli import cookie, exits, groups, names, nodes, play, run, tree, watch
 
 app = App(
     name="kinfolk",
@@ -27,6 +27,7 @@ app.command(nodes.nodes)
 app.command(names.names)
 app.command(names.whereis)
 app.command(groups.groups)
+app.command(tree.tree)
 app.command(watch.watch)
 app.command(cookie.app)
 

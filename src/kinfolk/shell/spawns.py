@@ -51,7 +51,7 @@ class Spawns:
     Args:
         name: of the node.
         allowed: what peers may start here.
-        spawn: starts a process of this node: ``spawn(body, args, max_mailbox)``.
+        spawn: starts a process of this node: ``spawn(body, args, max_mailbox, parent)``.
         signals: links and monitors.
         codec: for the arguments.
         counters: of the node.
@@ -61,7 +61,7 @@ class Spawns:
         self,
         name: str,
         allowed: Allowed,
-        spawn: Callable[[Spawnable, Sequence[Any], int | None], Pid],
+        spawn: Callable[[Spawnable, Sequence[Any], int | None, Pid | None], Pid],
         signals: Signals,
         codec: Codec,
         counters: Counter[str],
@@ -165,7 +165,11 @@ class Spawns:
     def _asked(self, peer: Peer, operation: frames.SpawnAsked) -> None:
         try:
             body = self._allowed.find(operation.function)
-            pid = self._spawn(body, self._arguments(body, operation.args), operation.max_mailbox)
+            linked = operation.sender if operation.linked else None
+            parent = Pid(peer.name, peer.creation, linked) if linked else None
+            pid = self._spawn(body, self._arguments(body, operation.args), operation.max_mailbox, parent)
+        except NodeClosed:
+            return  # this node is about to end the session, which says it all
         except NotAllowed as error:
             self._refuse(peer, operation, NOT_ALLOWED, str(error))
         except SpawnFailed as error:
@@ -173,8 +177,8 @@ class Spawns:
         except Exception as error:  # noqa: BLE001 - whatever the arguments lead to
             self._refuse(peer, operation, FAILED, f"{type(error).__name__}: {error}")
         else:
-            if operation.linked and operation.sender:
-                self._signals.adopt(pid.local, Pid(peer.name, peer.creation, operation.sender))
+            if parent is not None:
+                self._signals.adopt(pid.local, parent)
             if operation.monitor is not None:
                 self._signals.adopt_watcher(peer.name, operation.monitor, pid.local)
             peer.post(frames.SpawnAnswered(operation.reference, OK, pid.local))

@@ -27,6 +27,7 @@ from kinfolk.mailbox import Mailbox
 from kinfolk.messages import Call
 from kinfolk.process import PRUNE_FROM, Body, Process
 from kinfolk.reasons import KILLED, NORMAL, SHUTDOWN, Crash, Reason, Stop
+from kinfolk.server import is_server, serve
 from kinfolk.wire import codec
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Processes:
         self._alive: dict[int, Process] = {}
         self.get = self._alive.get
         self._unborn: dict[Process, _Coroutine] = {}  # spawned, and have not taken their first step
+        self._gates: dict[Process, asyncio.Future[None]] = {}  # what the unborn wait for, if they do
         self._contexts: dict[Process, Context] = {}  # of those that were spawned before the node started
         self._tasks: dict[asyncio.Task[None], Process] = {}
         self._dying: dict[asyncio.Task[None], _Dying] = {}
@@ -109,16 +111,23 @@ class Processes:
             self._run(process, context)
 
     def spawn(
-        self, body: Body, args: Sequence[object] = (), *, node: "Node", max_mailbox: int | None = None
+        self,
+        body: Body,
+        args: Sequence[object] = (),
+        *,
+        node: "Node",
+        max_mailbox: int | None = None,
+        gate: "asyncio.Future[None] | None" = None,
     ) -> Process:
         """Start a process; before `start`, it has its pid and its mailbox, and runs later.
 
         Args:
-            body: a coroutine function; it is called with the Process and `args`.
+            body: a coroutine function; it is called with the Process and `args`. Or a Server class.
             max_mailbox: messages that may wait; None for no bound.
+            gate: its code begins when this has a result; until then it can be sent to, named and killed.
 
         Raises:
-            TypeError: not a coroutine function, or not for these arguments.
+            TypeError: neither a coroutine function nor a Server class, or not for these arguments.
             ValueError: `max_mailbox` is less than 1.
             NodeClosed: the processes have been closed.
         """
@@ -128,11 +137,13 @@ class Processes:
             raise TypeError(_not_a_body(body))
         local = next(self._locals)
         process = Process(Pid(self.name, self.creation, local), node, body, Mailbox(max_mailbox))
-        coroutine = body(process, *args)
+        coroutine = _beginning(body, process, args)
         if type(coroutine) is not CoroutineType and not isinstance(coroutine, Coroutine):
             raise TypeError(_not_a_body(body, coroutine))
         self._alive[local] = process
         self._unborn[process] = coroutine
+        if gate is not None:
+            self._gates[process] = gate
         if self._loop is None:
             self._contexts[process] = copy_context()
         else:
@@ -152,6 +163,9 @@ class Processes:
         assert task is not None, "a coroutine runs in a task"
         process.begin(task)
         try:
+            gate = self._gates.pop(process, None)
+            if gate is not None:
+                await gate
             await self._unborn.pop(process)
         except asyncio.CancelledError as error:
             if task.cancelling():
@@ -177,7 +191,8 @@ class Processes:
             self._timer.cancel()
             self._timer = None
         if process in self._unborn:
-            # It was cancelled before its first step, and never came to `_life`.
+            # It was cancelled before its first step: it never came to `_life`, or not past its gate.
+            self._gates.pop(process, None)
             self._unborn.pop(process).close()
             self._exited(process, KILLED)
 
@@ -314,6 +329,10 @@ class Processes:
             dying.due = now + dying.backoff
         next_due = min(dying.due for dying in self._dying.values())
         self._timer = self._loop.call_at(next_due, self._cancel_again)
+
+
+def _beginning(body: Body, process: Process, args: Sequence[object]) -> object:
+    return serve(body, process, tuple(args)) if is_server(body) else body(process, *args)
 
 
 def _not_a_body(body: object, result: object = None) -> str:

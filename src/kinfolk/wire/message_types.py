@@ -32,7 +32,8 @@ class Unsendable(Exception):
 
 def is_message_type(kind: type) -> bool:
     """Whether its instances travel as named messages."""
-    return hasattr(kind, "__struct_fields__") or hasattr(kind, "__dataclass_fields__")
+    # The class of all Structs describes their fields as well; its instances are classes, which do not travel.
+    return (hasattr(kind, "__struct_fields__") or hasattr(kind, "__dataclass_fields__")) and not issubclass(kind, type)
 
 
 def wire_name(kind: type) -> str:

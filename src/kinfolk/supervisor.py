@@ -1,0 +1,728 @@
+"""Supervisors: processes that start others, stop them in good order, and start them again when they end.
+
+Which child is started or stopped when is decided by `kinfolk.core.restarts`; here that is carried out. A start may take
+its time (a name is registered, a server's `init` runs, another node is asked), and so does a stop; meanwhile the
+supervisor goes on. What happens then comes into its mailbox like everything else, so nothing is ever decided half-way.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVarTuple, get_args
+
+from msgspec import Struct
+
+from kinfolk.core import restarts as core
+from kinfolk.core.restarts import End, Restart, Restarts, State, Strategy
+from kinfolk.effects import NameAdded
+from kinfolk.errors import (
+    CallTimeout,
+    ChildFailed,
+    KinfolkError,
+    NameLost,
+    NameTaken,
+    NameUnknown,
+    NodeLost,
+    NoProcess,
+    NotConfirmed,
+    Refused,
+)
+from kinfolk.ids import Pid, check_name, check_node_name
+from kinfolk.messages import Call, Exit, PeerDown, PeerUp
+from kinfolk.process import Body, Process, Runnable, is_call
+from kinfolk.reasons import NOCONNECTION, NORMAL, SHUTDOWN, Crash, Reason, Stop
+from kinfolk.server import Started, is_server
+from kinfolk.shell.alarms import Alarm
+
+if TYPE_CHECKING:
+    from kinfolk.node import Node
+    from kinfolk.registry import NameWatch
+
+_log = logging.getLogger("kinfolk")
+
+Ts = TypeVarTuple("Ts")
+
+SHUTDOWN_TIMEOUT = 5.0
+"""Seconds that a child may take to end in good order, by default."""
+
+_TROUBLE = (NameTaken, NotConfirmed, NameLost, NameUnknown, NodeLost, CallTimeout)
+"""What keeps a child from running through no fault of its own."""
+
+
+class Child:
+    """What a supervisor is to run: a function or a `Server`, and when to run it again.
+
+    Args:
+        body: a coroutine function, a `Server` class, or a `Supervisor`.
+        args: its arguments, as for `spawn`.
+        name: a name of the cluster, registered before the code of the child starts.
+        id: what its supervisor calls it. Default: its name, else that of its function, with a number if needed.
+        restart: "permanent": it always runs again; "transient": unless it ended with "normal" or "shutdown";
+            "temporary": never.
+        singleton: of all nodes whose supervisors have a child of this name, one runs it and the others stand by: as
+            soon as the name falls free, one of them starts it.
+        shutdown: seconds that it may take to end when it is told to; then it is killed. 0 kills it at once, None
+            waits for ever. Default: 5, and None for a supervisor.
+        on: the node to run it on, which must allow the function. It runs again on the same node; once that is lost, on
+            the next of a list that is connected, or else as soon as one of them is back. (A child elsewhere that ends
+            with "shutdown" although nobody told it to has lost its node, which closes.)
+        max_mailbox: as for `spawn`.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        body: Runnable[*Ts],
+        /,
+        *args: *Ts,
+        name: str | None = None,
+        id: str | None = None,  # noqa: A002 - what it is called everywhere
+        restart: Restart = "permanent",
+        singleton: bool = False,
+        shutdown: float | None = -1,
+        on: str | Sequence[str] | None = None,
+        max_mailbox: int | None = None,
+    ) -> None:
+        if not callable(body):
+            raise TypeError(f"Child({body!r}): give an async function, a Server class or a Supervisor")
+        self.body: Body = body
+        self.args: tuple[object, ...] = args
+        self.name = None if name is None else check_name(name)
+        self.id = id
+        if restart not in get_args(Restart):
+            raise ValueError(f"restart={restart!r}: it is one of {', '.join(get_args(Restart))}")
+        self.restart: Restart = restart
+        if singleton and (name is None or on is not None):
+            raise ValueError("a singleton needs a name=, and runs on the node of its supervisor: it takes no on=")
+        self.singleton = singleton
+        if shutdown is not None and shutdown < 0:
+            shutdown = None if isinstance(body, Supervisor) else SHUTDOWN_TIMEOUT
+        self.shutdown = shutdown
+        self.on = tuple(check_node_name(node) for node in ([on] if isinstance(on, str) else on or ()))
+        self.max_mailbox = max_mailbox
+
+    def __repr__(self) -> str:
+        return f"<child {self.id or self.name or self.runs}>"
+
+    @property
+    def runs(self) -> str:
+        """The name of what it runs."""
+        return str(getattr(self.body, "__qualname__", type(self.body).__qualname__))
+
+    @property
+    def tells_when_started(self) -> bool:
+        """Whether it can say that its start is complete."""
+        return isinstance(self.body, Supervisor) or is_server(self.body)
+
+
+class Supervisor:
+    """A process that runs children: ``node.spawn(Supervisor([...]))``, or ``Child(Supervisor([...]))`` in another.
+
+    Args:
+        children: in the order in which they start. They stop in the opposite order.
+        strategy: when a child ends and is to run again: "one_for_one": it alone; "one_for_all": all are stopped and
+            started again; "rest_for_one": those after it are.
+        intensity, period: with more than so many restarts in so many seconds the supervisor stops its children and ends
+            itself with the reason `ChildFailed`. Restarts because of names and lost nodes do not count.
+
+    Raises:
+        ValueError, TypeError: an argument is wrong, or two children have one id or name.
+    """
+
+    def __init__(
+        self,
+        children: Sequence[Child],
+        *,
+        strategy: Strategy = "one_for_one",
+        intensity: int = 3,
+        period: float = 5.0,
+    ) -> None:
+        if strategy not in get_args(Strategy):
+            raise ValueError(f"strategy={strategy!r}: it is one of {', '.join(get_args(Strategy))}")
+        if intensity < 0 or not period > 0:
+            raise ValueError("intensity must be 0 or more restarts, and period a positive number of seconds")
+        self.children: dict[str, Child] = {}
+        for child in children:
+            if not isinstance(child, Child):
+                raise TypeError(f"{child!r} is no Child: write Child({getattr(child, '__name__', 'function')}, ...)")
+            self.children[new_id(child, self.children)] = child
+        self.strategy: Strategy = strategy
+        self.intensity = intensity
+        self.period = period
+
+    async def __call__(self, me: Process) -> None:
+        """The life of the supervisor; a process runs it."""
+        await Supervising(me, self).run()
+
+
+def new_id(child: Child, others: dict[str, Child]) -> str:
+    """What a supervisor calls this child.
+
+    Raises:
+        ValueError: another has its id or its name.
+    """
+    given = child.id or child.name
+    if given is not None:
+        if given in others:
+            raise ValueError(f"two children called {given!r}: give one of them another id=")
+        return given
+    number, found = 1, child.runs
+    while found in others:
+        number += 1
+        found = f"{child.runs}-{number}"
+    return found
+
+
+class ChildInfo(Struct, frozen=True):
+    """A child as it is at this moment.
+
+    Attributes:
+        id: what its supervisor calls it.
+        name: the name it is registered under.
+        pid: None if it does not run.
+        runs: the name of its function or class.
+        state: "running", "standby" (a singleton that runs elsewhere), "starting", "stopping", "waiting" (for its name
+            or its node), "absent", or "done".
+        restarts: how often it has been started again.
+        on: the node where it runs, or is to.
+    """
+
+    id: str
+    name: str | None
+    pid: Pid | None
+    runs: str
+    state: str
+    restarts: int
+    on: str
+
+
+class Supervision:
+    """A running supervisor, as `Node.supervise` returns it.
+
+    Attributes:
+        pid: its process; link it, monitor it, send it an exit signal like any other.
+    """
+
+    def __init__(self, node: "Node", supervising: "Supervising") -> None:
+        self._node = node
+        self._supervising = supervising
+        self.pid = supervising.me.pid
+
+    def __repr__(self) -> str:
+        return f"<supervision by {self.pid}, {len(self._supervising.slots)} children>"
+
+    def children(self) -> list[ChildInfo]:
+        """The children, in the order in which they start."""
+        return self._supervising.infos()
+
+    async def start_child(self, child: Child) -> Pid | None:
+        """Start another child, after all that are there.
+
+        Returns:
+            Its pid, once it has started; None for a singleton that stands by.
+
+        Raises:
+            NameTaken, NotConfirmed: it did not get its name; it is no child.
+            ChildFailed: it ended before it had started; it is no child.
+            ValueError: there is a child with its id or name.
+            NoProcess: the supervisor is dead.
+        """
+        self._check()
+        return await self._supervising.start_child(child)
+
+    async def stop_child(self, child_id: str) -> None:
+        """Stop a child, for good; return when it has ended.
+
+        Raises:
+            KeyError: there is no such child.
+            NoProcess: the supervisor is dead.
+        """
+        self._check()
+        await self._supervising.stop_child(child_id)
+
+    async def stop(self) -> None:
+        """Stop all children, the last first, and then the supervisor; return when it has ended."""
+        if self._supervising.me.exit_reason is None:
+            self._supervising.order_stop(SHUTDOWN)
+            await self._node.wait_exit(self.pid)
+
+    def _check(self) -> None:
+        if self._supervising.me.exit_reason is not None:
+            raise NoProcess(f"the supervisor {self.pid} is dead")
+
+
+class _Event(Struct, frozen=True):
+    """Something that a supervisor tells itself, to be done when its turn comes."""
+
+    do: Callable[..., None]
+    args: tuple[Any, ...]
+
+
+class _Slot:
+    """A child and its process, over all its starts."""
+
+    def __init__(self, name: str, child: Child) -> None:
+        self.id = name
+        self.child = child
+        self.pid: Pid | None = None
+        self.process: Process | None = None  # if it runs on this node
+        self.gate: asyncio.Future[None] | None = None
+        self.task: asyncio.Task[None] | None = None  # what starts it, or follows its name
+        self.alarm: Alarm | None = None
+        self.error: BaseException | None = None  # why it could not be started
+        self.reason: Reason = NORMAL  # of its last end
+        self.stopping = False
+        self.started = False
+        self.heard: asyncio.Future[Pid | None] | None = None  # who waits for its first start
+        self.dropped: list[asyncio.Future[None]] = []  # who waits until it is no child any more
+        self.turn = 0  # which of its nodes it is to run on
+
+    @property
+    def on(self) -> str | None:
+        return self.child.on[self.turn % len(self.child.on)] if self.child.on else None
+
+
+class Supervising:
+    """A supervisor at work."""
+
+    def __init__(self, me: Process, plan: Supervisor) -> None:
+        self.me = me
+        self.strategy = plan.strategy
+        self.slots = {name: _Slot(name, child) for name, child in plan.children.items()}
+        self._limit = f"{plan.intensity} in {plan.period:g} s"
+        self._restarts = Restarts(
+            [(name, child.restart) for name, child in plan.children.items()],
+            plan.strategy,
+            plan.intensity,
+            plan.period,
+        )
+        self._by_pid: dict[Pid, _Slot] = {}
+        self._over: core.Over | None = None
+        self._reason: Reason = SHUTDOWN
+        self._asked: list[Call[Any]] = []  # who wants to know when the start is complete
+        self._watches_nodes = False
+        self._random = random.Random()  # noqa: S311 - no secret
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """The life of the process."""
+        me = self.me
+        me.trap_exit = True
+        me.node.codec.learn(Started)
+        supervisors = me.node.supervisors
+        supervisors[me.pid.local] = self
+        try:
+            self._do(self._restarts.begin())
+            while self._over is None:
+                self._take(await me.receive())
+        finally:
+            del supervisors[me.pid.local]
+            for task in self._tasks:
+                task.cancel()
+            for slot in self.slots.values():
+                self._release(slot, NoProcess(f"the supervisor {me.pid} has ended"))
+        raise Stop(self._reason)
+
+    # --- what comes in ---
+
+    def _take(self, message: Any) -> None:
+        match message:
+            case _Event():
+                message.do(*message.args)
+            case Exit(pid, reason) if pid in self._by_pid:
+                self._exited(self._by_pid[pid], reason)
+            case Exit(pid, reason):
+                if reason != NORMAL or pid == self.me.parent:
+                    self._stop(reason)
+            case _ if is_call(message):
+                self._called(message)
+            case PeerUp():
+                for slot in list(self.slots.values()):
+                    if slot.child.on:
+                        self._do(self._restarts.due(slot.id))
+            case PeerDown():
+                pass
+            case _:
+                self.me.node.counters["unhandled_messages"] += 1
+                _log.warning("the supervisor %s dropped a message: it takes none", self.me.pid)
+
+    def _called(self, call: Call[Any]) -> None:
+        if isinstance(call.body, Started):
+            self._asked.append(call)
+            self._tell_started()
+        else:
+            call.fail("a supervisor answers no calls: node.supervise() returns what its children are managed by")
+
+    def _post(self, do: Callable[..., None], *args: object) -> None:
+        """Do this when its turn comes; from any task."""
+        self.me.mailbox.put_always(_Event(do, args))
+
+    def order_stop(self, reason: Reason) -> None:
+        """Stop everything, and end with this reason."""
+        self._post(self._stop, reason)
+
+    def _stop(self, reason: Reason) -> None:
+        self._reason = reason
+        self._do(self._restarts.stop())
+
+    async def start_child(self, child: Child) -> Pid | None:
+        """See `Supervision.start_child`."""
+        slot = _Slot(new_id(child, {name: slot.child for name, slot in self.slots.items()}), child)
+        slot.heard = asyncio.get_running_loop().create_future()
+        self.slots[slot.id] = slot
+        self._post(lambda: self._do(self._restarts.add(slot.id, child.restart)))
+        return await slot.heard
+
+    async def stop_child(self, child_id: str) -> None:
+        """See `Supervision.stop_child`."""
+        slot = self.slots[child_id]
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        slot.dropped.append(future)
+        self._post(self._remove, slot)
+        await future
+
+    def _remove(self, slot: _Slot) -> None:
+        if slot.id in self._restarts.children:
+            self._do(self._restarts.remove(slot.id))
+
+    def infos(self) -> list[ChildInfo]:
+        """See `Supervision.children`."""
+        children = self._restarts.children
+        found: list[ChildInfo] = []
+        for slot in self.slots.values():
+            known = children.get(slot.id)
+            on = slot.pid.node if slot.pid else slot.on or self.me.node.name
+            state = State.ABSENT if known is None else known.state
+            again = 0 if known is None else max(0, known.starts - 1)
+            running = slot.pid if state is not State.STANDBY else None
+            found.append(ChildInfo(slot.id, slot.child.name, running, slot.child.runs, state.value, again, on))
+        return found
+
+    def tree(self) -> dict[str, Any]:
+        """What ``kinfolk tree`` shows of it: builtins alone."""
+        children: list[dict[str, Any]] = []
+        supervisors = self.me.node.supervisors
+        for info in self.infos():
+            pid = info.pid
+            below = supervisors.get(pid.local) if pid is not None and pid.node == self.me.node.name else None
+            children.append(
+                {
+                    "id": info.id,
+                    "name": info.name,
+                    "pid": None if pid is None else str(pid),
+                    "runs": info.runs,
+                    "state": info.state,
+                    "restarts": info.restarts,
+                    "on": info.on,
+                    **({} if below is None else below.tree()),
+                }
+            )
+        return {"strategy": self.strategy, "children": children}
+
+    # --- what is to be done ---
+
+    def _do(self, actions: Sequence[core.Action]) -> None:
+        for action in actions:
+            self._ACTIONS[type(action)](self, action)
+        self._tell_started()
+
+    def _start(self, action: core.Start) -> None:
+        slot = self.slots[action.child]
+        slot.error, slot.stopping, slot.started = None, False, False
+        child = slot.child
+        if child.on:
+            if not self._watches_nodes:
+                self._watches_nodes = True
+                self.me.monitor_node()
+            self._in_task(slot, self._start_there(slot))
+        elif child.singleton:
+            self._in_task(slot, self._compete(slot))
+        else:
+            self._start_here(slot)
+
+    def _start_here(self, slot: _Slot) -> None:
+        try:
+            pid = self._spawn(slot)
+        except Exception as error:  # noqa: BLE001 - its arguments are wrong, say
+            self._post(self._failed, slot, None, error)
+            return
+        if slot.child.name is not None or slot.child.tells_when_started:
+            self._in_task(slot, self._complete(slot, pid))
+        else:
+            self._post(self._has_started, slot, pid)
+
+    def _in_task(self, slot: _Slot, starting: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(self._watched(slot, starting))
+        slot.task = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watched(self, slot: _Slot, starting: Awaitable[None]) -> None:
+        try:
+            await starting
+        except Exception as error:  # noqa: BLE001 - whatever keeps a child from starting
+            self._post(self._failed, slot, asyncio.current_task(), error)
+
+    def _spawn(self, slot: _Slot) -> Pid:
+        """Start its process; with a name, its code waits until that is registered."""
+        child = slot.child
+        slot.gate = None if child.name is None else asyncio.get_running_loop().create_future()
+        slot.process = self.me.start_linked(child.body, child.args, child.max_mailbox, slot.gate)
+        return self._runs_as(slot, slot.process.pid)
+
+    def _runs_as(self, slot: _Slot, pid: Pid) -> Pid:
+        slot.pid = pid
+        self._by_pid[pid] = slot
+        return pid
+
+    async def _complete(self, slot: _Slot, pid: Pid) -> None:
+        """Give a child that has a process its name, and wait until it says that it has started."""
+        if slot.child.name is not None:
+            await self.me.node.names.register(slot.child.name, pid)
+        await self._begin(slot, pid)
+
+    async def _begin(self, slot: _Slot, pid: Pid) -> None:
+        if slot.gate is not None:
+            slot.gate.set_result(None)
+            slot.gate = None
+        if slot.child.tells_when_started:
+            try:
+                await self.me.call(pid, Started(), timeout=None)
+            except Refused:
+                pass  # it answers, and so has started
+            except KinfolkError:
+                return  # it has ended, and its exit says why
+        self._post(self._has_started, slot, pid)
+
+    async def _start_there(self, slot: _Slot) -> None:
+        node, child = self.me.node, slot.child
+        here = [node.name, *node.peers()]
+        for _ in child.on:
+            if slot.on in here:
+                break
+            slot.turn += 1
+        on = slot.on
+        assert on is not None, "the caller has looked"
+        if on == node.name:
+            await self._complete(slot, self._spawn(slot))
+            return
+        if on not in here:
+            raise NodeLost(f"cannot run {slot.id} on {', '.join(child.on)}: not connected")
+        pid = self._runs_as(
+            slot, await self.me.spawn_on(on, child.body, *child.args, link=True, max_mailbox=child.max_mailbox)
+        )
+        if slot.stopping:
+            self._end_process(slot)
+        else:
+            await self._complete(slot, pid)
+
+    async def _compete(self, slot: _Slot) -> None:
+        """Run a singleton as soon as its name is ours, and see to it that it ends should the name be lost."""
+        name, names = slot.child.name, self.me.node.names
+        assert name is not None, "a singleton has one"
+        watch = names.watch(name)
+        try:
+            pid = await self._win(slot, name, watch)
+            await self._begin(slot, pid)
+            async for _ in watch:
+                if names.whereis(name) not in (None, pid):
+                    self._post(self._has_lost_name, slot, pid)
+        finally:
+            watch.close()
+
+    async def _win(self, slot: _Slot, name: str, watch: "NameWatch") -> Pid:
+        names, attempt = self.me.node.names, 0
+        while True:
+            if names.whereis(name) is None:
+                pid = slot.pid or self._spawn(slot)
+                try:
+                    await names.register(name, pid)
+                except (NameTaken, NotConfirmed, NameUnknown):
+                    pass
+                else:
+                    return pid
+            self._post(self._stands_by, slot, asyncio.current_task())
+            attempt += 1
+            if await _changed(watch, core.pause(attempt, self._random.random())):
+                attempt = 0
+
+    def _has_lost_name(self, slot: _Slot, pid: Pid) -> None:
+        """Its process has been told, and ends; a server once it has handled what came before. But not much later."""
+        if slot.child.shutdown is not None:
+            self.me.send_after(slot.child.shutdown, _Event(self._must_be_gone, (slot, pid)))
+
+    def _must_be_gone(self, slot: _Slot, pid: Pid) -> None:
+        name = slot.child.name
+        if name is not None and self.me.node.names.whereis(name) not in (None, pid):
+            self._too_late(slot, pid)
+
+    def _stop_child(self, action: core.Stop) -> None:
+        slot = self.slots[action.child]
+        slot.stopping = True
+        begun = slot.gate is None
+        if slot.task is not None and (slot.pid is not None or not slot.child.on):
+            slot.task.cancel()  # else another node is about to answer, and then its process is ended
+            slot.task = None
+        if slot.pid is not None:
+            if begun:
+                self._end_process(slot)
+            else:
+                self.me.node.kill(slot.pid)  # not a line of it has run
+        elif not slot.child.on or slot.task is None:
+            self._ended(slot, SHUTDOWN)
+
+    def _end_process(self, slot: _Slot) -> None:
+        assert slot.pid is not None, "the caller has looked"
+        if slot.child.shutdown == 0:
+            self.me.node.kill(slot.pid)
+        else:
+            self.me.exit(slot.pid, SHUTDOWN)
+            self._give_time(slot)
+
+    def _give_time(self, slot: _Slot) -> None:
+        """Kill its process unless it ends in time."""
+        if slot.pid is not None and slot.child.shutdown is not None and slot.alarm is None:
+            slot.alarm = self.me.send_after(slot.child.shutdown, _Event(self._too_late, (slot, slot.pid)))
+
+    def _too_late(self, slot: _Slot, pid: Pid) -> None:
+        if slot.pid == pid and pid in self._by_pid:
+            _log.warning("%s (%s) has not ended within %g s: it is killed", pid, slot.id, slot.child.shutdown)
+            self.me.node.kill(pid)
+
+    def _pause(self, action: core.Pause) -> None:
+        seconds = core.pause(action.attempt, self._random.random())
+        self.me.send_after(seconds, _Event(self._pause_is_over, (action.child,)))
+
+    def _pause_is_over(self, child_id: str) -> None:
+        self._do(self._restarts.due(child_id))
+
+    def _drop(self, action: core.Dropped) -> None:
+        slot = self.slots.pop(action.child)
+        self._release(slot, self._why(slot, f"the child {slot.id!r} did not start"))
+
+    def _release(self, slot: _Slot, error: BaseException) -> None:
+        """Whoever waits for something of this child waits no longer."""
+        if slot.heard is not None and not slot.heard.done():
+            slot.heard.set_exception(error)
+        for future in slot.dropped:
+            if not future.done():
+                future.set_result(None)
+
+    def _end(self, action: core.Over) -> None:
+        self._over = action
+        if action.failed is None:
+            return
+        slot = self.slots[action.failed]
+        if action.opening:
+            self._reason = Crash.of(self._why(slot, f"the child {slot.id!r} did not start"))
+        else:
+            error = self._why(slot, f"the child {slot.id!r} ended again after more restarts than {self._limit}")
+            self._reason = Crash.of(error)
+            _log.error("the supervisor %s gives up: %s", self.me.pid, error)
+
+    _ACTIONS: ClassVar[dict[type, Callable[..., None]]] = {
+        core.Start: _start,
+        core.Stop: _stop_child,
+        core.Pause: _pause,
+        core.Dropped: _drop,
+        core.Over: _end,
+    }
+
+    def _why(self, slot: _Slot, what: str) -> BaseException:
+        if isinstance(slot.error, NameTaken | NotConfirmed):
+            return slot.error
+        error = ChildFailed(slot.id, what, str(slot.error) if slot.error is not None else str(slot.reason))
+        error.__cause__ = slot.error or (slot.reason.error if isinstance(slot.reason, Crash) else None)
+        return error
+
+    # --- what has happened ---
+
+    def _has_started(self, slot: _Slot, pid: Pid | None) -> None:
+        if slot.pid != pid or slot.stopping or pid not in self._by_pid:
+            return  # it has ended since
+        slot.started = True
+        if slot.heard is not None and not slot.heard.done():
+            slot.heard.set_result(pid)
+        self._do(self._restarts.started(slot.id))
+
+    def _stands_by(self, slot: _Slot, task: asyncio.Task[None]) -> None:
+        if slot.task is not task or slot.stopping:
+            return
+        if slot.heard is not None and not slot.heard.done():
+            slot.heard.set_result(None)
+        self._do(self._restarts.stands_by(slot.id))
+
+    def _failed(self, slot: _Slot, task: asyncio.Task[None] | None, error: BaseException) -> None:
+        """It could not be started. If it has a process, that has to go first."""
+        if slot.task is not task:
+            return
+        slot.error = error
+        if slot.pid is not None:
+            self.me.node.kill(slot.pid)
+        else:
+            self._ended(slot, Crash.of(error))
+
+    def _exited(self, slot: _Slot, reason: Reason) -> None:
+        """Its process is dead. Its code may still be cleaning up: what comes next waits for that, within bounds."""
+        pid, process = slot.pid, slot.process
+        assert pid is not None, "it was found by it"
+        del self._by_pid[pid]
+        if slot.alarm is not None:
+            slot.alarm.cancel()
+            slot.alarm = None
+        if slot.task is not None:
+            slot.task.cancel()
+            slot.task = None
+        if process is None or process.task is None or process.task.done():
+            self._gone(slot, pid, reason)
+            return
+        process.task.add_done_callback(lambda _: self._post(self._gone, slot, pid, reason))
+        patience = SHUTDOWN_TIMEOUT if slot.child.shutdown is None else slot.child.shutdown
+        self.me.send_after(patience, _Event(self._gone, (slot, pid, reason)))
+
+    def _gone(self, slot: _Slot, pid: Pid, reason: Reason) -> None:
+        if slot.pid == pid and pid not in self._by_pid:
+            self._ended(slot, reason)
+
+    def _ended(self, slot: _Slot, reason: Reason) -> None:
+        slot.pid = slot.process = slot.gate = slot.task = None
+        slot.reason = reason
+        if _node_is_gone(slot):
+            slot.turn += 1
+        self._do(self._restarts.ended(slot.id, _kind_of_end(slot), asyncio.get_running_loop().time()))
+
+    def _tell_started(self) -> None:
+        if self._asked and self._restarts.complete:
+            for call in self._asked:
+                call.reply()
+            self._asked.clear()
+
+
+async def _changed(watch: "NameWatch", seconds: float) -> bool:
+    """Wait until the name falls free, or for so long. Returns whether it did."""
+    try:
+        async with asyncio.timeout(seconds):
+            async for event in watch:
+                if not isinstance(event, NameAdded):
+                    return True
+    except TimeoutError:
+        pass
+    return False
+
+
+def _node_is_gone(slot: _Slot) -> bool:
+    """Whether the node of a child elsewhere is lost, or closes: then its processes end with "shutdown", unasked."""
+    if slot.on is None or slot.stopping:
+        return False
+    return slot.reason in (NOCONNECTION, SHUTDOWN) if slot.error is None else isinstance(slot.error, NodeLost)
+
+
+def _kind_of_end(slot: _Slot) -> End:
+    if slot.error is not None:
+        return End.TROUBLE if isinstance(slot.error, _TROUBLE) else End.CRASH
+    if isinstance(slot.reason, NameLost) or _node_is_gone(slot):
+        return End.TROUBLE
+    return End.NORMAL if slot.reason in (NORMAL, SHUTDOWN) else End.CRASH
