@@ -213,6 +213,7 @@ async def test_a_thousand_strangers_keep_no_node_from_joining_and_cost_little(fl
 
 
 async def test_ten_thousand_mutated_frames_of_a_peer_end_its_session_at_most(fleet: Fleet):
+    fleet.expected_mishaps.append("are not what it told")  # a ping with another digest is as good as damaged memory
     ada, bob = await fleet.mesh("ada", "bob")
     names = {f"{worker}/own": await worker.ask("register", name=f"{worker}/own") for worker in (ada, bob)}
     local = int(names["ada/own"].rpartition("/")[2])
