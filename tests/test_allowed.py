@@ -30,7 +30,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A package that nobody else has: `work`, with `work.images` and `work.deep.down` in it."""
     files = {
         "__init__.py": "from work.images import resize\nasync def top(me): pass",
-        "__main__.py": "raise AssertionError('a program was run')",
+        "__main__.py": "import work\nwork.ran = True",
         "images.py": "import os\nasync def resize(me, size): pass\ndef plain(me): pass\nasync def _hidden(me): pass",
         "deep/__init__.py": "",
         "deep/down.py": "import work.images as images\nasync def dig(me): pass",
@@ -128,6 +128,7 @@ def test_a_module_with_a_star_is_what_is_defined_in_it_and_can_be_a_process():
 
 def test_a_package_with_a_star_is_all_modules_below_it_but_no_program(package: Path):
     assert set(resolved("work.*")) == {"work:top", "work.images:resize", "work.deep.down:dig"}
+    assert not hasattr(sys.modules["work"], "ran")
 
 
 ESCAPES = [

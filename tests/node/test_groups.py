@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from kinfolk import (
     GroupResync,
@@ -268,6 +269,19 @@ async def test_typed_messages_are_told_to_groups_too(nodes: Nodes):
     assert isinstance(got["carl"][0], Unknown)
 
 
+async def test_a_broadcast_that_cannot_be_read_costs_only_itself(nodes: Nodes):
+    ada, bob = await nodes.mesh("ada", "bob")
+    got: list[Any] = []
+    pid = await join(bob, "stores", got)
+    await until(lambda: ada.groups.members("stores") == [pid])
+    link = ada.dataplane.links[bob.name]
+    link.post(frames.Broadcast("stores", None, Raw(b"\x91\xc7\x01\x03x")))
+    link.post(frames.Broadcast("nobody", 99, Raw(b"\x01")))
+    ada.groups.broadcast("stores", "next")
+    await until(lambda: got == ["next"])
+    assert bob.counters["unreadable_messages"] == 1
+
+
 async def test_strict_nodes_find_what_the_wire_would_not_carry(nodes: Nodes):
     ada = await nodes.start("ada", strict_messages=True)
     got: list[Any] = []
@@ -403,8 +417,9 @@ async def test_the_dead_neither_join_nor_speak(nodes: Nodes):
 
 
 async def test_a_closed_node_has_no_groups(nodes: Nodes):
-    ada = await nodes.start("ada")
-    pid = await join(ada, "stores")
+    ada, bob = await nodes.mesh("ada", "bob")
+    pid, other = await join(ada, "stores"), await join(bob, "stores")
+    await until(lambda: agreed([ada, bob], "stores", [pid, other]))
     await ada.close()
     assert ada.groups.members("stores") == [] and ada.groups.snapshot() == {}
     assert isinstance(await ended(ada.groups.join("stores", pid)), NodeClosed)

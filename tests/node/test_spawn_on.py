@@ -499,10 +499,38 @@ async def test_odd_orders_harm_nobody(nodes: Nodes):
         link.post(operation)
     await ada.call(("kinfolk", bob.name), ["info"])
     assert len(jobs_of(bob)) == 5 and bob.counters["spawns_refused"] == 4
+    assert len(bob.signals.relations) == 2, "one link, and one monitor"
     assert ada.name in bob.peers()
     for pid in jobs_of(bob):
         bob.kill(pid)
     await until(lambda: nothing_left(ada, bob))
+
+
+async def test_an_order_of_a_session_that_is_over_is_not_carried_out(nodes: Nodes):
+    ada, bob = await pair(nodes)
+    old = bob.dataplane.links[ada.name]
+    ada._parts.transport.link(ada.kernel.session_of(bob.name) or 0).abort()
+    await until(lambda: bob.dataplane.links.get(ada.name, old) is not old)
+    bob._parts.spawns.receive(old, frames.SpawnAsked(1, f"{JOBS}:wait", 5, True, 1, None, msgspec.Raw(b"\x90")))
+    assert jobs_of(bob) == [] and nothing_left(bob)
+
+
+async def test_an_order_that_does_not_fit_into_a_frame_leaves_nothing_behind(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+):
+    ada, bob = await pair(nodes)
+
+    def post(operation: frames.Operation) -> None:
+        if isinstance(operation, frames.SpawnAsked):
+            raise MessageTooLarge("no frame can hold it")
+
+    monkeypatch.setattr(ada.dataplane.links[bob.name], "post", post)
+
+    async def caller(me: Process) -> Any:
+        return await ended(me.spawn_on(bob.name, jobs.wait, link=True, monitor=True))
+
+    assert isinstance(await within(ada, caller), MessageTooLarge)
+    assert nothing_left(ada, bob)
 
 
 async def test_an_answer_of_another_node_counts_nothing(nodes: Nodes, monkeypatch: pytest.MonkeyPatch):
