@@ -180,7 +180,7 @@ class Shutdown(Struct, frozen=True):
 # --- effects ---
 
 
-class Send(Struct, frozen=True):
+class Send(Struct, frozen=True, gc=False):
     """Append one operation to the outboxes of these connections."""
 
     conns: tuple[int, ...]
@@ -266,28 +266,28 @@ class PeerDown(Struct, frozen=True):
     reason: str
 
 
-class NameAdded(Struct, frozen=True):
+class NameAdded(Struct, frozen=True, gc=False):
     """From now on the name resolves to this pid here."""
 
     name: str
     pid: Pid
 
 
-class NameRemoved(Struct, frozen=True):
+class NameRemoved(Struct, frozen=True, gc=False):
     """The name no longer resolves to this pid here."""
 
     name: str
     pid: Pid
 
 
-class MemberAdded(Struct, frozen=True):
+class MemberAdded(Struct, frozen=True, gc=False):
     """From now on the process is a member of the group here."""
 
     group: str
     pid: Pid
 
 
-class MemberRemoved(Struct, frozen=True):
+class MemberRemoved(Struct, frozen=True, gc=False):
     """The process is not a member of the group here any longer."""
 
     group: str

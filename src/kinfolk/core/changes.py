@@ -2,6 +2,9 @@
 
 Some of it others may watch (a name resolves to somebody else now), some is an entry of this node's ledger that all
 peers have to be told of, the rest has to be said to one peer or to whoever waits for something.
+
+They are values of values, in which there can be no cycle, and a table of a million names makes millions of them: with
+``gc=False`` the garbage collector neither looks at them nor takes their number as a reason to look at everything.
 """
 
 from msgspec import Struct
@@ -10,7 +13,7 @@ from kinfolk.core.ledger import Claim
 from kinfolk.ids import Pid
 
 
-class OwnClaim(Struct):
+class OwnClaim(Struct, gc=False):
     """A live claim of this node, and whether every peer of the moment has acknowledged it."""
 
     claim: Claim
@@ -18,41 +21,41 @@ class OwnClaim(Struct):
     confirmed: bool = False
 
 
-class Added(Struct, frozen=True):
+class Added(Struct, frozen=True, gc=False):
     """The name resolves to this pid now."""
 
     name: str
     pid: Pid
 
 
-class Removed(Struct, frozen=True):
+class Removed(Struct, frozen=True, gc=False):
     """The name does not resolve to this pid any longer."""
 
     name: str
     pid: Pid
 
 
-class MemberAdded(Struct, frozen=True):
+class MemberAdded(Struct, frozen=True, gc=False):
     """The process is a member of the group now."""
 
     group: str
     pid: Pid
 
 
-class MemberRemoved(Struct, frozen=True):
+class MemberRemoved(Struct, frozen=True, gc=False):
     """The process is not a member of the group any longer."""
 
     group: str
     pid: Pid
 
 
-class Claimed(Struct, frozen=True):
+class Claimed(Struct, frozen=True, gc=False):
     """A new entry of our ledger: tell all peers."""
 
     claim: Claim
 
 
-class Withdrawn(Struct, frozen=True):
+class Withdrawn(Struct, frozen=True, gc=False):
     """A new entry of our ledger, which withdraws these claims, and memberships of one process: tell all peers."""
 
     position: int
@@ -64,14 +67,14 @@ class Withdrawn(Struct, frozen=True):
     """The process is dead."""
 
 
-class Confirmed(Struct, frozen=True):
+class Confirmed(Struct, frozen=True, gc=False):
     """A new entry of our ledger, which confirms this claim of ours: tell all peers, and who waits for it."""
 
     position: int
     claim: Claim
 
 
-class Entered(Struct, frozen=True):
+class Entered(Struct, frozen=True, gc=False):
     """A new entry of our ledger, by which a process of ours is a member of a group: tell all peers."""
 
     position: int
@@ -79,27 +82,27 @@ class Entered(Struct, frozen=True):
     local: int
 
 
-class Lost(Struct, frozen=True):
+class Lost(Struct, frozen=True, gc=False):
     """A claim of ours has yielded to another node's (its Withdrawn follows)."""
 
     own: OwnClaim
     winner: Claim
 
 
-class Accepted(Struct, frozen=True):
+class Accepted(Struct, frozen=True, gc=False):
     """Every peer has acknowledged this withdrawal of ours, which `await_withdrawal` asked for."""
 
     position: int
 
 
-class Acknowledge(Struct, frozen=True):
+class Acknowledge(Struct, frozen=True, gc=False):
     """Tell the peer that this entry of its ledger is in our views."""
 
     peer: str
     position: int
 
 
-class Contest(Struct, frozen=True):
+class Contest(Struct, frozen=True, gc=False):
     """Tell the peer that its claim stands against one of higher rank."""
 
     peer: str
@@ -108,13 +111,13 @@ class Contest(Struct, frozen=True):
     confirmed: bool
 
 
-class Synced(Struct, frozen=True):
+class Synced(Struct, frozen=True, gc=False):
     """All that the peer had to tell is in our views."""
 
     peer: str
 
 
-class Diverged(Struct, frozen=True):
+class Diverged(Struct, frozen=True, gc=False):
     """What is in memory of this node's facts is not what was told: memory is broken, or kinfolk is.
 
     A mirror has to be synced afresh. The views, and our own digest (`node` is ourselves), are right again by now.
