@@ -10,6 +10,7 @@ Names are decided in `core.names`, sessions in `core.members`, whom to dial in `
 
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import ClassVar
 
@@ -118,6 +119,8 @@ class Kernel:
         self._conns = 0
         self._pings = 0
         self._turn_wanted = False
+        self._changes: deque[core.Change] = deque()  # of the name table, yet to be passed on
+        self._applying = False
 
     # --- the interface ---
 
@@ -323,45 +326,59 @@ class Kernel:
     # --- what the name table changed ---
 
     def _apply(self, changes: Iterable[core.Change]) -> None:
-        """Pass on, in order, what an event did to the name table."""
-        for change in changes:
-            match change:
-                case core.Added(name, pid):
-                    self._do(fx.NameAdded(name, pid))
-                    self._orders.name_changed(name)
-                case core.Removed(name, pid):
-                    self._do(fx.NameRemoved(name, pid))
-                    self._orders.name_changed(name)
-                case core.MemberAdded(group, pid):
-                    self._do(fx.MemberAdded(group, pid))
-                case core.MemberRemoved(group, pid):
-                    self._do(fx.MemberRemoved(group, pid))
-                case core.Acknowledge(peer, position):
-                    self._send(self.members.by_peer[peer], frames.Acknowledged([position]))
-                case core.Claimed(claim):
-                    self._enter(frames.NameClaimed(claim.position, claim.name, claim.pid.local, claim.stamp))
-                case core.Withdrawn(position, claims, groups, local):
-                    names, made_at = [claim.name for claim in claims], [claim.position for claim in claims]
-                    entry = frames.NamesWithdrawn(position, names, made_at, list(groups), local)
-                    self._enter(entry, len(claims) + len(groups))
-                    self._orders.withdrawn(change)
-                case core.Confirmed(position, claim):
-                    self._enter(frames.NameConfirmed(position, claim.name, claim.position))
-                    self._orders.confirmed(claim)
-                case core.Entered(position, group, local):
-                    self._enter(frames.GroupEntered(position, group, local))
-                case core.Lost(own, winner):
-                    self._orders.lost(own, winner)
-                case core.Accepted(position):
-                    self._orders.accepted(position)
-                case core.Contest(peer, loser, winner, confirmed):
-                    self._do(fx.Count("names_contested"))
-                    self._send(self.members.by_peer[peer], _contest(loser, winner, confirmed))
-                case core.Synced(peer):
-                    self.members.by_peer[peer].synced = True
-                    self._mesh.settle()
-                case core.Diverged(node):
-                    self._diverged(node)
+        """Pass on, in order, what an event did to the name table.
+
+        What one change leads to may change the table again (a join ends, and what waited for it is confirmed). That is
+        passed on after the changes before it: our entries have their order.
+        """
+        self._changes.extend(changes)
+        if self._applying:
+            return
+        self._applying = True
+        try:
+            while self._changes:
+                self._pass_on(self._changes.popleft())
+        finally:
+            self._applying = False
+
+    def _pass_on(self, change: core.Change) -> None:
+        match change:
+            case core.Added(name, pid):
+                self._do(fx.NameAdded(name, pid))
+                self._orders.name_changed(name)
+            case core.Removed(name, pid):
+                self._do(fx.NameRemoved(name, pid))
+                self._orders.name_changed(name)
+            case core.MemberAdded(group, pid):
+                self._do(fx.MemberAdded(group, pid))
+            case core.MemberRemoved(group, pid):
+                self._do(fx.MemberRemoved(group, pid))
+            case core.Acknowledge(peer, position):
+                self._send(self.members.by_peer[peer], frames.Acknowledged([position]))
+            case core.Claimed(claim):
+                self._enter(frames.NameClaimed(claim.position, claim.name, claim.pid.local, claim.stamp))
+            case core.Withdrawn(position, claims, groups, local):
+                names, made_at = [claim.name for claim in claims], [claim.position for claim in claims]
+                entry = frames.NamesWithdrawn(position, names, made_at, list(groups), local)
+                self._enter(entry, len(claims) + len(groups))
+                self._orders.withdrawn(change)
+            case core.Confirmed(position, claim):
+                self._enter(frames.NameConfirmed(position, claim.name, claim.position))
+                self._orders.confirmed(claim)
+            case core.Entered(position, group, local):
+                self._enter(frames.GroupEntered(position, group, local))
+            case core.Lost(own, winner):
+                self._orders.lost(own, winner)
+            case core.Accepted(position):
+                self._orders.accepted(position)
+            case core.Contest(peer, loser, winner, confirmed):
+                self._do(fx.Count("names_contested"))
+                self._send(self.members.by_peer[peer], _contest(loser, winner, confirmed))
+            case core.Synced(peer):
+                self.members.by_peer[peer].synced = True
+                self._mesh.settle()
+            case core.Diverged(node):
+                self._diverged(node)
 
     def _enter(self, entry: Entry, facts: int = 1) -> None:
         """A new entry of our ledger: keep it for who comes back, and tell it to all who are told already."""
