@@ -55,7 +55,7 @@ class Orders:
         self._claims: dict[int, list[_Waiting]] = {}  # by position of the claim
         self._undecided: dict[str, list[_Waiting]] = {}  # by name, of those that wait for a rival
         self._withdrawals: dict[int, int] = {}  # refs by position of the withdrawal
-        self._standing: set[int] = set()  # positions of claims that somebody of this node relies on
+        self._standing: set[int] = set()  # positions of claims that somebody relies on
 
     # --- orders ---
 
@@ -103,8 +103,14 @@ class Orders:
         """Withdraw a name of this node that nobody has any use for."""
         self._apply(self._names.withdraw([name]))
 
+    def rely_on(self, claim: Claim) -> None:
+        """Somebody has this claim, and relies on it as long as it lives."""
+        own = self._names.own.get(claim.name)
+        if own is not None and own.claim == claim:
+            self._standing.add(claim.position)
+
     def is_standing(self, claim: Claim) -> bool:
-        """Whether somebody of this node has this claim, and relies on it."""
+        """Whether somebody has this claim, and relies on it."""
         return claim.position in self._standing
 
     def _cannot_unregister(self, order: fx.Unregister) -> NameUnknown:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kinfolk import effects as fx
+from kinfolk.errors import NameUnknown
 from kinfolk.ids import Pid, Seed
 from kinfolk.kernel import Kernel, Settings
 from kinfolk.wire import frames
@@ -100,9 +101,60 @@ def test_a_join_that_ends_in_the_midst_of_a_slice_confirms_after_what_the_slice_
     ]  # fmt: skip
 
 
+def test_a_name_that_memory_shows_and_nobody_claims_is_no_reason_to_fall():
+    ada = Ada()
+    ada.open(BOB, synced("a"))
+    ada.names.mirrors[BOB].claims.clear()
+    effects = ada.handle(fx.Unregister(5, "a", None, 1.0))
+    assert [type(failed.error) for failed in only(fx.Fail, effects)] == [NameUnknown]
+
+
 def asked(ada: Ada, peer: str, reference: int, name: str, local: int) -> list[fx.Effect]:
     return ada.say(peer, frames.RegistrationAsked(reference, name, local, 5000, "message"))
 
 
 def settle(ada: Ada, peer: str, reference: int, *, keep: bool) -> None:
     ada.say(peer, frames.AskSettled(reference, keep))
+
+
+def test_a_name_asked_for_while_its_dead_holder_is_on_the_way_out_goes_with_the_asker():
+    ada = Ada(step=1)
+    for name in ("a", "b", "c"):
+        ada.claim(name, local=1)
+    ada.open(BOB, synced())
+    ada.handle(fx.ProcessExited(1))
+    assert "c" in ada.names.own and ada.names.whereis("c") is None
+    asked(ada, BOB, 1, "c", 2)
+    ada.say(BOB, frames.Acknowledged([ada.names.own["c"].claim.position]))
+    assert ada.names.whereis("c") == own(2)
+    ada.close(BOB)
+    ada.finish()
+    assert ada.names.whereis("c") is None, "bob was told that the connection is lost, and nothing registered"
+
+
+def test_what_one_asker_keeps_does_not_go_with_another():
+    ada = Ada()
+    ada.open(BOB, synced())
+    ada.open(CARL, synced())
+    asked(ada, BOB, 1, "x", 1)
+    for peer in (BOB, CARL):
+        ada.say(peer, frames.Acknowledged([1]))
+    asked(ada, CARL, 1, "x", 1)
+    assert only(frames.AskAnswered, ada.said[CARL])[-1].outcome == "ok"
+    settle(ada, CARL, 1, keep=True)
+    ada.close(BOB)
+    assert ada.names.whereis("x") == own(1)
+
+
+def test_what_one_asker_has_yet_to_settle_does_not_go_with_another():
+    ada = Ada()
+    ada.open(BOB, synced())
+    ada.open(CARL, synced())
+    asked(ada, BOB, 1, "x", 1)
+    for peer in (BOB, CARL):
+        ada.say(peer, frames.Acknowledged([1]))
+    asked(ada, CARL, 1, "x", 1)
+    settle(ada, BOB, 1, keep=False)
+    assert ada.names.whereis("x") == own(1), "carl has yet to say"
+    settle(ada, CARL, 1, keep=False)
+    assert ada.names.whereis("x") is None, "nobody has any use for it"
