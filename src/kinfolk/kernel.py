@@ -355,6 +355,11 @@ class Kernel:
                 self._do(fx.MemberRemoved(group, pid))
             case core.Acknowledge(peer, position):
                 self._send(self.members.by_peer[peer], frames.Acknowledged([position]))
+            case core.AcknowledgeThrough(peer, position):
+                if position:
+                    self._send(self.members.by_peer[peer], frames.Acknowledged([], position))
+            case core.Settled(name):
+                self._orders.name_changed(name)
             case core.Claimed(claim):
                 self._enter(frames.NameClaimed(claim.position, claim.name, claim.pid.local, claim.stamp))
             case core.Withdrawn(position, claims, groups, local):
@@ -468,7 +473,7 @@ class Kernel:
         self._do(fx.Count("mirrors_resumed"))
 
     def _resync_asked(self, session: Session, operation: frames.ResyncAsked) -> None:
-        if session.told and not session.unsent:  # else a sync is under way
+        if not session.unsent:  # else a sync is under way
             self._log(logging.INFO, f"{session.peer} asks for all names again: what it had of them was damaged")
             self._sync_anew(session)
 
@@ -492,12 +497,10 @@ class Kernel:
         self._apply(self.names.peer_entered(session.peer, operation.position, membership))
 
     def _name_confirmed(self, session: Session, operation: frames.NameConfirmed) -> None:
-        changes = self.names.peer_confirmed(session.peer, operation.position, operation.name, operation.claim)
-        self._apply(changes)
-        self._orders.name_changed(operation.name)
+        self._apply(self.names.peer_confirmed(session.peer, operation.position, operation.name, operation.claim))
 
     def _acknowledged(self, session: Session, operation: frames.Acknowledged) -> None:
-        self._apply(self.names.peer_acknowledged(session.peer, operation.positions))
+        self._apply(self.names.peer_acknowledged(session.peer, operation.positions, operation.through))
 
     def _name_contested(self, session: Session, operation: frames.NameContested) -> None:
         try:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kinfolk.core.changes import (
     Acknowledge,
+    AcknowledgeThrough,
     Added,
     Confirmed,
     Diverged,
@@ -477,7 +478,7 @@ def test_withdrawals_during_the_repair_are_acknowledged_when_nothing_shows_them_
     entry = bob.withdraw("a")
     assert names.peer_withdrew(BOB, *entry) == [] and names.whereis("a") is not None
     changes = names.sync_done(BOB)
-    assert Acknowledge(BOB, entry[0]) in changes and names.whereis("a") is None
+    assert AcknowledgeThrough(BOB, entry[0]) in changes and names.whereis("a") is None
 
 
 @pytest.mark.parametrize("whose", ["ours", "a"])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kinfolk import effects as fx
-from kinfolk.errors import NameUnknown
+from kinfolk.errors import NameTaken, NameUnknown
 from kinfolk.ids import Pid, Seed
 from kinfolk.kernel import Kernel, Settings
 from kinfolk.wire import frames
@@ -101,6 +101,22 @@ def test_a_join_that_ends_in_the_midst_of_a_slice_confirms_after_what_the_slice_
     ]  # fmt: skip
 
 
+def test_damage_that_is_found_while_we_catch_a_peer_up_is_repaired():
+    ada = Ada(sync_part=1)
+    ada.open(BOB, synced())
+    for number in range(4):
+        ada.claim(f"n{number}", ref=number)
+    ada.close(BOB)
+    ada.open(BOB, synced(), creation=CREATION, position=1)
+    assert only(frames.LedgerResumed, ada.said[BOB]), "we go on"
+    ada.said[BOB].clear()
+    ada.say(BOB, frames.ResyncAsked(2))
+    while ada.kernel.members.by_peer[BOB].unsent:
+        ada.handle(fx.Drained(ada.conns[BOB]))
+    parts = only(frames.LedgerSynced, ada.said[BOB])
+    assert {name for part in parts for name in part.names} == {"n0", "n1", "n2", "n3"} and parts[-1].done
+
+
 def test_a_name_that_memory_shows_and_nobody_claims_is_no_reason_to_fall():
     ada = Ada()
     ada.open(BOB, synced("a"))
@@ -158,3 +174,42 @@ def test_what_one_asker_has_yet_to_settle_does_not_go_with_another():
     assert ada.names.whereis("x") == own(1), "carl has yet to say"
     settle(ada, CARL, 1, keep=False)
     assert ada.names.whereis("x") is None, "nobody has any use for it"
+
+
+def test_a_peer_that_was_synced_behind_a_withdrawal_acknowledges_it_when_all_is_in_its_views():
+    ada = Ada(sync_part=1, log=3)
+    ada.open(BOB, synced())
+    for number in range(3):
+        ada.claim(f"n{number}", ref=number)
+    ada.close(BOB)
+    ada.open(BOB, synced(), creation=CREATION, position=3)
+    assert only(frames.LedgerResumed, ada.said[BOB]), "we go on"
+    ada.said[BOB].clear()
+    ada.handle(fx.Unregister(50, "n0", None, 9.0))
+    for number in range(4, 9):
+        ada.claim(f"n{number}", ref=number)
+    while not any(part.done for part in only(frames.LedgerSynced, ada.said[BOB])):
+        ada.handle(fx.Drained(ada.conns[BOB]))
+    assert not only(frames.NamesWithdrawn, ada.said[BOB]), "the log was too short by then"
+    end = only(frames.LedgerSynced, ada.said[BOB])[-1].position
+    assert fx.Succeed(50) not in ada.say(BOB, frames.Acknowledged([end])), "that is the claim made there, and no more"
+    assert fx.Succeed(50) in ada.say(BOB, frames.Acknowledged([], end))
+
+
+def test_all_of_a_sync_is_acknowledged_when_it_is_in_the_views():
+    ada = Ada(step=1)
+    ada.open(BOB, synced("a", "b", position=5))
+    assert only(frames.Acknowledged, ada.said[BOB]) == [frames.Acknowledged([], 5)]
+    ada.said[BOB].clear()
+    ada.say(BOB, synced("a", position=9))
+    assert not only(frames.Acknowledged, ada.said[BOB]), "the second sync is built beside the first, which is shown yet"
+    ada.finish()
+    assert only(frames.Acknowledged, ada.said[BOB]) == [frames.Acknowledged([], 9)]
+
+
+def test_who_waits_for_a_rival_is_told_when_a_sync_shows_it_confirmed():
+    ada = Ada()
+    ada.open(BOB, synced("x", confirmed=False))
+    assert not only(fx.Fail, ada.claim("x", ref=5, wait=True)), "who has won is not certain yet"
+    effects = ada.say(BOB, synced("x", position=2))
+    assert [type(failed.error) for failed in only(fx.Fail, effects)] == [NameTaken]

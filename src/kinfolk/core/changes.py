@@ -99,6 +99,19 @@ class Acknowledge(Struct, frozen=True):
     position: int
 
 
+class AcknowledgeThrough(Struct, frozen=True):
+    """Tell the peer that no claim withdrawn up to this entry of its ledger is in our views any more."""
+
+    peer: str
+    position: int
+
+
+class Settled(Struct, frozen=True):
+    """A peer's claim of the name, which we know, is confirmed by now."""
+
+    name: str
+
+
 class Contest(Struct, frozen=True):
     """Tell the peer that its claim stands against one of higher rank."""
 
@@ -125,5 +138,6 @@ class Diverged(Struct, frozen=True):
 
 Change = (
     Added | Removed | MemberAdded | MemberRemoved
-    | Claimed | Withdrawn | Confirmed | Entered | Lost | Accepted | Acknowledge | Contest | Synced | Diverged
+    | Claimed | Withdrawn | Confirmed | Entered | Lost | Accepted | Acknowledge | AcknowledgeThrough
+    | Settled | Contest | Synced | Diverged
 )  # fmt: skip
