@@ -270,6 +270,7 @@ class Kernel:
         # The names first, so that who hears of the loss finds them free.
         self._apply(self.names.peer_down(session.peer, session.creation, returns))
         self._agenda.later(("kept", session.peer), self.settings.keep_mirrors)
+        self._agenda.later(("lost", session.peer), self.settings.forget_after)
         self._do(fx.PeerDown(session.peer, session.creation, conn, reason))
         self._asks.peer_down(session.peer, self._orders)
         # A connection that drops is dialled again soon, however often; not so a peer with whom every session breaks.
@@ -535,6 +536,8 @@ class Kernel:
                     self._beat(due)
                 case ("order", int(ref)):
                     self._orders.due(ref)
+                case ("withdrawal", int(position)):
+                    self._orders.accepted(position)  # silent peers hear it in order: no reason to raise
                 case ("ask", int(ref)):
                     self._asks.due(ref)
                 case ("dial", Address() as address):
@@ -545,6 +548,8 @@ class Kernel:
                     self._orders.still_free(name)
                 case ("kept", str(peer)):
                     self.names.forget(peer)
+                case ("lost", str(peer)):
+                    self.names.forget_loss(peer)
                 case _:
                     raise AssertionError(f"no timer has the key {key!r}")
 

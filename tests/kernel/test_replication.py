@@ -1,6 +1,7 @@
 """One kernel, and peers whose frames are written by hand: moments that a simulation reaches seldom or never."""
 
 import random
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -213,3 +214,33 @@ def test_who_waits_for_a_rival_is_told_when_a_sync_shows_it_confirmed():
     assert not only(fx.Fail, ada.claim("x", ref=5, wait=True)), "who has won is not certain yet"
     effects = ada.say(BOB, synced("x", position=2))
     assert [type(failed.error) for failed in only(fx.Fail, effects)] == [NameTaken]
+
+
+def test_the_losses_of_peers_are_forgotten_with_their_creations():
+    ada = Ada(forget_after=100.0)
+    ada.open(BOB, synced("a"))
+    ada.close(BOB)
+    lost = ada.names._lost
+    assert lost == {BOB: 1}
+    ada.time = 99.0
+    ada.handle(fx.TimePassed())
+    assert lost == {BOB: 1}
+    ada.time = 101.0
+    ada.handle(fx.TimePassed())
+    assert lost == {}
+
+
+def test_many_unregisters_that_time_out_at_once_cost_as_much_as_the_same_number_of_few():
+    def seconds(count: int) -> float:
+        ada = Ada()
+        ada.open(BOB, synced())
+        for number in range(count):
+            ada.claim(f"n{number}", ref=number + 1)
+        for number in range(count):
+            ada.handle(fx.Unregister(count + number + 1, f"n{number}", None, 1.0))
+        ada.time = 2.0
+        began = time.perf_counter()
+        assert len(only(fx.Succeed, ada.handle(fx.TimePassed()))) == count
+        return (time.perf_counter() - began) / count
+
+    assert min(seconds(4000) for _ in range(3)) < 5 * min(seconds(400) for _ in range(3))

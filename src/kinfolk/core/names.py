@@ -281,6 +281,10 @@ class Names(Views):
         """Keep the mirror of a lost peer no longer."""
         self.kept.pop(peer, None)
 
+    def forget_loss(self, peer: str) -> None:
+        """A peer was lost so long ago that it counts as never met, unless it has come back."""
+        self._lost.pop(peer, None)
+
     def _is_worth_keeping(self, mirror: Mirror, repairing: bool) -> bool:
         """Only a mirror of which all is known can go on where it ends."""
         return mirror.sound and mirror.position > 0 and not repairing
@@ -359,14 +363,19 @@ class Names(Views):
             self._sweeps.popleft()
             self.refused.discard(whose)
             if not isinstance(whose, Pid):
-                self._unstage(whose[0])
+                self._let_in(whose[0])
         return max(1, len(some))
 
     def _unstage(self, peer: str) -> None:
-        """Let a staged mirror into the views, if it is ready and no earlier one of the same start is on its way out."""
+        """Let a staged mirror into the views, if it may enter, as far as there is time."""
+        if self._let_in(peer):
+            self._work(self.step)
+
+    def _let_in(self, peer: str) -> bool:
+        """Let a staged mirror enter, if it is ready and no earlier one of the same start is on its way out."""
         staged = self.staged.get(peer)
         if staged is None or not staged.ready or self._is_leaving(peer, staged.mirror.creation):
-            return
+            return False
         del self.staged[peer]
         self._lost.pop(peer, None)
         wanted = staged.mirror
@@ -377,7 +386,7 @@ class Names(Views):
         live.position, live.digest = wanted.position, wanted.digest
         repair = Repair(live, wanted)
         self._repairs[peer] = repair, iter(repair)
-        self._work(self.step)
+        return True
 
     def _repair_on(self, most: int) -> int:
         peer, (repair, facts) = next(iter(self._repairs.items()))
@@ -492,7 +501,9 @@ class Names(Views):
     ) -> Iterator[tuple[int, int]]:
         """What these facts, in slices, add to the digest, and how many they are."""
         members, unconfirmed = list(members), set(unconfirmed)
-        yield sum(map(membership_digest, members)), len(members)
+        for start in range(0, len(members), _AUDITED):
+            entered = members[start : start + _AUDITED]
+            yield sum(map(membership_digest, entered)), len(entered)
         for start in range(0, len(claims), _AUDITED):
             some = claims[start : start + _AUDITED]
             yield total(some, unconfirmed, node), len(some)
