@@ -57,8 +57,6 @@ class _Served(Struct, frozen=True):
     asker: str
     reference: int
     name: str
-    fresh: bool
-    """Whether it made the claim; a claim that was there before is not undone."""
 
 
 class Asks:
@@ -109,8 +107,9 @@ class Asks:
         mirror = self._names.mirrors.get(holder.node)
         if position is None and mirror is not None and order.name in mirror.claims:
             position = mirror.claims[order.name].position
-        if self._reachable(order.ref, holder):
-            assert position is not None, "whoever is in the view of a connected node has a claim in its mirror"
+        if position is None:  # memory is broken: nobody has claimed what the view shows
+            self._agenda.do(fx.Fail(order.ref, NameUnknown(order.name)))
+        elif self._reachable(order.ref, holder):
             ask = UnregistrationAsked(order.ref, order.name, position, milliseconds_of(order.timeout))
             self._ask(_Asked(order.ref, holder.node, order.name, holder, False), ask, order.timeout)
 
@@ -178,7 +177,7 @@ class Asks:
         if not self._is_alive(ask.local):
             self._send(asker, AskAnswered(ask.reference, DEAD, detail=f"{pid} is dead"))
             return
-        ref = self._serve(_Served(asker, ask.reference, ask.name, ask.name not in self._names.own))
+        ref = self._serve(_Served(asker, ask.reference, ask.name))
         on_lost: fx.OnLost = "message" if ask.on_lost == "message" else "exit"
         orders.register(fx.Register(ref, ask.name, pid, True, ask.timeout_ms / 1000, on_lost))
 
@@ -188,15 +187,18 @@ class Asks:
         Raises:
             RemoteProtocolError: it has used the reference before.
         """
-        ref = self._serve(_Served(asker, ask.reference, ask.name, False))
+        ref = self._serve(_Served(asker, ask.reference, ask.name))
         orders.unregister(fx.Unregister(ref, ask.name, ask.claim, ask.timeout_ms / 1000))
 
     def settled(self, asker: str, told: AskSettled, orders: Orders) -> None:
         """The asker has our answer, or waits no longer."""
         claim = self._unsettled.pop((asker, told.reference), None)
-        if not told.keep:
+        if told.keep:
             if claim is not None:
-                self._undo(claim, orders)
+                orders.rely_on(claim)
+        else:
+            if claim is not None:
+                self._undo([claim], orders)
             ref = self._serving.pop((asker, told.reference), None)
             if ref is not None:
                 del self._served[ref]
@@ -214,8 +216,7 @@ class Asks:
             self._send(served.asker, _failure(served.reference, effect.error))
         elif isinstance(effect.value, Claim):
             claim = effect.value
-            if served.fresh:
-                self._unsettled[served.asker, served.reference] = claim
+            self._unsettled[served.asker, served.reference] = claim
             self._send(served.asker, AskAnswered(served.reference, OK, claim.position, claim.stamp))
         else:
             self._send(served.asker, AskAnswered(served.reference, OK))
@@ -229,10 +230,14 @@ class Asks:
         self._serving[key] = self._references
         return self._references
 
-    def _undo(self, claim: Claim, orders: Orders) -> None:
-        own = self._names.own.get(claim.name)
-        if own is not None and own.claim == claim and not orders.is_standing(claim):
-            orders.withdraw(claim.name)
+    def _undo(self, claims: list[Claim], orders: Orders) -> None:
+        """Withdraw what nobody relies on any more: neither somebody of this node, nor an asker that keeps it or may."""
+        wanted = {claim.position for claim in self._unsettled.values()} if claims else ()
+        for claim in claims:
+            own = self._names.own.get(claim.name)
+            lives = own is not None and own.claim == claim
+            if lives and claim.position not in wanted and not orders.is_standing(claim):
+                orders.withdraw(claim.name)
 
     # --- both ---
 
@@ -245,8 +250,8 @@ class Asks:
         for ref in [ref for ref, served in self._served.items() if served.asker == peer]:
             del self._serving[peer, self._served.pop(ref).reference]
             orders.abandon(fx.Abandon(ref))
-        for key in [key for key in self._unsettled if key[0] == peer]:
-            self._undo(self._unsettled.pop(key), orders)
+        keys = [key for key in self._unsettled if key[0] == peer]
+        self._undo([self._unsettled.pop(key) for key in keys], orders)
 
     def close(self, error: NodeClosed) -> None:
         """Answer every order of ours with this error."""

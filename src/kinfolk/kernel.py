@@ -10,6 +10,7 @@ Names are decided in `core.names`, sessions in `core.members`, whom to dial in `
 
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import ClassVar
 
@@ -118,6 +119,8 @@ class Kernel:
         self._conns = 0
         self._pings = 0
         self._turn_wanted = False
+        self._changes: deque[core.Change] = deque()  # of the name table, yet to be passed on
+        self._applying = False
 
     # --- the interface ---
 
@@ -267,6 +270,7 @@ class Kernel:
         # The names first, so that who hears of the loss finds them free.
         self._apply(self.names.peer_down(session.peer, session.creation, returns))
         self._agenda.later(("kept", session.peer), self.settings.keep_mirrors)
+        self._agenda.later(("lost", session.peer), self.settings.forget_after)
         self._do(fx.PeerDown(session.peer, session.creation, conn, reason))
         self._asks.peer_down(session.peer, self._orders)
         # A connection that drops is dialled again soon, however often; not so a peer with whom every session breaks.
@@ -323,45 +327,64 @@ class Kernel:
     # --- what the name table changed ---
 
     def _apply(self, changes: Iterable[core.Change]) -> None:
-        """Pass on, in order, what an event did to the name table."""
-        for change in changes:
-            match change:
-                case core.Added(name, pid):
-                    self._do(fx.NameAdded(name, pid))
-                    self._orders.name_changed(name)
-                case core.Removed(name, pid):
-                    self._do(fx.NameRemoved(name, pid))
-                    self._orders.name_changed(name)
-                case core.MemberAdded(group, pid):
-                    self._do(fx.MemberAdded(group, pid))
-                case core.MemberRemoved(group, pid):
-                    self._do(fx.MemberRemoved(group, pid))
-                case core.Acknowledge(peer, position):
-                    self._send(self.members.by_peer[peer], frames.Acknowledged([position]))
-                case core.Claimed(claim):
-                    self._enter(frames.NameClaimed(claim.position, claim.name, claim.pid.local, claim.stamp))
-                case core.Withdrawn(position, claims, groups, local):
-                    names, made_at = [claim.name for claim in claims], [claim.position for claim in claims]
-                    entry = frames.NamesWithdrawn(position, names, made_at, list(groups), local)
-                    self._enter(entry, len(claims) + len(groups))
-                    self._orders.withdrawn(change)
-                case core.Confirmed(position, claim):
-                    self._enter(frames.NameConfirmed(position, claim.name, claim.position))
-                    self._orders.confirmed(claim)
-                case core.Entered(position, group, local):
-                    self._enter(frames.GroupEntered(position, group, local))
-                case core.Lost(own, winner):
-                    self._orders.lost(own, winner)
-                case core.Accepted(position):
-                    self._orders.accepted(position)
-                case core.Contest(peer, loser, winner, confirmed):
-                    self._do(fx.Count("names_contested"))
-                    self._send(self.members.by_peer[peer], _contest(loser, winner, confirmed))
-                case core.Synced(peer):
-                    self.members.by_peer[peer].synced = True
-                    self._mesh.settle()
-                case core.Diverged(node):
-                    self._diverged(node)
+        """Pass on, in order, what an event did to the name table.
+
+        What one change leads to may change the table again (a join ends, and what waited for it is confirmed). That is
+        passed on after the changes before it: our entries have their order.
+        """
+        self._changes.extend(changes)
+        if self._applying:
+            return
+        self._applying = True
+        try:
+            while self._changes:
+                self._pass_on(self._changes.popleft())
+        finally:
+            self._applying = False
+
+    def _pass_on(self, change: core.Change) -> None:
+        match change:
+            case core.Added(name, pid):
+                self._do(fx.NameAdded(name, pid))
+                self._orders.name_changed(name)
+            case core.Removed(name, pid):
+                self._do(fx.NameRemoved(name, pid))
+                self._orders.name_changed(name)
+            case core.MemberAdded(group, pid):
+                self._do(fx.MemberAdded(group, pid))
+            case core.MemberRemoved(group, pid):
+                self._do(fx.MemberRemoved(group, pid))
+            case core.Acknowledge(peer, position):
+                self._send(self.members.by_peer[peer], frames.Acknowledged([position]))
+            case core.AcknowledgeThrough(peer, position):
+                if position:
+                    self._send(self.members.by_peer[peer], frames.Acknowledged([], position))
+            case core.Settled(name):
+                self._orders.name_changed(name)
+            case core.Claimed(claim):
+                self._enter(frames.NameClaimed(claim.position, claim.name, claim.pid.local, claim.stamp))
+            case core.Withdrawn(position, claims, groups, local):
+                names, made_at = [claim.name for claim in claims], [claim.position for claim in claims]
+                entry = frames.NamesWithdrawn(position, names, made_at, list(groups), local)
+                self._enter(entry, len(claims) + len(groups))
+                self._orders.withdrawn(change)
+            case core.Confirmed(position, claim):
+                self._enter(frames.NameConfirmed(position, claim.name, claim.position))
+                self._orders.confirmed(claim)
+            case core.Entered(position, group, local):
+                self._enter(frames.GroupEntered(position, group, local))
+            case core.Lost(own, winner):
+                self._orders.lost(own, winner)
+            case core.Accepted(position):
+                self._orders.accepted(position)
+            case core.Contest(peer, loser, winner, confirmed):
+                self._do(fx.Count("names_contested"))
+                self._send(self.members.by_peer[peer], _contest(loser, winner, confirmed))
+            case core.Synced(peer):
+                self.members.by_peer[peer].synced = True
+                self._mesh.settle()
+            case core.Diverged(node):
+                self._diverged(node)
 
     def _enter(self, entry: Entry, facts: int = 1) -> None:
         """A new entry of our ledger: keep it for who comes back, and tell it to all who are told already."""
@@ -451,7 +474,7 @@ class Kernel:
         self._do(fx.Count("mirrors_resumed"))
 
     def _resync_asked(self, session: Session, operation: frames.ResyncAsked) -> None:
-        if session.told and not session.unsent:  # else a sync is under way
+        if not session.unsent:  # else a sync is under way
             self._log(logging.INFO, f"{session.peer} asks for all names again: what it had of them was damaged")
             self._sync_anew(session)
 
@@ -475,12 +498,10 @@ class Kernel:
         self._apply(self.names.peer_entered(session.peer, operation.position, membership))
 
     def _name_confirmed(self, session: Session, operation: frames.NameConfirmed) -> None:
-        changes = self.names.peer_confirmed(session.peer, operation.position, operation.name, operation.claim)
-        self._apply(changes)
-        self._orders.name_changed(operation.name)
+        self._apply(self.names.peer_confirmed(session.peer, operation.position, operation.name, operation.claim))
 
     def _acknowledged(self, session: Session, operation: frames.Acknowledged) -> None:
-        self._apply(self.names.peer_acknowledged(session.peer, operation.positions))
+        self._apply(self.names.peer_acknowledged(session.peer, operation.positions, operation.through))
 
     def _name_contested(self, session: Session, operation: frames.NameContested) -> None:
         try:
@@ -515,6 +536,8 @@ class Kernel:
                     self._beat(due)
                 case ("order", int(ref)):
                     self._orders.due(ref)
+                case ("withdrawal", int(position)):
+                    self._orders.accepted(position)  # silent peers hear it in order: no reason to raise
                 case ("ask", int(ref)):
                     self._asks.due(ref)
                 case ("dial", Address() as address):
@@ -525,6 +548,8 @@ class Kernel:
                     self._orders.still_free(name)
                 case ("kept", str(peer)):
                     self.names.forget(peer)
+                case ("lost", str(peer)):
+                    self.names.forget_loss(peer)
                 case _:
                     raise AssertionError(f"no timer has the key {key!r}")
 

@@ -55,7 +55,7 @@ class Orders:
         self._claims: dict[int, list[_Waiting]] = {}  # by position of the claim
         self._undecided: dict[str, list[_Waiting]] = {}  # by name, of those that wait for a rival
         self._withdrawals: dict[int, int] = {}  # refs by position of the withdrawal
-        self._standing: set[int] = set()  # positions of claims that somebody of this node relies on
+        self._standing: set[int] = set()  # positions of claims that somebody relies on
 
     # --- orders ---
 
@@ -93,7 +93,7 @@ class Orders:
         changes = self._names.withdraw([order.name])
         position = next(change.position for change in changes if isinstance(change, core.Withdrawn))
         self._withdrawals[position] = order.ref
-        self._agenda.later(("order", order.ref), order.timeout)
+        self._agenda.later(("withdrawal", position), order.timeout)
         accepted = self._names.ledger.await_withdrawal(position)
         self._apply(changes)
         if accepted:
@@ -103,8 +103,14 @@ class Orders:
         """Withdraw a name of this node that nobody has any use for."""
         self._apply(self._names.withdraw([name]))
 
+    def rely_on(self, claim: Claim) -> None:
+        """Somebody has this claim, and relies on it as long as it lives."""
+        own = self._names.own.get(claim.name)
+        if own is not None and own.claim == claim:
+            self._standing.add(claim.position)
+
     def is_standing(self, claim: Claim) -> bool:
-        """Whether somebody of this node has this claim, and relies on it."""
+        """Whether somebody has this claim, and relies on it."""
         return claim.position in self._standing
 
     def _cannot_unregister(self, order: fx.Unregister) -> NameUnknown:
@@ -117,13 +123,9 @@ class Orders:
     # --- time ---
 
     def due(self, ref: int) -> None:
-        """The deadline of an order has come."""
-        waiting = self._all.get(ref)
-        if waiting is None:
-            for position, other in list(self._withdrawals.items()):
-                if other == ref:  # silent peers are no reason to raise: the name is withdrawn, they hear it in order
-                    self.accepted(position)
-        elif waiting.rival is not None:
+        """The deadline of a register has come."""
+        waiting = self._all[ref]
+        if waiting.rival is not None:
             self._give_up(ref, NameTaken(waiting.name, self._names.whereis(waiting.name) or waiting.rival))
         else:
             self._give_up(ref, NotConfirmed(waiting.name, self._names.ledger.missing(waiting.position)))
@@ -195,7 +197,7 @@ class Orders:
         self._names.ledger.forget(position)
         ref = self._withdrawals.pop(position, None)
         if ref is not None:
-            self._agenda.timers.cancel(("order", ref))
+            self._agenda.timers.cancel(("withdrawal", position))
             self._tell(fx.Succeed(ref))
 
     # --- inside ---

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kinfolk.core.changes import (
     Acknowledge,
+    AcknowledgeThrough,
     Added,
     Confirmed,
     Diverged,
@@ -477,7 +478,7 @@ def test_withdrawals_during_the_repair_are_acknowledged_when_nothing_shows_them_
     entry = bob.withdraw("a")
     assert names.peer_withdrew(BOB, *entry) == [] and names.whereis("a") is not None
     changes = names.sync_done(BOB)
-    assert Acknowledge(BOB, entry[0]) in changes and names.whereis("a") is None
+    assert AcknowledgeThrough(BOB, entry[0]) in changes and names.whereis("a") is None
 
 
 @pytest.mark.parametrize("whose", ["ours", "a"])
@@ -517,3 +518,35 @@ def test_an_audit_of_a_large_table_takes_several_turns_and_changes_meanwhile_mak
     for _ in range(7):
         found += audit(names, 300)
     assert only(Diverged, found)
+
+
+def test_an_audit_looks_at_memberships_in_slices_as_well():
+    names = table(step=100)
+    for number in range(1000):
+        names.join(f"g{number}", own_pid())
+    names.audit(10_000)
+    turns = 0
+    while names.busy:
+        names.work()
+        turns += 1
+    assert turns >= 9
+
+
+def test_many_that_come_back_while_many_names_leave_are_let_in_slice_by_slice():
+    names, many = table(step=1), author(*(f"n{number}" for number in range(2000)))
+    connect(names, many)
+    lose(names, BOB)
+    peers = [Peer(f"peer{number}@h:1") for number in range(500)]
+    for peer in peers:
+        connect(names, peer)
+        claims(names, peer, peer.name, 1, confirmed=True)
+        lose(names, peer.name)
+        names.peer_up(peer.name)
+        names.resumed(peer.name, names.offer(peer.name, peer.creation), peer.position)
+    names.step = 200
+    shown = 0
+    while names.busy:
+        changes = names.work()
+        shown += len(only(Added, changes))
+        assert len(only(Added, changes)) <= 200, "no slice is larger than it should be"
+    assert shown == 500

@@ -15,12 +15,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from kinfolk.core.changes import (
     Accepted,
     Acknowledge,
+    AcknowledgeThrough,
     Added,
     Claimed,
     Confirmed,
     Contest,
     Lost,
     Removed,
+    Settled,
     Synced,
     Withdrawn,
 )
@@ -1093,6 +1095,10 @@ class AnyEvents(RuleBasedStateMachine):
                     assert peer in self.up and loser.pid.node == peer != winner.pid.node
                     assert loser.name == winner.name
                     assert (not sure, winner.order) < (loser.name not in self.peers[peer].confirmed, loser.order)
+                case AcknowledgeThrough(peer, position):
+                    assert peer in self.up and position == self.peers[peer].position
+                case Settled(name):
+                    assert any(name in peer.confirmed for peer in self.peers.values())
                 case _:
                     assert isinstance(change, Added | Removed | Accepted | Synced)
 

@@ -451,8 +451,9 @@ TABLE: dict[type[Operation], Entry] = {
         wrong=(
             Wrong("what was never said", "acknowledges ledger entry", _said(frames.Acknowledged([1, 1000]))),
             Wrong("what never will be", "acknowledges ledger entry", _said(frames.Acknowledged([FAR]))),
+            Wrong("through what never will be", "acknowledges ledger entry", _said(frames.Acknowledged([], FAR))),
         ),
-        idle=(frames.Acknowledged([]), frames.Acknowledged([1] * 1000)),
+        idle=(frames.Acknowledged([]), frames.Acknowledged([], 1), frames.Acknowledged([1] * 1000)),
     ),
     frames.NameContested: Entry(
         at=GREETED,

@@ -160,6 +160,26 @@ async def test_what_comes_is_handled_in_slices_and_in_order(nodes: Nodes, monkey
     await until(lambda: bob.names.snapshot() == {})
 
 
+async def test_what_was_said_before_a_node_closes_arrives_however_slowly_it_is_read(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("kinfolk.shell.transport.READ_SLICE", -1.0)
+    ada, bob = await nodes.mesh("ada", "bob")
+    heard: list[Any] = []
+
+    async def hear(me: Any) -> None:
+        while True:
+            heard.append(await me.receive())
+
+    listener = bob.spawn(hear)
+    for number in range(3_000):
+        ada.send(listener, number)
+        ada.send(("nobody", bob.name), "another kind of frame")
+    await ada.close()
+    await until(lambda: not bob.peers())
+    assert heard == list(range(3_000))
+
+
 @pytest.mark.parametrize("where", ["mirror", "view"])
 async def test_what_was_damaged_in_memory_is_found_and_repaired_without_losing_the_session(nodes: Nodes, where: str):
     ada, bob = await nodes.mesh("ada", "bob")

@@ -14,6 +14,7 @@ from typing import Any
 from kinfolk import effects as fx
 from kinfolk.core.changes import OwnClaim
 from kinfolk.core.ledger import Claim
+from kinfolk.core.mirror import Mirror
 from kinfolk.core.names import Names
 from kinfolk.errors import NameLost, NameTaken, NotConfirmed
 from kinfolk.ids import Pid, Seed
@@ -52,9 +53,9 @@ class WatchedNames(Names):
         self.on_end(claim)
         return claim
 
-    def _is_here(self, peer: str) -> None:
-        super()._is_here(peer)
-        self.on_synced(peer)
+    def _is_here(self, mirror: Mirror, position: int) -> None:
+        super()._is_here(mirror, position)
+        self.on_synced(mirror.peer)
 
     def contested(self, name: str, loser: int, winner: Claim, confirmed: bool, now: float) -> list[Any]:
         self.by_contest = True

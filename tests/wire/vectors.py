@@ -167,7 +167,7 @@ VECTORS: dict[type[Operation], Vector] = {
     ResyncAsked: Vector([ResyncAsked(5)], "04000000 3c 91 91 05"),
     GroupEntered: Vector([GroupEntered(4, "stores", 3)], "0c000000 3d 91 93 04 a673746f726573 03"),
     NameConfirmed: Vector([NameConfirmed(3, "db", 1)], "08000000 31 91 93 03 a26462 01"),
-    Acknowledged: Vector([Acknowledged([1, 2])], "06000000 30 91 91 920102"),
+    Acknowledged: Vector([Acknowledged([1, 2]), Acknowledged([], 7)], "0a000000 30 92 92 920102 00 92 90 07"),
     NameContested: Vector(
         [NameContested("db", 1, ADA, ADA_CREATION, 2, 4, STAMP + 1, True)],
         "2e000000 32 91 98 a26462 01 b16164614031302e302e302e313a34333730 cf18fe2a5c0de00001 02 04"

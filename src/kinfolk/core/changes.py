@@ -102,6 +102,19 @@ class Acknowledge(Struct, frozen=True, gc=False):
     position: int
 
 
+class AcknowledgeThrough(Struct, frozen=True, gc=False):
+    """Tell the peer that no claim withdrawn up to this entry of its ledger is in our views any more."""
+
+    peer: str
+    position: int
+
+
+class Settled(Struct, frozen=True, gc=False):
+    """A peer's claim of the name, which we know, is confirmed by now."""
+
+    name: str
+
+
 class Contest(Struct, frozen=True, gc=False):
     """Tell the peer that its claim stands against one of higher rank."""
 
@@ -128,5 +141,6 @@ class Diverged(Struct, frozen=True, gc=False):
 
 Change = (
     Added | Removed | MemberAdded | MemberRemoved
-    | Claimed | Withdrawn | Confirmed | Entered | Lost | Accepted | Acknowledge | Contest | Synced | Diverged
+    | Claimed | Withdrawn | Confirmed | Entered | Lost | Accepted | Acknowledge | AcknowledgeThrough
+    | Settled | Contest | Synced | Diverged
 )  # fmt: skip

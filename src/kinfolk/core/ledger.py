@@ -90,15 +90,20 @@ class Ledger:
         """No withdrawal made so far waits for this peer any longer. Returns the positions that were missing only it."""
         return self._acknowledge(peer, [at for at in self._missing if at not in self._claims])
 
-    def acknowledged(self, peer: str, positions: Iterable[int]) -> list[int]:
-        """The peer has these entries in its views. Returns the positions that everybody has acknowledged now.
+    def acknowledged(self, peer: str, positions: Iterable[int], through: int = 0) -> list[int]:
+        """The peer has these entries in its views, and every withdrawal `through` that one.
+
+        Returns the positions that everybody has acknowledged now.
 
         Raises:
             RemoteProtocolError: it acknowledges an entry that was never made.
         """
         positions = list(positions)
-        if positions and max(positions) > self.position:
-            raise RemoteProtocolError(f"acknowledges ledger entry {max(positions)}, but the last is {self.position}")
+        last = max(through, *positions, 0)
+        if last > self.position:
+            raise RemoteProtocolError(f"acknowledges ledger entry {last}, but the last is {self.position}")
+        if through:
+            positions += [at for at in self._missing if at <= through and at not in self._claims]
         return self._acknowledge(peer, positions)
 
     def _acknowledge(self, peer: str, positions: list[int]) -> list[int]:

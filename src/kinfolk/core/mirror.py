@@ -153,8 +153,6 @@ class Staged(Struct):
     mirror: Mirror
     offered: bool = False
     until: int | None = None
-    withdrawals: list[int] = []
-    """Entries to be acknowledged once the mirror is in the views."""
 
     @property
     def ready(self) -> bool:
@@ -163,17 +161,17 @@ class Staged(Struct):
 
 
 class Repair:
-    """A live mirror that is being made equal to a staged one, fact by fact.
+    """A live mirror that is being made equal to one that was staged, fact by fact.
 
     Args:
         live: in the views; empty, if there was none.
-        staged: what it is to be. Its facts are taken out of it as they come into the views.
+        wanted: what it is to be. Its facts are taken out of it as they come into the views.
 
     Entries that come meanwhile are about the live mirror, and let their fact go first (`take`).
     """
 
-    def __init__(self, live: Mirror, staged: Staged) -> None:
-        self.live, self.wanted, self.withdrawals = live, staged.mirror, staged.withdrawals
+    def __init__(self, live: Mirror, wanted: Mirror) -> None:
+        self.live, self.wanted = live, wanted
         self._old = live.facts()
         self._compares = bool(live.claims or live.members)
         self._done: set[Fact] = set()

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from kinfolk.core.changes import Acknowledge, Change, Contest, Diverged, Synced
+from kinfolk.core.changes import Acknowledge, AcknowledgeThrough, Change, Contest, Diverged, Settled, Synced
 from kinfolk.core.ledger import Claim, Ledger
 from kinfolk.core.mirror import Fact, Membership, Mirror, Repair, Staged, add_digest, membership_digest, total
 from kinfolk.core.views import Views
@@ -139,7 +139,7 @@ class Names(Views):
             self.staged[peer].until = mirror.position
             self._unstage(peer)
         else:
-            self._is_here(peer)
+            self._is_here(mirror, mirror.position)
         return self._take()
 
     def peer_claimed(self, peer: str, claim: Claim, wall_ms: int) -> list[Change]:
@@ -183,9 +183,7 @@ class Names(Views):
                     raise RemoteProtocolError(f"leaves the group {membership[0]!r}, of which it is no member")
             elif not aside:
                 self._remove_member(membership[0], Pid(peer, mirror.creation, membership[1]))
-        if aside and peer in self.mirrors:
-            self.staged[peer].withdrawals.append(position)  # a damaged mirror may still show what it ends
-        else:
+        if not (aside and peer in self.mirrors):  # else a damaged mirror may still show what it ends
             self._changes.append(Acknowledge(peer, position))
         return self._advanced(peer, aside)
 
@@ -202,6 +200,7 @@ class Names(Views):
             if not aside:
                 mirror.held.discard(name)  # nobody waits for our acknowledgement any longer
                 self._judge(name)
+                self._changes.append(Settled(name))
         elif mirror.sound:
             raise RemoteProtocolError(f"confirms the name {name!r} as claimed at {at}, which it does not hold")
         return self._advanced(peer, aside)
@@ -219,13 +218,15 @@ class Names(Views):
             self._add_member(membership[0], Pid(peer, mirror.creation, membership[1]))
         return self._advanced(peer, aside)
 
-    def peer_acknowledged(self, peer: str, positions: Iterable[int]) -> list[Change]:
-        """A peer has these entries of ours in its views; claims that all peers acknowledged are confirmed.
+    def peer_acknowledged(self, peer: str, positions: Iterable[int], through: int = 0) -> list[Change]:
+        """A peer has these entries of ours in its views, and every withdrawal `through` that one.
+
+        Claims that all peers have acknowledged are confirmed.
 
         Raises:
             RemoteProtocolError: there is no such entry.
         """
-        self._complete(self.ledger.acknowledged(peer, positions))
+        self._complete(self.ledger.acknowledged(peer, positions, through))
         return self._take()
 
     # --- peers come and go ---
@@ -257,7 +258,9 @@ class Names(Views):
         self._lost[peer] = creation
         # What an operation had changed before it broke the protocol is still to be told, but not to its sender.
         self._changes = [
-            c for c in self._changes if not (isinstance(c, Acknowledge | Contest | Synced) and c.peer == peer)
+            change
+            for change in self._changes
+            if not (isinstance(change, Acknowledge | AcknowledgeThrough | Contest | Synced) and change.peer == peer)
         ]
         staged, mirror = self.staged.pop(peer, None), self.mirrors.pop(peer, None)
         repairing = self._repairs.pop(peer, None) is not None
@@ -277,6 +280,10 @@ class Names(Views):
     def forget(self, peer: str) -> None:
         """Keep the mirror of a lost peer no longer."""
         self.kept.pop(peer, None)
+
+    def forget_loss(self, peer: str) -> None:
+        """A peer was lost so long ago that it counts as never met, unless it has come back."""
+        self._lost.pop(peer, None)
 
     def _is_worth_keeping(self, mirror: Mirror, repairing: bool) -> bool:
         """Only a mirror of which all is known can go on where it ends."""
@@ -356,14 +363,19 @@ class Names(Views):
             self._sweeps.popleft()
             self.refused.discard(whose)
             if not isinstance(whose, Pid):
-                self._unstage(whose[0])
+                self._let_in(whose[0])
         return max(1, len(some))
 
     def _unstage(self, peer: str) -> None:
-        """Let a staged mirror into the views, if it is ready and no earlier one of the same start is on its way out."""
+        """Let a staged mirror into the views, if it may enter, as far as there is time."""
+        if self._let_in(peer):
+            self._work(self.step)
+
+    def _let_in(self, peer: str) -> bool:
+        """Let a staged mirror enter, if it is ready and no earlier one of the same start is on its way out."""
         staged = self.staged.get(peer)
         if staged is None or not staged.ready or self._is_leaving(peer, staged.mirror.creation):
-            return
+            return False
         del self.staged[peer]
         self._lost.pop(peer, None)
         wanted = staged.mirror
@@ -372,9 +384,9 @@ class Names(Views):
             live = self.mirrors[peer] = Mirror(peer, wanted.creation, wanted.position)
         live.complete, live.damaged = False, False
         live.position, live.digest = wanted.position, wanted.digest
-        repair = Repair(live, staged)
+        repair = Repair(live, wanted)
         self._repairs[peer] = repair, iter(repair)
-        self._work(self.step)
+        return True
 
     def _repair_on(self, most: int) -> int:
         peer, (repair, facts) = next(iter(self._repairs.items()))
@@ -385,8 +397,7 @@ class Names(Views):
         if done < most:
             del self._repairs[peer]
             repair.live.complete = True
-            self._changes += [Acknowledge(peer, position) for position in repair.withdrawals]
-            self._is_here(peer)
+            self._is_here(repair.live, repair.wanted.position)
         return max(1, done)
 
     def _repair(self, repair: Repair, fact: Fact) -> None:
@@ -414,6 +425,8 @@ class Names(Views):
                 if not confirmed:
                     live.held.add(name)
             self._count_again(name)
+            if new is not None and confirmed:
+                self._changes.append(Settled(name))
 
     def _repair_membership(self, repair: Repair, membership: Membership) -> None:
         group, pid = membership[0], Pid(repair.live.peer, repair.live.creation, membership[1])
@@ -488,7 +501,9 @@ class Names(Views):
     ) -> Iterator[tuple[int, int]]:
         """What these facts, in slices, add to the digest, and how many they are."""
         members, unconfirmed = list(members), set(unconfirmed)
-        yield sum(map(membership_digest, members)), len(members)
+        for start in range(0, len(members), _AUDITED):
+            entered = members[start : start + _AUDITED]
+            yield sum(map(membership_digest, entered)), len(entered)
         for start in range(0, len(claims), _AUDITED):
             some = claims[start : start + _AUDITED]
             yield total(some, unconfirmed, node), len(some)
@@ -543,8 +558,9 @@ class Names(Views):
             self._unstage(peer)
         return self._take()
 
-    def _is_here(self, peer: str) -> None:
-        self._changes.append(Synced(peer))
+    def _is_here(self, mirror: Mirror, position: int) -> None:
+        """What was so at this entry is in the views; and nothing that had ended, be it that its end was never told."""
+        self._changes += (AcknowledgeThrough(mirror.peer, position), Synced(mirror.peer))
 
     def _take_in(self, mirror: Mirror, aside: bool, claim: Claim, confirmed: bool, wall_ms: int) -> None:
         self.clock.observe(claim.stamp, wall_ms)

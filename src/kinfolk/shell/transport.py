@@ -70,6 +70,8 @@ class Link(asyncio.BufferedProtocol):
         self._flushing = False
         self._paused = False
         self._reading_paused = False
+        self._unread = False  # whether frames wait in the buffer for their turn
+        self._then: Callable[[], None] | None = None  # what is to be done when they have been handled
         self._wants_drain = False
         self._heard = 0.0
         self.conn = conn
@@ -114,28 +116,33 @@ class Link(asyncio.BufferedProtocol):
         assert session is not None, "TLS delivers nothing before connection_made"
         self.bytes_in += nbytes
         self._read(session, session.receive(nbytes))
-        if session.state is State.OPEN:
-            self._heard = self._owner.heard(self, self._heard)
 
     def _read(self, session: Session, events: Iterator[Event]) -> None:
-        """Handle what has come for a few milliseconds; if there is more, others get their turn first."""
+        """Handle what has come for a few milliseconds; if there is more, others get their turn first.
+
+        As long as there is more, nobody can say that the other end is silent: what it says waits behind that, unread.
+        """
         loop = self._owner.loop
         until = loop.time() + READ_SLICE
-        finished = True
+        self._unread = False
         try:
             for event in events:
                 self._owner.happened(self, event)
                 if loop.time() > until and session.state is State.OPEN:
-                    finished = False
+                    self._unread = True
                     break
         except RemoteProtocolError as error:
             self._owner.broken(self, error)
-        self._pause_reading(not finished)
-        if not finished:
+        self._pause_reading(self._unread)
+        if self._unread:
             loop.call_soon(self._read, session, events)
         self._flush()
         if session.state is State.CLOSED:
             self._end()
+        elif session.state is State.OPEN:
+            self._heard = self._owner.heard(self, self._heard)
+        if self._then is not None and not self._unread:
+            self._then()
 
     def _pause_reading(self, pause: bool) -> None:
         """As long as frames in the buffer wait to be handled, nothing may be read into it."""
@@ -152,7 +159,13 @@ class Link(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+        """The connection is gone. What the other end has said before comes first: its goodbye, for example."""
+        if self._unread:
+            self._then = lambda: self._lost(exc)
+        else:
+            self._lost(exc)
+
+    def _lost(self, exc: Exception | None) -> None:
         what = self._session.connection_lost() if self._session else "the connection ended during TLS"
         self._owner.lost(self, f"{what} ({exc})" if exc else what, exc)
 

@@ -383,10 +383,14 @@ class NameConfirmed(Operation, frozen=True):
 
 
 class Acknowledged(Operation, frozen=True):
-    """ACKNOWLEDGE: the receiver's ledger entries at these positions are in the sender's views."""
+    """ACKNOWLEDGE: the receiver's ledger entries at these positions are in the sender's views.
+
+    And so is every withdrawal up to entry `through`, whether the sender has been told of it or synced behind it.
+    """
 
     TAG = 0x30
     positions: Numbers
+    through: Number = 0
 
 
 class NameContested(Operation, frozen=True):

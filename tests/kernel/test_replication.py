@@ -1,0 +1,246 @@
+"""One kernel, and peers whose frames are written by hand: moments that a simulation reaches seldom or never."""
+
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from kinfolk import effects as fx
+from kinfolk.errors import NameTaken, NameUnknown
+from kinfolk.ids import Pid, Seed
+from kinfolk.kernel import Kernel, Settings
+from kinfolk.wire import frames
+
+ADA, BOB, CARL = "ada@h:1", "bob@h:2", "carl@h:3"
+CREATION = 7
+
+
+class Ada:
+    """The kernel. What its steps lead to is returned, and is in `said` as far as it is for peers."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.kernel = Kernel(ADA, CREATION, Settings(**settings), random.Random(1))
+        self.kernel.creation_is_final = True
+        self.names = self.kernel.names
+        self.time = 0.0
+        self.conns: dict[str, int] = {}
+        self.said: dict[str, list[frames.Operation]] = {BOB: [], CARL: []}
+
+    def handle(self, happened: fx.Input) -> list[fx.Effect]:
+        effects = self.kernel.handle(happened, fx.Now(self.time, 0))
+        peers = {conn: peer for peer, conn in self.conns.items()}
+        for effect in effects:
+            if isinstance(effect, fx.Send):
+                for conn in effect.conns:
+                    self.said[peers[conn]].append(effect.operation)
+        return effects
+
+    def open(self, peer: str, *first: frames.Operation, creation: int = 0, position: int = 0) -> list[fx.Effect]:
+        """A session opens; the peer lists nobody, offers what it mirrors of us, and goes on."""
+        conn = self.conns[peer] = self.kernel.new_connection()
+        effects = self.handle(fx.Opened(conn, peer, 1, dialled=False))
+        return effects + self.say(peer, frames.Peers([], creation, position), *first)
+
+    def close(self, peer: str) -> list[fx.Effect]:
+        return self.handle(fx.Closed(self.conns.pop(peer), "cut"))
+
+    def say(self, peer: str, *operations: frames.Operation) -> list[fx.Effect]:
+        return [effect for said in operations for effect in self.handle(fx.Received(self.conns[peer], [said]))]
+
+    def finish(self) -> list[fx.Effect]:
+        """All slices that are left."""
+        effects: list[fx.Effect] = []
+        while self.names.busy:
+            effects += self.handle(fx.Turn())
+        return effects
+
+    def claim(self, name: str, local: int = 1, ref: int = 1, *, wait: bool = False) -> list[fx.Effect]:
+        return self.handle(fx.Register(ref, name, own(local), wait, 9.0, "message"))
+
+
+def own(local: int) -> Pid:
+    return Pid(ADA, CREATION, local)
+
+
+def synced(*names: str, position: int | None = None, confirmed: bool = True, stamp: int = 1) -> frames.LedgerSynced:
+    """A whole sync: claims of these names by process 1, made one after the other."""
+    positions = list(range(1, len(names) + 1))
+    count = len(names)
+    return frames.LedgerSynced(
+        1, count if position is None else position, True, list(names), [1] * count, positions, [stamp] * count,
+        [confirmed] * count,
+    )  # fmt: skip
+
+
+def only(kind: type[Any], things: Sequence[object]) -> list[Any]:
+    return [thing for thing in things if isinstance(thing, kind)]
+
+
+def test_a_join_that_ends_in_the_midst_of_a_slice_confirms_after_what_the_slice_has_withdrawn():
+    ada = Ada(step=4)
+    ada.open(BOB, synced("a", "b", "c", "d", "e"))
+    ada.open(CARL, synced("lost"))
+    ada.finish()
+    ada.close(BOB)
+    ada.close(CARL)
+    ada.finish()
+    ada.open(BOB)
+    ada.handle(fx.Join(99, (Seed.parse(BOB),), 5.0, True, 0))
+    ada.open(CARL)
+    ada.claim("lost")
+    ada.claim("kept", 2)
+    kept = ada.names.own["kept"].claim.position
+    for peer in (BOB, CARL):
+        ada.say(peer, frames.Acknowledged([kept]))
+    ada.say(BOB, frames.LedgerResumed(5, 5))
+    assert not ada.names.own["kept"].confirmed, "the join goes on: one of bob's names is still on its way"
+    effects = ada.say(CARL, frames.LedgerResumed(1, 1))
+    assert fx.Succeed(99) in effects and ada.names.own["kept"].confirmed and "lost" not in ada.names.own
+    entries = [said.operation for said in only(fx.Send, effects)]
+    assert [type(entry) for entry in entries if hasattr(entry, "position")] == [
+        frames.NamesWithdrawn, frames.NameConfirmed,
+    ]  # fmt: skip
+
+
+def test_damage_that_is_found_while_we_catch_a_peer_up_is_repaired():
+    ada = Ada(sync_part=1)
+    ada.open(BOB, synced())
+    for number in range(4):
+        ada.claim(f"n{number}", ref=number)
+    ada.close(BOB)
+    ada.open(BOB, synced(), creation=CREATION, position=1)
+    assert only(frames.LedgerResumed, ada.said[BOB]), "we go on"
+    ada.said[BOB].clear()
+    ada.say(BOB, frames.ResyncAsked(2))
+    while ada.kernel.members.by_peer[BOB].unsent:
+        ada.handle(fx.Drained(ada.conns[BOB]))
+    parts = only(frames.LedgerSynced, ada.said[BOB])
+    assert {name for part in parts for name in part.names} == {"n0", "n1", "n2", "n3"} and parts[-1].done
+
+
+def test_a_name_that_memory_shows_and_nobody_claims_is_no_reason_to_fall():
+    ada = Ada()
+    ada.open(BOB, synced("a"))
+    ada.names.mirrors[BOB].claims.clear()
+    effects = ada.handle(fx.Unregister(5, "a", None, 1.0))
+    assert [type(failed.error) for failed in only(fx.Fail, effects)] == [NameUnknown]
+
+
+def asked(ada: Ada, peer: str, reference: int, name: str, local: int) -> list[fx.Effect]:
+    return ada.say(peer, frames.RegistrationAsked(reference, name, local, 5000, "message"))
+
+
+def settle(ada: Ada, peer: str, reference: int, *, keep: bool) -> None:
+    ada.say(peer, frames.AskSettled(reference, keep))
+
+
+def test_a_name_asked_for_while_its_dead_holder_is_on_the_way_out_goes_with_the_asker():
+    ada = Ada(step=1)
+    for name in ("a", "b", "c"):
+        ada.claim(name, local=1)
+    ada.open(BOB, synced())
+    ada.handle(fx.ProcessExited(1))
+    assert "c" in ada.names.own and ada.names.whereis("c") is None
+    asked(ada, BOB, 1, "c", 2)
+    ada.say(BOB, frames.Acknowledged([ada.names.own["c"].claim.position]))
+    assert ada.names.whereis("c") == own(2)
+    ada.close(BOB)
+    ada.finish()
+    assert ada.names.whereis("c") is None, "bob was told that the connection is lost, and nothing registered"
+
+
+def test_what_one_asker_keeps_does_not_go_with_another():
+    ada = Ada()
+    ada.open(BOB, synced())
+    ada.open(CARL, synced())
+    asked(ada, BOB, 1, "x", 1)
+    for peer in (BOB, CARL):
+        ada.say(peer, frames.Acknowledged([1]))
+    asked(ada, CARL, 1, "x", 1)
+    assert only(frames.AskAnswered, ada.said[CARL])[-1].outcome == "ok"
+    settle(ada, CARL, 1, keep=True)
+    ada.close(BOB)
+    assert ada.names.whereis("x") == own(1)
+
+
+def test_what_one_asker_has_yet_to_settle_does_not_go_with_another():
+    ada = Ada()
+    ada.open(BOB, synced())
+    ada.open(CARL, synced())
+    asked(ada, BOB, 1, "x", 1)
+    for peer in (BOB, CARL):
+        ada.say(peer, frames.Acknowledged([1]))
+    asked(ada, CARL, 1, "x", 1)
+    settle(ada, BOB, 1, keep=False)
+    assert ada.names.whereis("x") == own(1), "carl has yet to say"
+    settle(ada, CARL, 1, keep=False)
+    assert ada.names.whereis("x") is None, "nobody has any use for it"
+
+
+def test_a_peer_that_was_synced_behind_a_withdrawal_acknowledges_it_when_all_is_in_its_views():
+    ada = Ada(sync_part=1, log=3)
+    ada.open(BOB, synced())
+    for number in range(3):
+        ada.claim(f"n{number}", ref=number)
+    ada.close(BOB)
+    ada.open(BOB, synced(), creation=CREATION, position=3)
+    assert only(frames.LedgerResumed, ada.said[BOB]), "we go on"
+    ada.said[BOB].clear()
+    ada.handle(fx.Unregister(50, "n0", None, 9.0))
+    for number in range(4, 9):
+        ada.claim(f"n{number}", ref=number)
+    while not any(part.done for part in only(frames.LedgerSynced, ada.said[BOB])):
+        ada.handle(fx.Drained(ada.conns[BOB]))
+    assert not only(frames.NamesWithdrawn, ada.said[BOB]), "the log was too short by then"
+    end = only(frames.LedgerSynced, ada.said[BOB])[-1].position
+    assert fx.Succeed(50) not in ada.say(BOB, frames.Acknowledged([end])), "that is the claim made there, and no more"
+    assert fx.Succeed(50) in ada.say(BOB, frames.Acknowledged([], end))
+
+
+def test_all_of_a_sync_is_acknowledged_when_it_is_in_the_views():
+    ada = Ada(step=1)
+    ada.open(BOB, synced("a", "b", position=5))
+    assert only(frames.Acknowledged, ada.said[BOB]) == [frames.Acknowledged([], 5)]
+    ada.said[BOB].clear()
+    ada.say(BOB, synced("a", position=9))
+    assert not only(frames.Acknowledged, ada.said[BOB]), "the second sync is built beside the first, which is shown yet"
+    ada.finish()
+    assert only(frames.Acknowledged, ada.said[BOB]) == [frames.Acknowledged([], 9)]
+
+
+def test_who_waits_for_a_rival_is_told_when_a_sync_shows_it_confirmed():
+    ada = Ada()
+    ada.open(BOB, synced("x", confirmed=False))
+    assert not only(fx.Fail, ada.claim("x", ref=5, wait=True)), "who has won is not certain yet"
+    effects = ada.say(BOB, synced("x", position=2))
+    assert [type(failed.error) for failed in only(fx.Fail, effects)] == [NameTaken]
+
+
+def test_the_losses_of_peers_are_forgotten_with_their_creations():
+    ada = Ada(forget_after=100.0)
+    ada.open(BOB, synced("a"))
+    ada.close(BOB)
+    lost = ada.names._lost
+    assert lost == {BOB: 1}
+    ada.time = 99.0
+    ada.handle(fx.TimePassed())
+    assert lost == {BOB: 1}
+    ada.time = 101.0
+    ada.handle(fx.TimePassed())
+    assert lost == {}
+
+
+def test_many_unregisters_that_time_out_at_once_cost_as_much_as_the_same_number_of_few():
+    def seconds(count: int) -> float:
+        ada = Ada()
+        ada.open(BOB, synced())
+        for number in range(count):
+            ada.claim(f"n{number}", ref=number + 1)
+        for number in range(count):
+            ada.handle(fx.Unregister(count + number + 1, f"n{number}", None, 1.0))
+        ada.time = 2.0
+        began = time.perf_counter()
+        assert len(only(fx.Succeed, ada.handle(fx.TimePassed()))) == count
+        return (time.perf_counter() - began) / count
+
+    assert min(seconds(4000) for _ in range(3)) < 5 * min(seconds(400) for _ in range(3))
