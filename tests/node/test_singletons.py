@@ -97,13 +97,14 @@ async def test_when_the_holder_goes_the_next_one_starts(nodes: Nodes):
     trees = await supervise(mesh, chief, history, intensity=100)
     pid = await one_runs(mesh, trees)
     for way in ("return", "crash", "kill", "return", "crash", "kill"):
+        await until(lambda: history[-1][0] == "+")  # its first step is taken
         if way == "kill":
             mesh[0].kill(pid)
         else:
             mesh[0].send(pid, way)
         pid = await one_runs(mesh, trees, pid)
+    await until(lambda: len(history) == 13)
     assert alternate(history)
-    assert len(history) == 13
 
 
 async def test_stopping_the_supervisor_or_closing_the_node_hands_it_on(nodes: Nodes):
