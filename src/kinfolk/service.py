@@ -90,11 +90,12 @@ def _nodes(me: Process) -> dict[str, int]:
 
 def _trees(me: Process) -> list[dict[str, Any]]:
     """The supervisors that no other of this node supervises, each with what is below it."""
-    supervisors = me.node.supervisors
+    supervisors = list(me.node.supervisors.values())
+    pids = {each.me.pid for each in supervisors}
     return [
         {"id": "supervisor", "pid": str(root.me.pid), "runs": root.me.function, **root.tree()}
-        for root in list(supervisors.values())
-        if root.me.parent is None or root.me.parent.local not in supervisors
+        for root in supervisors
+        if root.me.parent not in pids
     ]
 
 

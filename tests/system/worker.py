@@ -10,6 +10,7 @@ closes and the program with it. A worker uses the public interface alone; what i
 import asyncio
 import gc
 import hashlib
+import importlib
 import itertools
 import json
 import logging
@@ -19,11 +20,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypedDict
 
 from kinfolk import (
     Call,
+    Child,
     Crash,
     Down,
     Exit,
@@ -39,6 +41,7 @@ from kinfolk import (
     Process,
     Reason,
     Resync,
+    Supervision,
 )
 from kinfolk.registry import Registration
 
@@ -112,6 +115,7 @@ class Worker:
     """The orders. Each returns what is answered."""
 
     node: Node
+    _tree: Supervision
 
     def __init__(self) -> None:
         self._actors: dict[str, Actor] = {}
@@ -272,6 +276,43 @@ class Worker:
     def relations(self) -> int:
         """Links, monitors and the like that the node keeps."""
         return len(self.node.signals.relations)
+
+    # --- supervisors ---
+
+    async def supervise_tree(self, branches: Sequence[Sequence[int]], nodes: Sequence[str]) -> None:
+        """Grow the tree of `plants`."""
+        plants = importlib.import_module("plants")
+        self._tree = await self.node.supervise(plants.tree(branches, nodes), intensity=10_000)
+
+    async def supervise_chief(self, history: str) -> None:
+        """Supervise the singleton of `plants`."""
+        plants = importlib.import_module("plants")
+        child = Child(plants.chief, history, name="chief", singleton=True)
+        self._tree = await self.node.supervise([child], intensity=10_000)
+
+    async def tree(self) -> Any:
+        """What the node's service tells of its supervisors."""
+        return await self.node.call(("kinfolk", self.node.name), ["tree"])
+
+    async def stop_tree(self) -> None:
+        """Stop what it supervises."""
+        await self._tree.stop()
+
+    def leaves(self) -> dict[str, str]:
+        """The leaves that live here, by their numbers."""
+        names = self.node.names.local.snapshot()
+        return {name.removeprefix("leaf/"): str(pid) for name, pid in names.items() if name.startswith("leaf/")}
+
+    def left(self) -> dict[str, int]:
+        """What supervision could leave behind here."""
+        node = self.node
+        return {
+            "tasks": len(asyncio.all_tasks()),
+            "processes": len(node.processes()),
+            "relations": len(node.signals.relations),
+            "alarms": len(node.alarms),
+            "supervisors": len(node.supervisors),
+        }
 
     def send(self, target: Any, message: Any) -> None:
         """Send a message."""

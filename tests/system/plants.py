@@ -1,0 +1,42 @@
+"""What workers supervise."""
+
+import os
+import time
+from collections.abc import Sequence
+
+from kinfolk import Child, Process, Supervisor
+from kinfolk.core.restarts import Strategy
+
+LEAF = "leaf/"
+
+
+async def leaf(me: Process, number: int) -> None:
+    """Lives under a name of its node, so that it would die were there two of it."""
+    me.node.names.local.register(f"{LEAF}{number}", me.pid)
+    if await me.receive() == "crash":
+        raise LookupError("a leaf was told to crash")
+
+
+def tree(branches: Sequence[Sequence[int]], nodes: Sequence[str]) -> list[Child]:
+    """A branch for each row of numbers, with a leaf for each, on one node after the other; and a fragile one."""
+    strategies: tuple[Strategy, ...] = ("one_for_one", "one_for_one", "rest_for_one")
+    found: list[Child] = []
+    for place, numbers in enumerate(branches):
+        leaves = [Child(leaf, number, id=f"{number}", on=nodes[number % len(nodes)]) for number in numbers]
+        branch = Supervisor(leaves, strategy=strategies[place % len(strategies)], intensity=10_000)
+        found.append(Child(branch, id=f"branch {place}"))
+    fragile = Supervisor([Child(leaf, -1, id="-1")], intensity=2, period=600)
+    return [*found, Child(fragile, id="fragile")]
+
+
+async def chief(me: Process, history: str) -> None:
+    """Writes into a file where it runs from when to when; every line is there even if it is killed just after."""
+    word = me.node.name.partition("@")[0]
+    file = os.open(history, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(file, f"{time.monotonic()} + {word}\n".encode())
+    try:
+        if await me.receive() == "crash":
+            raise LookupError("a chief was told to crash")
+    finally:
+        os.write(file, f"{time.monotonic()} - {word}\n".encode())
+        os.close(file)
