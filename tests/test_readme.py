@@ -1,6 +1,5 @@
 """The README's programs do what the README says, in OS processes of their own, as a reader would run them."""
 
-import os
 import re
 import subprocess
 import sys
@@ -8,18 +7,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 README = (Path(__file__).parent.parent / "README.md").read_text()
 PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-SMALLEST, COUNTER, CLIENT, TOUR, ROOMS, JOBS, REMOTE = PROGRAMS
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """A user's environment without any setting, and a home of its own."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("KINFOLK_")}
-    return {**kept, "KINFOLK_HOME": str(tmp_path / "home"), "PYTHONUNBUFFERED": "1"}
+SMALLEST, COUNTER, CLIENT, TOUR, ROOMS, JOBS, REMOTE, SERVERS = PROGRAMS
 
 
 def run(program: str, environment: dict[str, str], where: Path) -> str:
@@ -95,8 +85,15 @@ def test_a_process_is_started_on_another_node_that_allows_it(environment: dict[s
     assert third == "it ended: killed"
 
 
+def test_a_server_refuses_crashes_and_counts_again(environment: dict[str, str], tmp_path: Path) -> None:
+    lines = run(SERVERS, environment, tmp_path).splitlines()
+    assert lines[:4] == ["counting on ada", "the total is 15", "a counter only goes up", "it has crashed"]
+    assert lines[4] in ("counting on ada", "counting on bob")
+    assert lines[5] == "and counts again: 11"
+
+
 def test_every_command_of_the_readme_exists() -> None:
-    for command in re.findall(r"kinfolk (cookie new|run|nodes|names|groups|whereis)", README):
+    for command in re.findall(r"kinfolk (cookie new|run|nodes|names|groups|tree|whereis)", README):
         asked = subprocess.run(
             [sys.executable, "-m", "kinfolk", *command.split(), "--help"], capture_output=True, timeout=30, check=False
         )
