@@ -537,17 +537,25 @@ class Supervising:
         names, attempt = self.me.node.names, 0
         while True:
             if names.whereis(name) is None:
-                pid = slot.pid or self._spawn(slot)
+                pid = self._spawn(slot)
                 try:
                     await names.register(name, pid)
                 except (NameTaken, NotConfirmed, NameUnknown):
-                    pass
+                    self._discard(slot, pid)
                 else:
                     return pid
             self._post(self._stands_by, slot, asyncio.current_task())
             attempt += 1
             if await _changed(watch, core.pause(attempt, self._random.random())):
                 attempt = 0
+
+    def _discard(self, slot: _Slot, pid: Pid) -> None:
+        """End a process that has not got its name. Who has called it meanwhile, for it was claimed, is told so."""
+        if self._by_pid.pop(pid, None) is slot:
+            slot.pid = slot.process = slot.gate = None
+            self.me.unlink(pid)
+            self.me.mailbox.discard(lambda message: type(message) is Exit and message.pid == pid)
+            self.me.node.kill(pid)
 
     def _has_lost_name(self, slot: _Slot, pid: Pid) -> None:
         """Its process has been told, and ends; a server once it has handled what came before. But not much later."""

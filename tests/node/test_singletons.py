@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from kinfolk import Child, Node, Pid, Process, Reason, Request, Server, Supervision
-from tests.node.nodes import HEARTBEAT, Nodes, echo, holders, until
+from kinfolk import Child, Node, NoProcess, Pid, Process, Reason, Request, Server, Supervision
+from tests.node.nodes import HEARTBEAT, Nodes, echo, ended, holders, until
 from tests.node.relay import Relay
 
 History = list[tuple[str, str]]
@@ -214,4 +214,25 @@ async def test_a_loser_that_does_not_end_by_itself_is_killed(nodes: Nodes):
         relay.heal()
         assert await one_runs([ada, bob], trees) == first
         assert history[-1] == ("-", "bob")
+        await nodes.close()
+
+
+async def test_whoever_calls_one_that_does_not_get_its_name_is_told(nodes: Nodes):
+    async with Relay() as relay:
+        ada = await nodes.start("ada", down_after=5)
+        bob = await nodes.start(relay.name("bob"), listen=relay.target, down_after=5)
+        await ada.connect(bob.name)
+        relay.stall()
+        bob.names.register_nowait("chief", bob.spawn(echo))  # first, but ada does not know
+        history: History = []
+        start = asyncio.create_task(ada.supervise([Child(Chief, history, name="chief", singleton=True)]))
+        claimed = await ada.names.wait_for("chief", timeout=5)
+        call = asyncio.create_task(ada.call("chief", Who()))
+        await asyncio.sleep(0)
+        relay.heal()
+        assert isinstance(await ended(call), NoProcess)
+        tree = await start
+        assert states([tree]) == ["standby"]
+        assert not ada.is_alive(claimed)
+        assert history == []
         await nodes.close()
