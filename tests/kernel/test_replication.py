@@ -244,3 +244,12 @@ def test_many_unregisters_that_time_out_at_once_cost_as_much_as_the_same_number_
         return (time.perf_counter() - began) / count
 
     assert min(seconds(4000) for _ in range(3)) < 5 * min(seconds(400) for _ in range(3))
+
+
+def test_a_name_of_ours_that_the_view_has_lost_is_not_claimed_twice():
+    ada = Ada()
+    ada.claim("x", 1)
+    del ada.names.view["x"]
+    effects = ada.claim("x", 2, ref=5)
+    assert [type(failed.error) for failed in only(fx.Fail, effects)] == [NameTaken]
+    assert ada.names.whereis("x") == own(1) and fx.Count("registry_divergence_total") in effects
