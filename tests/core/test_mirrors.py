@@ -15,6 +15,7 @@ from kinfolk.core.changes import (
     AcknowledgeThrough,
     Added,
     Confirmed,
+    Contest,
     Diverged,
     MemberAdded,
     MemberRemoved,
@@ -621,3 +622,17 @@ def test_a_claim_over_one_of_a_dead_process_that_the_view_has_lost_withdraws_tha
     assert [change.claims for change in only(Withdrawn, changes)] == [(gone,)]
     finish(names)
     assert names.whereis("c") == own_pid(2) and set(names.own) == {"c"}
+
+
+def test_what_is_disputed_is_contested_again_in_slices():
+    names, bob, carl = table(step=10), Peer(BOB), Peer(CARL)
+    connect(names, bob, carl)
+    for number in range(95):
+        for stamp, peer in enumerate((bob, carl)):
+            names.peer_claimed(peer.name, peer.claim(f"n{number}", stamp), 0)
+    slices = [names.contest_again()]
+    while names.busy:
+        slices.append(names.work())
+    assert all(len(changes) <= 10 for changes in slices)
+    told = [contest.loser.name for changes in slices for contest in only(Contest, changes)]
+    assert sorted(told) == sorted(names.rivals), "each once"

@@ -52,6 +52,8 @@ class Names(Views):
         self.kept: dict[str, Mirror] = {}
         self._sweeps: deque[_Sweep] = deque()
         self._repairs: dict[str, tuple[Repair, Iterator[Fact]]] = {}
+        self._disputes: Iterator[str] = iter(())
+        self._contesting = False
         self._audit: Iterator[int] | None = None
         self._unaudited = 0
 
@@ -313,12 +315,19 @@ class Names(Views):
             self._sweep(_Sweep(pid, iter(list(facts))))
         return self._take()
 
+    def contest_again(self) -> list[Change]:
+        """Judge every disputed name again, in slices; to be called with each heartbeat."""
+        if not self._contesting:
+            self._disputes, self._contesting = iter(list(self.rivals)), True
+        self._work(self.step)
+        return self._take()
+
     # --- what goes in slices ---
 
     @property
     def busy(self) -> bool:
         """Whether something goes on in slices: the caller calls `work` after others have had their turn."""
-        return self.unsettled or self._unaudited > 0
+        return self._contesting or self.unsettled or self._unaudited > 0
 
     @property
     def unsettled(self) -> bool:
@@ -332,12 +341,21 @@ class Names(Views):
 
     def _work(self, left: int) -> None:
         while left > 0 and self.busy:
-            if self._sweeps:
+            if self._contesting:
+                left -= self._contest_on(left)
+            elif self._sweeps:
                 left -= self._sweep_on(left)
             elif self._repairs:
                 left -= self._repair_on(left)
             else:
                 left -= self._audit_on()
+
+    def _contest_on(self, most: int) -> int:
+        some = list(islice(self._disputes, most))
+        for name in some:
+            self._judge(name)
+        self._contesting = len(some) == most
+        return len(some)
 
     def _sweep(self, sweep: _Sweep) -> None:
         """From now on this one's names are refused; they leave the views as far as there is time."""

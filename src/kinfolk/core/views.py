@@ -176,12 +176,6 @@ class Views:
             self._judge(name)
         return self._take()
 
-    def contest_again(self) -> list[Change]:
-        """Judge every disputed name again; to be called with each heartbeat."""
-        for name in list(self.rivals):
-            self._judge(name)
-        return self._take()
-
     # --- the rules, one method each ---
 
     def _may_acknowledge(self, name: str) -> bool:
