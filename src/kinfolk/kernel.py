@@ -59,7 +59,8 @@ class Settings(Struct, frozen=True):
     room: int = 1_000_000
     """How many names and memberships the kept mirrors may have together."""
     audit: int = 20_000
-    """Facts that a heartbeat looks at, in slices: whether memory still holds what was told, and the views show it."""
+    """How often a heartbeat looks at a fact, in slices: once whether memory still holds what was told, and once whether
+    the views show it."""
 
 
 Entry = frames.NameClaimed | frames.NamesWithdrawn | frames.NameConfirmed | frames.GroupEntered

@@ -15,6 +15,7 @@ from kinfolk.core.changes import (
     AcknowledgeThrough,
     Added,
     Confirmed,
+    Contest,
     Diverged,
     MemberAdded,
     MemberRemoved,
@@ -550,3 +551,88 @@ def test_many_that_come_back_while_many_names_leave_are_let_in_slice_by_slice():
         shown += len(only(Added, changes))
         assert len(only(Added, changes)) <= 200, "no slice is larger than it should be"
     assert shown == 500
+
+
+@pytest.mark.parametrize("entry", ["claims twice", "withdraws", "confirms"])
+def test_what_does_not_fit_a_damaged_mirror_is_no_breach_but_finds_the_damage(entry):
+    names, bob = table(), author("a", "b")
+    bob.claim("c", 7, local=3)
+    connect(names, bob)
+    claims = names.mirrors[BOB].claims
+    if entry == "claims twice":
+        claims["d"] = Claim("d", Pid(BOB, 1, 77), 1, 1)
+        changes = names.peer_claimed(BOB, bob.claim("d", 9), 0)
+    elif entry == "withdraws":
+        del claims["a"]
+        changes = names.peer_withdrew(BOB, *bob.withdraw("a"))
+    else:
+        del claims["c"]
+        changes = names.peer_confirmed(BOB, *bob.confirm("c"))
+    assert only(Diverged, changes) == [Diverged(BOB)] and not names.mirrors[BOB].sound
+    with pytest.raises(RemoteProtocolError, match="follows"):
+        names.peer_claimed(BOB, Claim("e", Pid(BOB, 1, 1), 99, 9), 0)
+
+
+def test_a_damaged_mirror_that_goes_on_is_asked_for_anew_as_well():
+    names, bob = table(), author("a", "b")
+    connect(names, bob)
+    lose(names, BOB)
+    del names.kept[BOB].claims["a"]
+    entry = bob.withdraw("a")
+    resume(names, bob)
+    assert only(Diverged, names.peer_withdrew(BOB, *entry)) == [Diverged(BOB)]
+    assert names.distrust(BOB) == bob.position
+    assert not names.mirrors[BOB].sound, "what it was made of was damaged"
+
+
+@pytest.mark.parametrize("broken", ["claims", "view", "twice"])
+def test_a_dispute_that_the_tables_do_not_know_is_put_right(broken):
+    names, bob, carl = table(), Peer(BOB), Peer(CARL)
+    connect(names, bob, carl)
+    ours = [names.peer_claimed(peer.name, peer.claim("x", stamp), 0) for stamp, peer in enumerate((bob, carl))]
+    assert ours and len(names.rivals["x"]) == 2
+    if broken == "claims":
+        names.rivals["x"][0] = Claim("x", Pid(BOB, 1, 77), 1, 1)
+    elif broken == "view":
+        del names.view["x"]
+    else:
+        names.rivals["x"].append(names.rivals["x"][0])
+    assert only(Diverged, audit(names, 1000)) == [Diverged(names.node)]
+    assert names.rivals["x"] == [bob.claims["x"], carl.claims["x"]] and names.whereis("x") == bob.claims["x"].pid
+
+
+def test_the_end_of_a_claim_that_the_views_do_not_have_lets_them_show_what_is_left():
+    names, bob, carl = table(), Peer(BOB), Peer(CARL)
+    connect(names, bob, carl)
+    for stamp, peer in enumerate((bob, carl)):
+        names.peer_claimed(peer.name, peer.claim("x", stamp), 0)
+    del names.view["x"]
+    names.peer_withdrew(BOB, *bob.withdraw("x"))
+    assert names.whereis("x") == carl.claims["x"].pid and names.rivals == {}
+
+
+def test_a_claim_over_one_of_a_dead_process_that_the_view_has_lost_withdraws_that_first():
+    names = table(step=1)
+    for name in ("a", "b", "c"):
+        claim(names, name, local=1)
+    names.process_exited(1)
+    gone = names.own["c"].claim
+    del names.view["c"]
+    changes = names.claim("c", own_pid(2), "exit", 0)
+    assert [change.claims for change in only(Withdrawn, changes)] == [(gone,)]
+    finish(names)
+    assert names.whereis("c") == own_pid(2) and set(names.own) == {"c"}
+
+
+def test_what_is_disputed_is_contested_again_in_slices():
+    names, bob, carl = table(step=10), Peer(BOB), Peer(CARL)
+    connect(names, bob, carl)
+    for number in range(95):
+        for stamp, peer in enumerate((bob, carl)):
+            names.peer_claimed(peer.name, peer.claim(f"n{number}", stamp), 0)
+    slices = [names.contest_again()]
+    while names.busy:
+        slices.append(names.work())
+    assert all(len(changes) <= 10 for changes in slices)
+    told = [contest.loser.name for changes in slices for contest in only(Contest, changes)]
+    assert sorted(told) == sorted(names.rivals), "each once"

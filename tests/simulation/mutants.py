@@ -1,5 +1,6 @@
 """Kernels with one rule removed. Each must fail: a mutant that survives is a hole in the simulation."""
 
+from collections.abc import Iterator
 from math import inf
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from kinfolk.core.ledger import Claim, Ledger, Log
 from kinfolk.core.members import Members, Session, Verdict
 from kinfolk.core.mirror import Mirror
 from kinfolk.core.names import Names
-from kinfolk.errors import KinfolkError
+from kinfolk.errors import KinfolkError, RemoteProtocolError
 from kinfolk.kernel import Kernel
 from kinfolk.orders import Orders
 
@@ -178,6 +179,21 @@ class ComparesOnlyDigests(Names):
         return []
 
 
+class BelievesItsMemory(Names):
+    """What does not fit our mirror is always the fault of the peer."""
+
+    def _check(self, mirror: Mirror, breach: str) -> None:
+        if not mirror.damaged:
+            raise RemoteProtocolError(breach)
+
+
+class LooksAtNoDispute(Names):
+    """What is disputed is not compared with what the tables have."""
+
+    def _look_at_disputes(self) -> Iterator[int]:
+        return iter(())
+
+
 # --- the rules of the ledger ---
 
 
@@ -305,9 +321,11 @@ MUTANTS: dict[str, Mutant] = {
         ("flaps", KeepsHalfAMirror),
         ("flaps", SweepsWhatCameBack),
         ("deaths", FindsTheLost),
-        ("damage", SyncsOverTheOld),
+        ("decay", SyncsOverTheOld),
         ("damage", NeverCompares),
         ("damage", ComparesOnlyDigests),
+        ("decay", BelievesItsMemory),
+        ("decay", LooksAtNoDispute),
     )
 } | {
     mutant.__name__: Mutant(network, kernel=mutant)

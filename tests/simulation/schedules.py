@@ -8,7 +8,9 @@ apart      strangers, and cuts of the links to their neighbours
 deaths     holders die; some survivors see it at once and register the names, some notice late
 joins      nodes come one by one or all at once, by one seed or by all, with names of their own
 flaps      one link breaks again and again, while its ends and others make entries
+churn      slices of one fact: processes with many names come and go while links break, and nothing is ever finished
 damage     memory is damaged: it is found within two heartbeats, and repaired without the end of a session
+decay      memory is damaged again and again while names change and slices are under way; in the end all is right
 """
 
 import random
@@ -47,18 +49,19 @@ class Schedule:
         rng = self.rng = random.Random(f"{network}/{seed}")
         self.network = network
         self.judge = Judge(
-            partitions=network in ("faults", "apart", "joins", "flaps"),
+            partitions=network in ("faults", "apart", "joins", "flaps", "churn"),
             prompt=network == "deaths",
             reachable=network in ("calm", "joins"),
         )
+        slow = network in ("churn", "decay")
         settings = Settings(
             heartbeat=HEARTBEAT,
             down_after=DOWN_AFTER,
             redial_min=0.05,
             redial_max=1.0,
-            sync_part=rng.choice((1, 2, 100)),
-            step=1 if network == "flaps" else rng.choice((1, 2, 100)),
-            log=rng.choice((2, 10, 1000)),
+            sync_part=1 if slow else rng.choice((1, 2, 100)),
+            step=1 if slow or network == "flaps" else rng.choice((1, 2, 100)),
+            log=rng.choice((5, 10, 20) if slow else (2, 10, 1000)),
             keep_mirrors=rng.choice((0.3, 600.0)),
             room=rng.choice((2, 1000)),
         )
@@ -74,12 +77,14 @@ class Schedule:
         self.judge.world = self.world
         if trace is not None:
             self.world.trace = lambda line: trace(f"{self.world.now:8.3f} {line}")
-        self.names = ["x", "y", "z"][: rng.randint(1, 3)]
+        self.names = ["u", "v", "w", "x", "y", "z"] if slow else ["x", "y", "z"][: rng.randint(1, 3)]
         size = rng.choice((3, 3, 3, 3, 3, 4, 4, 5))
         for name in w.NAMES[:size]:
             host = self.world.add_host(name)
             host.skew_ms = rng.randint(-500, 500)
         self.hosts = list(self.world.hosts.values())
+        self.longest = 60.0 if network != "decay" else LONG_ENOUGH
+        """The longest timeout of a register: nobody is told of what memory has lost."""
         self.served: set[Pid] = set()
         """Processes for which other nodes have registered names."""
         self.coming = 0.0
@@ -193,7 +198,7 @@ class Schedule:
             self.world.process_exits(node, rng.choice(sorted(node.processes)))
         elif roll < 0.90:
             other = rng.choice(running)
-            timeout = rng.choice((0.05, 0.3, LONG_ENOUGH, LONG_ENOUGH, 60.0))
+            timeout = rng.choice((0.05, 0.3, LONG_ENOUGH, LONG_ENOUGH, self.longest))
             pid = other.spawn()
             self.served.add(pid)
             self.judge.register(node, name, pid, wait=True, timeout=timeout, on_lost="message")
@@ -208,6 +213,29 @@ class Schedule:
                 if end.state is State.OPEN:
                     self.world.at(self.world.now, node, self._message_comes, end)
 
+    def settle_down(self) -> None:
+        """A process takes every name and group it can get, at once."""
+        running = [node for node in self.world.running() if node.wakes <= self.world.now]
+        if not running:
+            return
+        node = self.rng.choice(running)
+        pid = node.spawn()
+        for name in self.rng.sample(self.names, self.rng.randint(2, len(self.names))):
+            self.judge.register(
+                node, name, pid, wait=self.rng.random() < 0.3, timeout=self.rng.choice((1.0, LONG_ENOUGH)),
+                on_lost="message",
+            )  # fmt: skip
+        for group in self.rng.sample(("g", "h", "i"), self.rng.randint(0, 3)):
+            self.world.feed(node, fx.JoinGroup(group, pid))
+
+    def move_out(self) -> None:
+        """The process with the most names ends."""
+        held = [(len(facts), node, local) for node in self.world.running() if node.wakes <= self.world.now
+                for local, facts in node.kernel.names._by_process.items()]  # fmt: skip
+        if held:
+            _, node, local = max(held, key=lambda row: (row[0], row[1].name, row[2]))
+            self.world.process_exits(node, local)
+
     def register(self, node: Node, name: str) -> None:
         """A process of the node, old or new, asks for a name."""
         rng = self.rng
@@ -219,7 +247,7 @@ class Schedule:
             name,
             pid,
             wait=rng.random() < 0.75,
-            timeout=rng.choice((0.05, 0.3, LONG_ENOUGH, LONG_ENOUGH, 60.0)),
+            timeout=rng.choice((0.05, 0.3, LONG_ENOUGH, LONG_ENOUGH, self.longest)),
             on_lost="exit" if rng.random() < 0.5 else "message",
         )
 
@@ -494,6 +522,41 @@ class Schedule:
         self.spread(rng.randint(10, 30), rng.choice((0.02, 0.1)), act)
         self.heal()
 
+    def churn(self) -> None:
+        rng, world = self.rng, self.world
+        self.mesh()
+        self.judge.steady = False
+        world.turn, world.drain = rng.choice((0.05, 0.3)), rng.choice((0.05, 0.3))
+        if rng.random() < 0.3:
+            self.slow_link(0.5)
+        kinds = [self.use] * 4 + [self.settle_down] * 2 + [self.move_out] * 2 + [self.cut] * 3
+        kinds += [lambda: self.part(1.0), lambda: self.restart(1.0)]
+        self.spread(rng.randint(15, 40), rng.choice((0.03, 0.1)), lambda: rng.choice(kinds)())
+        self.heal()
+
+    def decay(self) -> None:
+        rng, world, judge = self.rng, self.world, self.judge
+        self.mesh()
+        world.turn, world.drain = rng.choice((0.05, 0.3)), rng.choice((0.05, 0.3))
+        judge.damage = judge.decay = True
+
+        def damage() -> None:
+            disputing = [node for node in world.running() if node.kernel.names.rivals]
+            node = rng.choice(disputing if disputing and rng.random() < 0.7 else world.running())
+            self._damage(node)
+            judge.damaged(node)
+
+        def quarrel() -> None:
+            name = rng.choice(self.names)
+            for node in world.running():
+                self.register(node, name)
+            world.run(world.now + rng.random() * world.delay)
+            damage()
+
+        kinds = [self.use] * 5 + [self.settle_down] * 2 + [self.move_out] * 2 + [damage, damage, quarrel]
+        self.spread(rng.randint(10, 30), rng.choice((0.05, 0.2)), lambda: rng.choice(kinds)())
+        self.heal()
+
     def damage(self) -> None:
         rng, world, judge = self.rng, self.world, self.judge
         self.mesh()
@@ -515,7 +578,11 @@ class Schedule:
         mirror = names.mirrors[rng.choice(sorted(names.mirrors))]
         name = rng.choice(sorted(mirror.claims) or self.names)
         claim = mirror.claims.get(name, Claim(name, Pid(mirror.peer, mirror.creation, 99), 10**6, 1))
-        match rng.randrange(6):
+        disputes = [names.rivals[name] for name in sorted(names.rivals)] if self.judge.decay else []
+        match rng.randrange(9 if disputes else 6):
+            case 6 | 7 | 8:
+                dispute = rng.choice(disputes)
+                dispute[rng.randrange(len(dispute))] = claim
             case 0:
                 mirror.claims.pop(name, None)
             case 1:
@@ -542,7 +609,9 @@ NETWORKS: dict[str, Callable[[Schedule], None]] = {
     "deaths": Schedule.deaths,
     "joins": Schedule.joins,
     "flaps": Schedule.flaps,
+    "churn": Schedule.churn,
     "damage": Schedule.damage,
+    "decay": Schedule.decay,
 }
 
 

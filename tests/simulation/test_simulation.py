@@ -22,7 +22,9 @@ SCHEDULES = {
     "deaths": 3000,
     "joins": 3000,
     "flaps": 2000,
+    "churn": 1000,
     "damage": 500,
+    "decay": 1000,
 }
 CHUNK = 500
 ENOUGH_FOR_A_MUTANT = 300

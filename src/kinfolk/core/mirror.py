@@ -94,6 +94,12 @@ class Mirror:
         """Whether it is known to be all that the peer has told, so that whatever does not fit is a breach."""
         return self.complete and not self.damaged
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether memory holds what was told: this looks at every fact."""
+        members = sum(map(membership_digest, self.members))
+        return add_digest(total(self.claims.values(), self.unconfirmed, self.peer) + members, -self.digest) == 0
+
     def is_confirmed(self, claim: Claim) -> bool:
         """Whether this claim, which is in the mirror, is confirmed."""
         return claim.position not in self.unconfirmed

@@ -52,6 +52,8 @@ class Names(Views):
         self.kept: dict[str, Mirror] = {}
         self._sweeps: deque[_Sweep] = deque()
         self._repairs: dict[str, tuple[Repair, Iterator[Fact]]] = {}
+        self._disputes: Iterator[str] = iter(())
+        self._contesting = False
         self._audit: Iterator[int] | None = None
         self._unaudited = 0
 
@@ -150,8 +152,7 @@ class Names(Views):
         """
         mirror, aside = self._advance(peer, claim.position, [claim.name])
         if claim.name in mirror.claims:
-            if not mirror.damaged:
-                raise RemoteProtocolError(f"claims the name {claim.name!r} twice")
+            self._check(mirror, f"claims the name {claim.name!r} twice")
             mirror.drop(mirror.claims[claim.name])
             self._count_again(claim.name)
         self._take_in(mirror, aside, claim, False, wall_ms)
@@ -174,13 +175,12 @@ class Names(Views):
                 else:
                     self._unmirror(mirror, claim)
                     self._judge(name)
-            elif mirror.sound:
-                raise RemoteProtocolError(f"withdraws the name {name!r} as claimed at {at}, which it does not hold")
-            # else: withdrawn before the sync came to it
+            elif mirror.complete:  # else withdrawn before the sync came to it
+                self._check(mirror, f"withdraws the name {name!r} as claimed at {at}, which it does not hold")
         for membership in members:
             if not mirror.leave(membership):
-                if mirror.sound:
-                    raise RemoteProtocolError(f"leaves the group {membership[0]!r}, of which it is no member")
+                if mirror.complete:
+                    self._check(mirror, f"leaves the group {membership[0]!r}, of which it is no member")
             elif not aside:
                 self._remove_member(membership[0], Pid(peer, mirror.creation, membership[1]))
         if not (aside and peer in self.mirrors):  # else a damaged mirror may still show what it ends
@@ -201,8 +201,8 @@ class Names(Views):
                 mirror.held.discard(name)  # nobody waits for our acknowledgement any longer
                 self._judge(name)
                 self._changes.append(Settled(name))
-        elif mirror.sound:
-            raise RemoteProtocolError(f"confirms the name {name!r} as claimed at {at}, which it does not hold")
+        elif mirror.complete:
+            self._check(mirror, f"confirms the name {name!r} as claimed at {at}, which it does not hold")
         return self._advanced(peer, aside)
 
     def peer_entered(self, peer: str, position: int, membership: Membership) -> list[Change]:
@@ -212,8 +212,8 @@ class Names(Views):
             RemoteProtocolError: not the next entry, or it is a member.
         """
         mirror, aside = self._advance(peer, position, [membership])
-        if not mirror.enter(membership) and not mirror.damaged:
-            raise RemoteProtocolError(f"enters the group {membership[0]!r} twice")
+        if not mirror.enter(membership):
+            self._check(mirror, f"enters the group {membership[0]!r} twice")
         if not aside:
             self._add_member(membership[0], Pid(peer, mirror.creation, membership[1]))
         return self._advanced(peer, aside)
@@ -266,7 +266,7 @@ class Names(Views):
         repairing = self._repairs.pop(peer, None) is not None
         if mirror is not None:
             # Whatever somebody else disputes is decided now; of the rest it is enough that nobody finds it.
-            for claim in [mirror.claims[name] for name in self.rivals if name in mirror.claims]:
+            for claim in [claim for claims in self.rivals.values() for claim in claims if claim.pid.node == peer]:
                 self._remove(claim)
                 self._judge(claim.name)
             self._sweep(_Sweep((peer, mirror.creation), mirror.facts()))
@@ -315,12 +315,19 @@ class Names(Views):
             self._sweep(_Sweep(pid, iter(list(facts))))
         return self._take()
 
+    def contest_again(self) -> list[Change]:
+        """Judge every disputed name again, in slices; to be called with each heartbeat."""
+        if not self._contesting:
+            self._disputes, self._contesting = iter(list(self.rivals)), True
+        self._work(self.step)
+        return self._take()
+
     # --- what goes in slices ---
 
     @property
     def busy(self) -> bool:
         """Whether something goes on in slices: the caller calls `work` after others have had their turn."""
-        return self.unsettled or self._unaudited > 0
+        return self._contesting or self.unsettled or self._unaudited > 0
 
     @property
     def unsettled(self) -> bool:
@@ -334,12 +341,21 @@ class Names(Views):
 
     def _work(self, left: int) -> None:
         while left > 0 and self.busy:
-            if self._sweeps:
+            if self._contesting:
+                left -= self._contest_on(left)
+            elif self._sweeps:
                 left -= self._sweep_on(left)
             elif self._repairs:
                 left -= self._repair_on(left)
             else:
                 left -= self._audit_on()
+
+    def _contest_on(self, most: int) -> int:
+        some = list(islice(self._disputes, most))
+        for name in some:
+            self._judge(name)
+        self._contesting = len(some) == most
+        return len(some)
 
     def _sweep(self, sweep: _Sweep) -> None:
         """From now on this one's names are refused; they leave the views as far as there is time."""
@@ -382,7 +398,7 @@ class Names(Views):
         live = self.mirrors.get(peer)
         if live is None:
             live = self.mirrors[peer] = Mirror(peer, wanted.creation, wanted.position)
-        live.complete, live.damaged = False, False
+        live.complete, live.damaged = False, wanted.damaged
         live.position, live.digest = wanted.position, wanted.digest
         repair = Repair(live, wanted)
         self._repairs[peer] = repair, iter(repair)
@@ -397,6 +413,7 @@ class Names(Views):
         if done < most:
             del self._repairs[peer]
             repair.live.complete = True
+            repair.live.held &= repair.live.claims.keys()  # damage may have left some there
             self._is_here(repair.live, repair.wanted.position)
         return max(1, done)
 
@@ -447,9 +464,15 @@ class Names(Views):
 
     def distrust(self, peer: str) -> int:
         """Our mirror of a peer is not what it has told. Returns the entry at which it stands."""
-        mirror = self.mirrors[peer]
-        mirror.damaged = True
-        return mirror.position
+        mirror = self.mirrors.get(peer)
+        if mirror is not None:
+            mirror.damaged = True
+        return self._told(peer)[0].position
+
+    def put_right(self, name: str) -> list[Change]:
+        """The views do not show what is claimed of this name: let them."""
+        self._put_right([name])
+        return self._take()
 
     def audit(self, facts: int) -> list[Change]:
         """Look at so many facts, in slices: whether they add up to what was told, and are in the views.
@@ -492,6 +515,7 @@ class Names(Views):
                 self._changes.append(Diverged(mirror.peer))
             else:
                 yield from self._look_up(claims)
+        yield from self._look_at_disputes()
         claimed = len(self.own) + sum(len(mirror.claims) for mirror in self.mirrors.values())
         if not self.unsettled and len(self.view) != claimed - sum(len(rivals) - 1 for rivals in self.rivals.values()):
             self._put_right([name for name in self.view if not self.claims(name)])
@@ -521,10 +545,36 @@ class Names(Views):
             )
             yield len(some)
 
+    def _look_at_disputes(self) -> Iterator[int]:
+        """Find disputed names of which the views do not have what the tables have."""
+        disputed = list(self.rivals)
+        for start in range(0, len(disputed), _AUDITED):
+            some = [name for name in disputed[start : start + _AUDITED] if name in self.rivals]
+            self._put_right(
+                name
+                for name in some
+                if sorted(self.rivals[name], key=self._rank) != sorted(self._gather(name), key=self._rank)
+                or self.view.get(name) != min(self.rivals[name], key=self._view_order).pid
+            )
+            yield len(some)
+
     def _put_right(self, names: Iterable[str]) -> None:
         for name in list(names):
             self._count_again(name)
             self._changes.append(Diverged(self.node))
+
+    def _check(self, mirror: Mirror, breach: str) -> None:
+        """What a peer says does not fit our mirror of it. Memory that does not hold what was told would be the reason.
+
+        Raises:
+            RemoteProtocolError: memory does hold it: the peer breaks the protocol.
+        """
+        if mirror.damaged:
+            return
+        if mirror.adds_up:
+            raise RemoteProtocolError(breach)
+        mirror.damaged = True
+        self._changes.append(Diverged(mirror.peer))
 
     # --- inside ---
 

@@ -104,6 +104,8 @@ class Views:
     def claim(self, name: str, pid: Pid, on_lost: str, wall_ms: int) -> list[Change]:
         """Claim a name that `whereis` does not know, for a process of ours. Confirmed at once if there is no peer."""
         self._freshen(name)
+        if name in self.own:  # by a process that is dead, and memory is broken: the view does not show it
+            self._withdraw_facts([name])
         assert name not in self.view and pid.node == self.node, "the caller looks before it claims"
         claim = Claim(name, pid, self.ledger.append(), self.clock.tick(wall_ms))
         self.own[name] = OwnClaim(claim, on_lost)
@@ -171,12 +173,6 @@ class Views:
             self._races(winner, confirmed) or self._believed(own, winner, now)
         ):
             self._yield(own, winner)
-            self._judge(name)
-        return self._take()
-
-    def contest_again(self) -> list[Change]:
-        """Judge every disputed name again; to be called with each heartbeat."""
-        for name in list(self.rivals):
             self._judge(name)
         return self._take()
 
@@ -289,12 +285,8 @@ class Views:
     def _resolve(self, name: str) -> None:
         """Let the view follow a disputed name: confirmed first, then what we have acknowledged, then the earlier."""
         rivals = self.rivals.get(name)
-        if rivals is None:
-            return
-        holder = min(rivals, key=self._view_order).pid
-        if holder != self.view[name]:
-            self._changes += (Removed(name, self.view[name]), Added(name, holder))
-            self.view[name] = holder
+        if rivals is not None:
+            self._show(name, min(rivals, key=self._view_order).pid)
 
     def _view_order(self, claim: Claim) -> tuple[bool, bool, Order]:
         mirror = self.mirrors.get(claim.pid.node)
@@ -310,26 +302,38 @@ class Views:
         rivals = self.rivals.get(name)
         if rivals is None:
             other = self._claim_of(holder.node, name)
-            if other is None:  # memory is broken: nobody has claimed what the view shows
+            if other is None or other is claim:  # memory is broken: nobody has claimed what the view shows
                 self._count_again(name)
                 return
             rivals = self.rivals[name] = [other]
         rivals.append(claim)
 
     def _remove(self, claim: Claim) -> None:
-        name = claim.name
+        """A claim is gone, and no table of claims has it any more: the views follow."""
+        name, holder = claim.name, self.view.get(claim.name)
         rivals = self.rivals.get(name)
+        if holder is None or (claim.pid != holder if rivals is None else claim not in rivals):
+            self._count_again(name)  # memory is broken: the views do not have what was claimed
+            return
         if rivals is None:
-            holder = self.view.pop(name, None)
-            if holder is not None:
-                self._changes.append(Removed(name, holder))
+            self._show(name, None)
             return
         rivals.remove(claim)
         if len(rivals) == 1:
             del self.rivals[name]
-        if self.view[name] == claim.pid:
-            self.view[name] = min(rivals, key=self._view_order).pid
-            self._changes += (Removed(name, claim.pid), Added(name, self.view[name]))
+        if holder == claim.pid:
+            self._show(name, min(rivals, key=self._view_order).pid)
+
+    def _show(self, name: str, holder: Pid | None) -> None:
+        """From now on the view has this holder of the name."""
+        before = self.view.get(name)
+        if holder is not None:
+            self.view[name] = holder
+        elif before is not None:
+            del self.view[name]
+        if before != holder:
+            self._changes += [Removed(name, before)] if before is not None else []
+            self._changes += [Added(name, holder)] if holder is not None else []
 
     def _add_member(self, group: str, pid: Pid) -> None:
         if self.groups.add(group, pid):
@@ -341,19 +345,17 @@ class Views:
 
     def _count_again(self, name: str) -> None:
         """Whatever the views say of a name: gather its claims anew, and let the views follow."""
-        claims = [self.own[name].claim] if name in self.own else []
-        claims += [mirror.claims[name] for mirror in self.mirrors.values() if name in mirror.claims]
+        claims = self._gather(name)
         self.rivals.pop(name, None)
         if len(claims) > 1:
             self.rivals[name] = claims
-        before = self.view.pop(name, None)
-        after = min(claims, key=self._view_order).pid if claims else None
-        if after is not None:
-            self.view[name] = after
-        if before != after:
-            self._changes += [Removed(name, before)] if before is not None else []
-            self._changes += [Added(name, after)] if after is not None else []
+        self._show(name, min(claims, key=self._view_order).pid if claims else None)
         self._judge(name)
+
+    def _gather(self, name: str) -> list[Claim]:
+        """All claims of a name, as the tables have them and whatever the views say."""
+        claims = [self.own[name].claim] if name in self.own else []
+        return claims + [mirror.claims[name] for mirror in self.mirrors.values() if name in mirror.claims]
 
     def _mirror(self, mirror: Mirror, claim: Claim, confirmed: bool) -> None:
         if not self._keeps(claim):
@@ -365,8 +367,8 @@ class Views:
         self._judge(claim.name)
 
     def _unmirror(self, mirror: Mirror, claim: Claim) -> None:
-        self._remove(claim)
         mirror.drop(claim)
+        self._remove(claim)
 
     def _withdraw_facts(self, facts: Iterable[Fact]) -> None:
         """Give up facts of one process, which is dead."""
@@ -395,8 +397,8 @@ class Views:
     def _disown(self, name: str) -> Claim:
         own = self.own[name]
         claim = own.claim
-        self._remove(claim)
         del self.own[name]
+        self._remove(claim)
         self.digest = add_digest(self.digest, -claim_digest(claim, own.confirmed))
         self._pending.pop(claim.position, None)
         self.ledger.forget(claim.position)
