@@ -26,7 +26,6 @@ from kinfolk.errors import (
     NodeLost,
     NoProcess,
     NotConfirmed,
-    Refused,
 )
 from kinfolk.ids import Pid, check_name, check_node_name
 from kinfolk.messages import Call, Exit, PeerDown, PeerUp
@@ -102,6 +101,8 @@ class Child:
             shutdown = None if isinstance(body, Supervisor) else SHUTDOWN_TIMEOUT
         self.shutdown = shutdown
         self.on = tuple(check_node_name(node) for node in ([on] if isinstance(on, str) else on or ()))
+        if self.on and isinstance(body, Supervisor):
+            raise ValueError("a Supervisor stays on its node: for on=, give an async function that awaits one")
         self.max_mailbox = max_mailbox
 
     def __repr__(self) -> str:
@@ -491,8 +492,6 @@ class Supervising:
         if slot.child.tells_when_started:
             try:
                 await self.me.call(pid, Started(), timeout=None)
-            except Refused:
-                pass  # it answers, and so has started
             except KinfolkError:
                 return  # it has ended, and its exit says why
         self._post(self._has_started, slot, pid)

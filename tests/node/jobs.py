@@ -78,7 +78,10 @@ alias = helpers.echo
 
 
 class Idle(Server):
-    """Handles nothing."""
+    """Takes no notice of the ends of others."""
+
+    async def ended(self, message: Exit) -> None:
+        """Does nothing."""
 
 
 class Waits(Server):

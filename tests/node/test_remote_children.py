@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from kinfolk import Child, ChildFailed, ChildInfo, Node, NoProcess, Pid, Supervision
+from kinfolk import Child, ChildFailed, ChildInfo, Node, NoProcess, Pid, Process, Supervision
+from kinfolk.core.restarts import FIRST_PAUSE
 from tests.node import jobs
 from tests.node.nodes import HEARTBEAT, Nodes, ended, until
 from tests.node.relay import Relay
@@ -63,6 +64,7 @@ async def test_a_server_elsewhere_counts_as_started_when_its_init_is_done(nodes:
 async def test_the_death_of_a_supervisor_takes_its_children_elsewhere_along(nodes: Nodes):
     mesh = ada, bob = await nodes.mesh("ada", "bob", **MESH)
     tree = await ada.supervise([Child(jobs.echo, id="c", on=bob.name), Child(jobs.Idle, id="d", on=bob.name)])
+    assert alive(mesh, "echo") == alive(mesh, "Idle") == 1
     ada.kill(tree.pid)
     await until(lambda: alive(mesh, "echo") == alive(mesh, "Idle") == 0)
 
@@ -87,6 +89,23 @@ async def test_with_one_node_it_waits_until_that_is_back(nodes: Nodes):
     assert info(tree).pid is None
     again = await nodes.start(bob.name, ada, **MESH)
     await running(tree, again, pid)
+
+
+async def test_a_node_that_takes_its_time_to_close_is_waited_for(nodes: Nodes):
+    async def slow_to_end(me: Process) -> None:
+        try:
+            await me.receive()
+        finally:
+            await asyncio.sleep(4 * FIRST_PAUSE)
+
+    ada, bob = await nodes.mesh("ada", "bob", **MESH)
+    bob.spawn(slow_to_end)
+    tree = await ada.supervise([Child(jobs.echo, id="c", on=bob.name)], intensity=0)
+    close = asyncio.create_task(bob.close())
+    await until(lambda: info(tree).state == "starting")  # bob is connected, and answers no more
+    await close
+    await until(lambda: info(tree).state == "waiting")
+    await tree.stop()
 
 
 async def test_a_partition_leaves_one_child_once_it_has_healed(nodes: Nodes):

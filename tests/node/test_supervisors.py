@@ -126,6 +126,18 @@ async def test_closing_the_node_stops_in_good_order(nodes: Nodes):
     assert log[3:] == ["-b shutdown", "-a shutdown", "-lone shutdown"]
 
 
+async def test_closing_the_node_ends_servers_that_handle_exits_in_good_order_too(nodes: Nodes):
+    class Deaf(Logged):
+        async def left(self, message: Exit) -> None: ...
+
+    log: Log = []
+    node = await nodes.start("ada")
+    node.spawn(Deaf, "a", log)
+    await until(lambda: log)
+    await node.close()
+    assert log == ["+a", "-a shutdown"]
+
+
 @pytest.mark.parametrize(
     ("strategy", "again"),
     [("one_for_one", "b"), ("one_for_all", "abc"), ("rest_for_one", "bc")],
@@ -428,6 +440,7 @@ supervisor: Any = Supervisor
         (lambda: Child(echo, name="x", singleton=True, on="bob@10.0.0.2:4370"), "a singleton needs a name="),
         (lambda: Child(echo, name=""), "name"),
         (lambda: Child(echo, on="bob"), "bob"),
+        (lambda: Child(Supervisor([]), on="bob@10.0.0.2:4370"), "a Supervisor stays on its node"),
         (lambda: supervisor([echo]), "is no Child: write Child"),
         (lambda: Supervisor([Child(echo, id="a"), Child(echo, name="a")]), "two children called 'a'"),
         (lambda: supervisor([], strategy="none"), "strategy='none': it is one of one_for_one"),

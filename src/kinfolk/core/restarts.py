@@ -111,7 +111,6 @@ class Child(Struct):
     """It has never been started."""
     initial: bool = True
     """If it cannot be started, the supervisor fails as a whole."""
-    doomed: bool = False
     removed: bool = False
     starts: int = 0
     attempts: int = 0
@@ -136,13 +135,18 @@ class Restarts:
         self._intensity = intensity
         self._period = period
         self._times: list[float] = []
+        self._unready = dict.fromkeys(self.children)
+        """Those that have neither started nor stand by nor are done; the fresh ones in the order of their start."""
+        self._doomed: set[str] = set()
+        """Those that are to be stopped, but for whom others come first."""
+        self._stopping: str | None = None
         self._over: Over | None = None
         self._told = False
 
     @property
     def complete(self) -> bool:
         """Whether everybody has started, or stands by, or is done."""
-        return self._over is None and all(child.state in READY for child in self.children.values())
+        return self._over is None and not self._unready
 
     # --- orders ---
 
@@ -156,6 +160,7 @@ class Restarts:
         if self._over is not None:
             return [Dropped(name)]
         self.children[name] = Child(restart, initial=False)
+        self._unready[name] = None
         return self._next()
 
     def remove(self, name: str) -> list[Action]:
@@ -163,7 +168,7 @@ class Restarts:
         child = self.children[name]
         child.removed = True
         if child.state in ALIVE:
-            child.doomed = True
+            self._doomed.add(name)
         elif child.state is not State.STOPPING:
             return [self._drop(name), *self._next()]
         return self._next()
@@ -179,7 +184,8 @@ class Restarts:
         child = self.children[name]
         if child.state not in (State.STARTING, State.STANDBY):
             return []  # it is being stopped
-        child.state, child.fresh, child.attempts = State.RUNNING, False, 0
+        self._enter(name, State.RUNNING)
+        child.fresh, child.attempts = False, 0
         child.starts += 1
         return self._next()
 
@@ -188,7 +194,8 @@ class Restarts:
         child = self.children[name]
         if child.state is not State.STARTING:
             return []
-        child.state, child.fresh = State.STANDBY, False
+        self._enter(name, State.STANDBY)
+        child.fresh = False
         return self._next()
 
     def ended(self, name: str, end: End, now: float) -> list[Action]:
@@ -196,22 +203,24 @@ class Restarts:
         child = self.children[name]
         before = child.state
         assert before in ALIVE or before is State.STOPPING, f"{name} was {before.value}, and so cannot end"
-        child.doomed = False
+        self._doomed.discard(name)
+        if self._stopping == name:
+            self._stopping = None
         if self._over is not None:
-            child.state = State.DONE
+            self._drop(name)
         elif child.removed or (before is State.STOPPING and child.restart == "temporary"):
             return [self._drop(name), *self._next()]
         elif before is State.STOPPING:
-            child.state = State.ABSENT
+            self._enter(name, State.ABSENT)
         elif child.fresh:
             if child.initial:
-                child.state = State.DONE
+                self._enter(name, State.DONE)
                 return self._give_up(name)
             return [self._drop(name), *self._next()]
         elif child.restart == "temporary":
             return [self._drop(name), *self._next()]
         elif child.restart == "transient" and end is End.NORMAL:
-            child.state = State.DONE
+            self._enter(name, State.DONE)
         else:
             return self._again(name, child, end, now)
         return self._next()
@@ -221,7 +230,7 @@ class Restarts:
         child = self.children.get(name)
         if child is None or child.state is not State.WAITING:
             return []
-        child.state = State.ABSENT
+        self._enter(name, State.ABSENT)
         return self._next()
 
     # --- decisions ---
@@ -231,30 +240,30 @@ class Restarts:
         had_run = child.state is State.RUNNING
         paused: list[Action] = []
         if end is End.TROUBLE:
-            child.state = State.WAITING
+            self._enter(name, State.WAITING)
             child.attempts += 1
             paused = [Pause(name, child.attempts)]
         else:
-            child.state = State.ABSENT
+            self._enter(name, State.ABSENT)
             self._times = [*(time for time in self._times if now - time <= self._period), now]
             if len(self._times) > self._intensity:
-                child.state = State.DONE
+                self._enter(name, State.DONE)
                 return self._give_up(name)
         if had_run:
             for other in self._group(name):
-                if other.state in ALIVE:
-                    other.doomed = True
-                elif other.state is State.DONE:
-                    other.state = State.ABSENT
+                if self.children[other].state in ALIVE:
+                    self._doomed.add(other)
+                elif self.children[other].state is State.DONE:
+                    self._enter(other, State.ABSENT)
         return [*paused, *self._next()]
 
-    def _group(self, name: str) -> list[Child]:
+    def _group(self, name: str) -> list[str]:
         """Those who start again with a child, itself left out."""
         if self._strategy == "one_for_one":
             return []
         names = list(self.children)
         first = 0 if self._strategy == "one_for_all" else names.index(name)
-        return [self.children[other] for other in names[first:] if other != name]
+        return [other for other in names[first:] if other != name]
 
     def _give_up(self, failed: str | None) -> list[Action]:
         if self._over is None:
@@ -263,34 +272,43 @@ class Restarts:
 
     def _drop(self, name: str) -> Dropped:
         del self.children[name]
+        self._unready.pop(name, None)
         return Dropped(name)
 
     def _next(self) -> list[Action]:
         """What can be done now: first stop whoever must stop, then start whose turn it is."""
-        stopping = any(child.state is State.STOPPING for child in self.children.values())
         actions: list[Action] = []
-        if not stopping:
+        if self._stopping is None and (self._doomed or self._over is not None):
             for name, child in reversed(self.children.items()):
-                if child.state in ALIVE and (child.doomed or self._over is not None):
-                    child.state, child.doomed = State.STOPPING, False
+                if child.state in ALIVE and (name in self._doomed or self._over is not None):
+                    self._enter(name, State.STOPPING)
+                    self._doomed.discard(name)
+                    self._stopping = name
                     actions.append(Stop(name))
-                    stopping = True
                     break
         if self._over is not None:
-            if not stopping and not self._told:
+            if self._stopping is None and not self._told:
                 self._told = True
                 actions.append(self._over)
             return actions
-        if stopping and self._strategy != "one_for_one":
+        if self._stopping is not None and self._strategy != "one_for_one":
             return actions
-        in_order = self._strategy != "one_for_one"
-        for name, child in self.children.items():
-            if child.state is State.ABSENT and not child.doomed:
-                child.state = State.STARTING
+        alone = self._strategy == "one_for_one"
+        for name in self._unready if alone else self.children:
+            child = self.children[name]
+            if child.state is State.ABSENT:
+                self._enter(name, State.STARTING)
                 actions.append(Start(name))
-            if child.state not in READY and (in_order or child.fresh):
+            if child.state not in READY and (child.fresh or not alone):
                 break
         return actions
+
+    def _enter(self, name: str, state: State) -> None:
+        self.children[name].state = state
+        if state in READY:
+            self._unready.pop(name, None)
+        else:
+            self._unready[name] = None
 
 
 def pause(attempt: int, chance: float) -> float:
