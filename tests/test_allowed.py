@@ -122,7 +122,7 @@ def test_a_listed_name_may_lead_into_a_class():
 
 def test_a_module_with_a_star_is_what_is_defined_in_it_and_can_be_a_process():
     assert set(resolved(f"{HERE}.*")) == {
-        f"{HERE}:{name}" for name in ("echo", "wait", "trap", "crash", "done", "Shop")
+        f"{HERE}:{name}" for name in ("echo", "wait", "trap", "crash", "done", "Shop", "Idle", "Waits")
     }
 
 

@@ -21,6 +21,7 @@ def takes_arguments_of_its_own(cls) -> bool:
 
 EXAMPLES: list[KinfolkError] = [
     errors.NameTaken("db", PID),
+    errors.ChildFailed("db", "the child 'db' did not start", "ValueError: boom"),
     errors.NotConfirmed("db", ["bob@h:1", "carl@h:1"]),
     errors.NotConfirmed("db"),
     errors.NameUnknown("db"),
