@@ -8,9 +8,7 @@ quiet    no faults: links and monitors of the living, the dead, and those who ar
 torn     cuts, partitions, silence, stopped and restarted nodes besides
 """
 
-import argparse
 import sys
-import time
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -28,6 +26,7 @@ from kinfolk.shell.spawns import Spawns
 from kinfolk.shell.tasks import Processes
 from kinfolk.wire import frames
 from kinfolk.wire.codec import Codec
+from tests.simulation.by_hand import run_by_hand
 from tests.simulation.kinship import KinshipJudge
 from tests.simulation.schedules import DOWN_AFTER, Schedule
 from tests.simulation.world import End, Host, Node, Run, State, World
@@ -539,32 +538,5 @@ WEIGHTS = [weight for _, weight in _DEEDS]
 RELATIVES: dict[str, Callable[[Relatives], None]] = {"quiet": Relatives.quiet, "torn": Relatives.torn}
 
 
-def main() -> int:
-    """Run schedules by hand."""
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation.relatives", description="Run schedules.")
-    parser.add_argument("seed", type=int, nargs="?", help="the one schedule to run; without it, many")
-    parser.add_argument("--network", choices=RELATIVES, help="without it, all")
-    parser.add_argument("--count", type=int, default=1000, help="how many schedules without a seed")
-    parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("-v", "--verbose", action="store_true", help="print everything that happens")
-    options = parser.parse_args()
-    seeds = range(options.first, options.first + options.count) if options.seed is None else (options.seed,)
-    bad = 0
-    for network in [options.network] if options.network else RELATIVES:
-        began, counts, failing = time.process_time(), Counter[str](), list[int]()
-        for seed in seeds:
-            schedule = Relatives(network, seed, trace=print if options.verbose else None)
-            violations = schedule.run()
-            counts += schedule.judge.counts
-            if violations:
-                failing.append(seed)
-                print(f"{network} {seed}", *violations[:3], sep="\n    ")
-        took = (time.process_time() - began) / len(seeds)
-        print(f"{network}: {len(seeds)} schedules, {len(failing)} bad, {1000 * took:.2f} ms each", flush=True)
-        print(*(f"    {count:8} {what}" for what, count in sorted(counts.items())), sep="\n")
-        bad += len(failing)
-    return bad > 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_by_hand("tests.simulation.relatives", RELATIVES, lambda *of: Relatives(of[0], of[1], trace=of[2])))

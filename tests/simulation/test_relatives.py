@@ -7,8 +7,8 @@ import pytest
 from tests.simulation.relatives import RELATIVES, SOUND, Relatives
 from tests.simulation.relatives_mutants import MUTANTS
 
-SCHEDULES = {"quiet": 1600, "torn": 1000}
-CHUNK = 200
+SCHEDULES = {"quiet": 1200, "torn": 700}
+CHUNK = 100
 ENOUGH_FOR_A_MUTANT = 300
 
 
