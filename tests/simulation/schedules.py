@@ -15,6 +15,7 @@ decay      memory is damaged again and again while names change and slices are u
 
 import random
 from collections.abc import Callable
+from typing import ClassVar
 
 from kinfolk import effects as fx
 from kinfolk.core.ledger import Claim
@@ -43,12 +44,16 @@ class Schedule:
         trace: takes each line of a transcript for people.
     """
 
+    judge_type: ClassVar[type[Judge]] = Judge
+    world_type: ClassVar[type[World]] = World
+    sizes: ClassVar[tuple[int, ...]] = (3, 3, 3, 3, 3, 4, 4, 5)
+
     def __init__(
         self, network: str, seed: int, mutant: Mutant = SOUND, trace: Callable[[str], None] | None = None
     ) -> None:
         rng = self.rng = random.Random(f"{network}/{seed}")
         self.network = network
-        self.judge = Judge(
+        self.judge = self.judge_type(
             partitions=network in ("faults", "apart", "joins", "flaps", "churn"),
             prompt=network == "deaths",
             reachable=network in ("calm", "joins"),
@@ -65,7 +70,7 @@ class Schedule:
             keep_mirrors=rng.choice((0.3, 600.0)),
             room=rng.choice((2, 1000)),
         )
-        self.world = World(
+        self.world = self.world_type(
             rng,
             settings,
             self.judge,
@@ -78,7 +83,7 @@ class Schedule:
         if trace is not None:
             self.world.trace = lambda line: trace(f"{self.world.now:8.3f} {line}")
         self.names = ["u", "v", "w", "x", "y", "z"] if slow else ["x", "y", "z"][: rng.randint(1, 3)]
-        size = rng.choice((3, 3, 3, 3, 3, 4, 4, 5))
+        size = rng.choice(self.sizes)
         for name in w.NAMES[:size]:
             host = self.world.add_host(name)
             host.skew_ms = rng.randint(-500, 500)

@@ -432,7 +432,11 @@ class World:
         for operations in runs:
             if end.state is not State.OPEN:
                 return
-            self.feed(node, fx.Received(number, operations))
+            self.received(end, operations)
+
+    def received(self, end: End, operations: Run) -> None:
+        """The operations of one frame have come."""
+        self.feed(end.node, fx.Received(end.number, operations))
 
     def _ended(self, end: End) -> None:
         """A connection has ended under this end."""
