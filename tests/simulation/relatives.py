@@ -9,6 +9,7 @@ torn     cuts, partitions, silence, stopped and restarted nodes besides
 """
 
 import sys
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -339,10 +340,14 @@ class Relatives(Schedule):
 
     def run(self) -> list[str]:
         """Run it. Returns the violations."""
-        self.mesh()
-        RELATIVES[self.network](self)
-        self.settle()
-        self.judge.finish()
+        try:
+            self.mesh()
+            RELATIVES[self.network](self)
+            self.settle()
+            self.judge.finish()
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            self.judge.violation(f"raised {error!r} at {where.name}:{where.lineno}")
         return self.judge.violations
 
     # --- what processes do ---

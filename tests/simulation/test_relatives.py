@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.relatives import RELATIVES, SOUND, Relatives
 from tests.simulation.relatives_mutants import MUTANTS
 
-SCHEDULES = {"quiet": 1200, "torn": 700}
+SCHEDULES = {"quiet": 1200, "torn": 600}
 CHUNK = 100
 ENOUGH_FOR_A_MUTANT = 300
 
@@ -24,14 +24,7 @@ def test_no_schedule_breaks_a_promise(network, first):
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_without_one_rule_some_schedule_breaks_a_promise(mutant):
     network = MUTANTS[mutant].network
-
-    def breaks(seed: int) -> bool:
-        try:
-            return bool(Relatives(network, seed, MUTANTS[mutant]).run())
-        except KeyError:  # it has fallen over what it should have kept
-            return True
-
-    assert any(map(breaks, range(ENOUGH_FOR_A_MUTANT))), (
+    assert any(Relatives(network, seed, MUTANTS[mutant]).run() for seed in range(ENOUGH_FOR_A_MUTANT)), (
         f"{mutant} survives {ENOUGH_FOR_A_MUTANT} schedules of {network!r}: the simulation has a hole"
     )
 
@@ -43,11 +36,11 @@ def test_schedules_of_every_network_run():
 def test_what_is_judged_does_happen():
     counts = Counter[str]()
     for network in RELATIVES:
-        for seed in range(100):
+        for seed in range(40):
             schedule = Relatives(network, seed)
             schedule.run()
             counts += schedule.judge.counts
-    rare = {what: count for what, count in counts.items() if count < 15}
+    rare = {what: count for what, count in counts.items() if count < 5}
     assert len(counts) == 7
     assert not rare
 

@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.mutants import AcknowledgesAll, AsksNoNewcomer
 from tests.simulation.singletons import SINGLETONS, SOUND, Rules, Singletons
 
-SCHEDULES = {"losses": 150, "storms": 200}
+SCHEDULES = {"losses": 150, "storms": 150}
 CHUNK = 50
 ENOUGH_FOR_A_MUTANT = 150
 
@@ -44,11 +44,11 @@ def test_schedules_of_every_network_run():
 
 def test_every_loss_does_happen():
     counts = Counter[str]()
-    for seed in range(50):
+    for seed in range(20):
         schedule = Singletons("losses", seed)
         schedule.run()
         counts += schedule.judge.counts
-    assert min(counts[what] for what in ("exit", "crash", "cut off", "ends", "names lost")) >= 15
+    assert min(counts[what] for what in ("exit", "crash", "cut off", "ends", "names lost")) >= 5
 
 
 @pytest.mark.parametrize("network", SINGLETONS)
