@@ -61,11 +61,10 @@ class Orders:
 
     def register(self, order: fx.Register) -> None:
         """Claim a name, or wait to be told who has it."""
+        if order.name in self._names.own and order.name not in self._names.view:  # memory is broken
+            self._apply(self._names.put_right(order.name))
         own = self._names.own.get(order.name)
         holder = self._names.whereis(order.name)
-        if own is not None and holder is None and not self._names.is_refused(own.claim.pid):
-            self._apply(self._names.put_right(order.name))  # memory is broken: we hold what the view does not show
-            holder = self._names.whereis(order.name)
         if own is not None and own.claim.pid == order.pid:  # the same process again: the same claim
             if own.confirmed:
                 self._succeed(order.ref, own.claim)

@@ -611,19 +611,6 @@ def test_the_end_of_a_claim_that_the_views_do_not_have_lets_them_show_what_is_le
     assert names.whereis("x") == carl.claims["x"].pid and names.rivals == {}
 
 
-def test_a_claim_over_one_of_a_dead_process_that_the_view_has_lost_withdraws_that_first():
-    names = table(step=1)
-    for name in ("a", "b", "c"):
-        claim(names, name, local=1)
-    names.process_exited(1)
-    gone = names.own["c"].claim
-    del names.view["c"]
-    changes = names.claim("c", own_pid(2), "exit", 0)
-    assert [change.claims for change in only(Withdrawn, changes)] == [(gone,)]
-    finish(names)
-    assert names.whereis("c") == own_pid(2) and set(names.own) == {"c"}
-
-
 def test_what_is_disputed_is_contested_again_in_slices():
     names, bob, carl = table(step=10), Peer(BOB), Peer(CARL)
     connect(names, bob, carl)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kinfolk import effects as fx
+from kinfolk.core.ledger import Claim
 from kinfolk.errors import NameTaken, NameUnknown
 from kinfolk.ids import Pid, Seed
 from kinfolk.kernel import Kernel, Settings
@@ -249,3 +250,29 @@ def test_a_name_of_ours_that_the_view_has_lost_is_not_claimed_twice():
     effects = ada.claim("x", 2, ref=5)
     assert [type(failed.error) for failed in only(fx.Fail, effects)] == [NameTaken]
     assert ada.names.whereis("x") == own(1) and fx.Count("registry_divergence_total") in effects
+
+
+def test_nor_one_of_a_dead_process_whose_turn_to_leave_has_not_come():
+    ada = Ada(step=1)
+    for name in ("a", "b", "c"):
+        ada.claim(name, 1)
+    ada.handle(fx.ProcessExited(1))
+    gone = ada.names.own["c"].claim
+    del ada.names.view["c"]
+    assert fx.NameAdded("c", own(2)) in ada.claim("c", 2, ref=5)
+    ada.finish()
+    assert ada.names.whereis("c") == own(2) and ada.names.own["c"].claim != gone and set(ada.names.own) == {"c"}
+
+
+def test_a_name_that_memory_has_lost_twice_is_held_by_the_one_who_lives():
+    ada = Ada(step=1)
+    for name in ("a", "b", "c"):
+        ada.claim(name, 1)
+    ada.handle(fx.ProcessExited(1))
+    del ada.names.view["c"]
+    ada.open(BOB, synced())
+    bobs = Claim("c", Pid(BOB, 1, 1), 1, 1)
+    ada.names.mirrors[BOB].put(bobs, True)
+    effects = ada.claim("c", 2, ref=5)
+    assert [type(failed.error) for failed in only(fx.Fail, effects)] == [NameTaken]
+    assert ada.names.whereis("c") == bobs.pid

@@ -470,8 +470,9 @@ class Names(Views):
         return self._told(peer)[0].position
 
     def put_right(self, name: str) -> list[Change]:
-        """The views do not show what is claimed of this name: let them."""
+        """The views do not show what is claimed of this name: let them, unless it is by somebody dead."""
         self._put_right([name])
+        self._freshen(name)
         return self._take()
 
     def audit(self, facts: int) -> list[Change]:

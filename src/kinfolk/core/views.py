@@ -104,8 +104,6 @@ class Views:
     def claim(self, name: str, pid: Pid, on_lost: str, wall_ms: int) -> list[Change]:
         """Claim a name that `whereis` does not know, for a process of ours. Confirmed at once if there is no peer."""
         self._freshen(name)
-        if name in self.own:  # by a process that is dead, and memory is broken: the view does not show it
-            self._withdraw_facts([name])
         assert name not in self.view and pid.node == self.node, "the caller looks before it claims"
         claim = Claim(name, pid, self.ledger.append(), self.clock.tick(wall_ms))
         self.own[name] = OwnClaim(claim, on_lost)
