@@ -7,6 +7,7 @@ supervisor goes on. What happens then comes into its mailbox like everything els
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVarTuple, get_args
@@ -31,6 +32,7 @@ from kinfolk.ids import Pid, check_name, check_node_name
 from kinfolk.messages import Call, Exit, PeerDown, PeerUp
 from kinfolk.process import Body, Process, Runnable, is_call
 from kinfolk.reasons import NOCONNECTION, NORMAL, SHUTDOWN, Crash, Reason, Stop
+from kinfolk.seconds import check_seconds
 from kinfolk.server import Started, is_server
 from kinfolk.shell.alarms import Alarm
 
@@ -44,6 +46,7 @@ Ts = TypeVarTuple("Ts")
 
 SHUTDOWN_TIMEOUT = 5.0
 """Seconds that a child may take to end in good order, by default."""
+_AS_USUAL = -1.0
 
 _TROUBLE = (NameTaken, NotConfirmed, NameLost, NameUnknown, NodeLost, CallTimeout)
 """What keeps a child from running through no fault of its own."""
@@ -81,7 +84,7 @@ class Child:
         id: str | None = None,  # noqa: A002 - what it is called everywhere
         restart: Restart = "permanent",
         singleton: bool = False,
-        shutdown: float | None = -1,
+        shutdown: float | None = _AS_USUAL,
         on: str | Sequence[str] | None = None,
         max_mailbox: int | None = None,
     ) -> None:
@@ -97,9 +100,9 @@ class Child:
         if singleton and (name is None or on is not None):
             raise ValueError("a singleton needs a name=, and runs on the node of its supervisor: it takes no on=")
         self.singleton = singleton
-        if shutdown is not None and shutdown < 0:
+        if shutdown == _AS_USUAL:
             shutdown = None if isinstance(body, Supervisor) else SHUTDOWN_TIMEOUT
-        self.shutdown = shutdown
+        self.shutdown = None if shutdown in (None, math.inf) else check_seconds(shutdown, "shutdown")
         self.on = tuple(check_node_name(node) for node in ([on] if isinstance(on, str) else on or ()))
         if self.on and isinstance(body, Supervisor):
             raise ValueError("a Supervisor stays on its node: for on=, give an async function that awaits one")
@@ -276,7 +279,6 @@ class _Slot:
         self.error: BaseException | None = None  # why it could not be started
         self.reason: Reason = NORMAL  # of its last end
         self.stopping = False
-        self.started = False
         self.heard: asyncio.Future[Pid | None] | None = None  # who waits for its first start
         self.dropped: list[asyncio.Future[None]] = []  # who waits until it is no child any more
         self.turn = 0  # which of its nodes it is to run on
@@ -432,7 +434,7 @@ class Supervising:
 
     def _start(self, action: core.Start) -> None:
         slot = self.slots[action.child]
-        slot.error, slot.stopping, slot.started = None, False, False
+        slot.error, slot.stopping = None, False
         child = slot.child
         if child.on:
             if not self._watches_nodes:
@@ -650,7 +652,6 @@ class Supervising:
     def _has_started(self, slot: _Slot, pid: Pid | None) -> None:
         if slot.pid != pid or slot.stopping or pid not in self._by_pid:
             return  # it has ended since
-        slot.started = True
         if slot.heard is not None and not slot.heard.done():
             slot.heard.set_result(pid)
         self._do(self._restarts.started(slot.id))

@@ -434,6 +434,7 @@ supervisor: Any = Supervisor
 @pytest.mark.parametrize(
     ("make", "text"),
     [
+        (lambda: Child(echo, shutdown=-2), "shutdown cannot be -2"),
         (lambda: child(5), "give an async function"),
         (lambda: child(echo, restart="often"), "restart='often': it is one of permanent, transient, temporary"),
         (lambda: Child(echo, singleton=True), "a singleton needs a name="),
