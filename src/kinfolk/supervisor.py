@@ -440,9 +440,9 @@ class Supervising:
             if not self._watches_nodes:
                 self._watches_nodes = True
                 self.me.monitor_node()
-            self._in_task(slot, self._start_there(slot))
+            self._in_task(slot, self._start_there, slot)
         elif child.singleton:
-            self._in_task(slot, self._compete(slot))
+            self._in_task(slot, self._compete, slot)
         else:
             self._start_here(slot)
 
@@ -453,19 +453,19 @@ class Supervising:
             self._post(self._failed, slot, None, error)
             return
         if slot.child.name is not None or slot.child.tells_when_started:
-            self._in_task(slot, self._complete(slot, pid))
+            self._in_task(slot, self._complete, slot, pid)
         else:
             self._post(self._has_started, slot, pid)
 
-    def _in_task(self, slot: _Slot, starting: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(self._watched(slot, starting))
-        slot.task = task
+    def _in_task(self, slot: _Slot, starting: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> None:
+        """Go on with a start in a task. It makes the coroutine itself: it may be cancelled before its first step."""
+        task = slot.task = asyncio.create_task(self._watched(slot, starting, *args))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _watched(self, slot: _Slot, starting: Awaitable[None]) -> None:
+    async def _watched(self, slot: _Slot, starting: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> None:
         try:
-            await starting
+            await starting(*args)
         except Exception as error:  # noqa: BLE001 - whatever keeps a child from starting
             self._post(self._failed, slot, asyncio.current_task(), error)
 
@@ -508,14 +508,13 @@ class Supervising:
         on = slot.on
         assert on is not None, "the caller has looked"
         if on == node.name:
-            await self._complete(slot, self._spawn(slot))
-            return
-        if on not in here:
+            pid = self._spawn(slot)
+        elif on in here:
+            spawn = self.me.spawn_on(on, child.body, *child.args, link=True, max_mailbox=child.max_mailbox)
+            pid = self._runs_as(slot, await spawn)
+        else:
             raise NodeLost(f"cannot run {slot.id} on {', '.join(child.on)}: not connected")
-        pid = self._runs_as(
-            slot, await self.me.spawn_on(on, child.body, *child.args, link=True, max_mailbox=child.max_mailbox)
-        )
-        if slot.stopping:
+        if slot.stopping:  # told while this task waited for its turn, or for the node
             self._end_process(slot)
         else:
             await self._complete(slot, pid)

@@ -138,6 +138,17 @@ async def test_a_node_that_is_not_connected_fails_the_start(nodes: Nodes):
         await ada.supervise([Child(jobs.echo, id="c", on="bob@10.0.0.2:4370")])
 
 
+async def test_stopped_before_the_first_step_of_its_start_leaves_no_orphan(nodes: Nodes):
+    ada, bob = await nodes.mesh("ada", "bob", **MESH)
+    for on in (ada, bob):
+        tree = await ada.supervise([])
+        start = asyncio.create_task(tree.start_child(Child(jobs.echo, id="c", on=on.name)))
+        stop = asyncio.create_task(tree.stop())  # in one turn of the loop
+        await asyncio.wait_for(stop, 5)
+        assert isinstance(await ended(start), ChildFailed | NoProcess)
+        await until(lambda: alive([ada, bob], "echo") == 0)
+
+
 async def test_stopped_while_the_other_node_is_asked_leaves_no_orphan(nodes: Nodes):
     async with Relay() as relay:
         ada = await nodes.start("ada", **MESH)

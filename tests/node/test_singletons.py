@@ -220,10 +220,11 @@ async def test_a_loser_that_does_not_end_by_itself_is_killed(nodes: Nodes):
 async def test_whoever_calls_one_that_does_not_get_its_name_is_told(nodes: Nodes):
     async with Relay() as relay:
         ada = await nodes.start("ada", down_after=5)
-        bob = await nodes.start(relay.name("bob"), listen=relay.target, down_after=5)
-        await ada.connect(bob.name)
+        # Of two claims of one moment, that of the smaller name wins.
+        abe = await nodes.start(relay.name("abe"), listen=relay.target, down_after=5)
+        await ada.connect(abe.name)
         relay.stall()
-        bob.names.register_nowait("chief", bob.spawn(echo))  # first, but ada does not know
+        abe.names.register_nowait("chief", abe.spawn(echo))  # first, but ada does not know
         history: History = []
         start = asyncio.create_task(ada.supervise([Child(Chief, history, name="chief", singleton=True)]))
         claimed = await ada.names.wait_for("chief", timeout=5)

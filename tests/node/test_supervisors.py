@@ -1,6 +1,7 @@
 """Supervisors at work: what they start, stop and start again, and that nothing is left behind."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -371,6 +372,18 @@ async def test_a_stopped_supervisor_leaves_nobody_waiting(ada: Node):
     await tree.stop()
     assert isinstance(await ended(start), ChildFailed | NoProcess)
     await stop
+
+
+@pytest.mark.parametrize("options", [{}, {"name": "x"}, {"name": "x", "singleton": True}], ids=str)
+async def test_stopped_in_the_very_turn_in_which_a_child_is_to_start(ada: Node, options: dict[str, Any]):
+    log: Log = []
+    tree = await ada.supervise([])
+    start = asyncio.create_task(tree.start_child(Child(Logged, "a", log, **options)))
+    await asyncio.create_task(tree.stop())
+    assert isinstance(await ended(start), ChildFailed | NoProcess)
+    assert log in ([], ["+a", "-a shutdown"])
+    gc.collect()  # a coroutine that never ran would be told now
+    nothing_left(ada)
 
 
 # --- names ---
