@@ -1,8 +1,12 @@
 """A way to a node that can be stalled: its name is the relay's port, and it listens elsewhere."""
 
 import asyncio
-from typing import Self
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, Self
 
+from kinfolk import Node
+from tests.node.nodes import Nodes
 from tests.system.chaos import Lane, Proxy
 from tests.system.fleet import free_port
 
@@ -59,3 +63,32 @@ class Relay:
     async def drop(self) -> None:
         """Reset every connection."""
         await self._proxy.reset()
+
+
+class Between:
+    """Two nodes that are connected, each of which dials the other through a relay."""
+
+    def __init__(self, first: Node, second: Node, relays: tuple[Relay, Relay]) -> None:
+        self.nodes = [first, second]
+        self._relays = relays
+
+    def stall(self) -> None:
+        """Nothing arrives at either from the other."""
+        for relay in self._relays:
+            relay.stall()
+
+    def heal(self) -> None:
+        """Everything moves again."""
+        for relay in self._relays:
+            relay.heal()
+
+
+@asynccontextmanager
+async def between(nodes: Nodes, first: str, second: str, **settings: Any) -> AsyncGenerator[Between]:
+    """Two nodes that can be parted."""
+    async with Relay() as there, Relay() as back:
+        one = await nodes.start(back.name(first), listen=back.target, **settings)
+        other = await nodes.start(there.name(second), listen=there.target, **settings)
+        await one.connect(other.name)
+        yield Between(one, other, (there, back))
+        await nodes.close()

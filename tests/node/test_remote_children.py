@@ -9,7 +9,7 @@ from kinfolk import Child, ChildFailed, ChildInfo, Node, NoProcess, Pid, Process
 from kinfolk.core.restarts import FIRST_PAUSE
 from tests.node import jobs
 from tests.node.nodes import HEARTBEAT, Nodes, ended, until
-from tests.node.relay import Relay
+from tests.node.relay import Relay, between
 
 MESH: dict[str, Any] = {"allow_spawn": ["tests.node.jobs.*"]}
 
@@ -109,19 +109,16 @@ async def test_a_node_that_takes_its_time_to_close_is_waited_for(nodes: Nodes):
 
 
 async def test_a_partition_leaves_one_child_once_it_has_healed(nodes: Nodes):
-    async with Relay() as relay:
-        ada = await nodes.start("ada", **MESH)
-        bob = await nodes.start(relay.name("bob"), listen=relay.target, **MESH)
-        await ada.connect(bob.name)
+    async with between(nodes, "ada", "bob", **MESH) as way:
+        ada, bob = way.nodes
         tree = await ada.supervise([Child(jobs.echo, id="c", on=bob.name)], intensity=0)
         pid = await running(tree, bob)
-        relay.stall()
+        way.stall()
         await until(lambda: info(tree).state == "waiting")
         await until(lambda: not bob.is_alive(pid))
-        relay.heal()
+        way.heal()
         await running(tree, bob, pid)
         assert alive([ada, bob], "echo") == 1
-        await nodes.close()
 
 
 async def test_what_is_not_allowed_there_fails_the_start(nodes: Nodes):

@@ -6,7 +6,7 @@ from typing import Any
 
 from kinfolk import Child, Node, NoProcess, Pid, Process, Reason, Request, Server, Supervision
 from tests.node.nodes import HEARTBEAT, Nodes, echo, ended, holders, until
-from tests.node.relay import Relay
+from tests.node.relay import between
 
 History = list[tuple[str, str]]
 
@@ -170,23 +170,20 @@ async def test_an_init_that_fails_on_one_node_leaves_it_to_another(nodes: Nodes)
 
 
 async def test_after_a_partition_the_loser_stops_and_stands_by(nodes: Nodes):
-    async with Relay() as relay:
-        ada = await nodes.start("ada")
-        bob = await nodes.start(relay.name("bob"), listen=relay.target)
-        await ada.connect(bob.name)
+    async with between(nodes, "ada", "bob") as way:
+        ada, bob = way.nodes
         history: History = []
         trees = await supervise([ada, bob], Chief, history, intensity=0)
         first = await one_runs([ada, bob], trees)
         assert first.node == ada.name
-        relay.stall()
+        way.stall()
         await until(lambda: states(trees) == ["running", "running"])  # as it must be: nobody knows of the other
         assert history == [("+", "ada"), ("+", "bob")]
-        relay.heal()
+        way.heal()
         assert await one_runs([ada, bob], trees) == first
         assert history == [("+", "ada"), ("+", "bob"), ("-", "bob")], "the loser's code has stopped"
         ada.kill(first)
         assert (await one_runs([ada, bob], trees, first)).node == bob.name
-        await nodes.close()
 
 
 async def test_a_loser_that_does_not_end_by_itself_is_killed(nodes: Nodes):
@@ -199,41 +196,34 @@ async def test_a_loser_that_does_not_end_by_itself_is_killed(nodes: Nodes):
         finally:
             history.append(("-", me.node.name.partition("@")[0]))
 
-    async with Relay() as relay:
-        ada = await nodes.start("ada")
-        bob = await nodes.start(relay.name("bob"), listen=relay.target)
-        await ada.connect(bob.name)
+    async with between(nodes, "ada", "bob") as way:
+        ada, bob = way.nodes
         history: History = []
         trees = [
             await node.supervise([Child(deaf, history, name="chief", singleton=True, shutdown=2 * HEARTBEAT)])
             for node in (ada, bob)
         ]
         first = await one_runs([ada, bob], trees)
-        relay.stall()
+        way.stall()
         await until(lambda: states(trees) == ["running", "running"])
-        relay.heal()
+        way.heal()
         assert await one_runs([ada, bob], trees) == first
         assert history[-1] == ("-", "bob")
-        await nodes.close()
 
 
 async def test_whoever_calls_one_that_does_not_get_its_name_is_told(nodes: Nodes):
-    async with Relay() as relay:
-        ada = await nodes.start("ada", down_after=5)
-        # Of two claims of one moment, that of the smaller name wins.
-        abe = await nodes.start(relay.name("abe"), listen=relay.target, down_after=5)
-        await ada.connect(abe.name)
-        relay.stall()
+    async with between(nodes, "ada", "abe", down_after=5) as way:
+        ada, abe = way.nodes  # of two claims of one moment, that of the smaller name wins
+        way.stall()
         abe.names.register_nowait("chief", abe.spawn(echo))  # first, but ada does not know
         history: History = []
         start = asyncio.create_task(ada.supervise([Child(Chief, history, name="chief", singleton=True)]))
         claimed = await ada.names.wait_for("chief", timeout=5)
         call = asyncio.create_task(ada.call("chief", Who()))
         await asyncio.sleep(0)
-        relay.heal()
+        way.heal()
         assert isinstance(await ended(call), NoProcess)
         tree = await start
         assert states([tree]) == ["standby"]
         assert not ada.is_alive(claimed)
         assert history == []
-        await nodes.close()

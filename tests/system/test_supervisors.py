@@ -32,7 +32,7 @@ async def check_tree(workers: list[Worker], numbers: set[str]) -> list[tuple[Wor
 
 async def settled(workers: list[Worker], numbers: set[str]) -> list[tuple[Worker, str, str]]:
     """Wait until the tree is whole."""
-    found: list[Any] = await until(lambda: check_tree(workers, numbers), "the tree is whole", within=60)
+    found: list[Any] = await until(lambda: check_tree(workers, numbers), "the tree is whole", within=30)
     return found
 
 
