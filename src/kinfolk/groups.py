@@ -18,7 +18,7 @@ from kinfolk.core.groups import Groups as GroupTable
 from kinfolk.effects import MemberAdded, MemberRemoved
 from kinfolk.errors import NodeClosed, NoProcess
 from kinfolk.events import Row, Watch
-from kinfolk.ids import Pid, check_name
+from kinfolk.ids import Pid, check_name, check_pid
 
 if TYPE_CHECKING:
     from kinfolk.node import Node
@@ -160,8 +160,7 @@ class Groups:
         self._check(group)
         if pid is None and self._own is not None:
             return self._own.pid
-        if not isinstance(pid, Pid):
-            raise TypeError(f"expected a Pid, as spawn() returns it, not {type(pid).__name__}")
+        pid = check_pid(pid)
         if pid.node != self._node.name:
             raise ValueError(f"{pid} is a process of another node: it joins and leaves groups there, by me.groups")
         return pid

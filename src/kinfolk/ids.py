@@ -167,6 +167,13 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_pid(pid: object) -> Pid:
+    """Return the pid if it is one; raise TypeError if not."""
+    if not isinstance(pid, Pid):
+        raise TypeError(f"expected a Pid, as spawn() returns it, not {type(pid).__name__}")
+    return pid
+
+
 def _parse_host(host: str, text: str) -> str:
     if host.startswith("[") and host.endswith("]"):
         try:

@@ -18,7 +18,7 @@ from kinfolk.core.names import Names as NameTable
 from kinfolk.effects import NameAdded, NameRemoved
 from kinfolk.errors import NameTaken, NameUnknown, NameWaitTimeout, NodeClosed, NoProcess
 from kinfolk.events import Row, Watch
-from kinfolk.ids import Pid, check_name
+from kinfolk.ids import Pid, check_name, check_pid
 from kinfolk.seconds import check_seconds
 
 if TYPE_CHECKING:
@@ -273,8 +273,7 @@ class Names:
 
     def _check(self, name: str, pid: Pid) -> None:
         check_name(name)
-        if not isinstance(pid, Pid):
-            raise TypeError(f"expected a Pid, as spawn() returns it, not {type(pid).__name__}")
+        check_pid(pid)
         self._node.check_open()
         if pid.node == self._node.name and not self._node.is_alive(pid):
             raise NoProcess(f"cannot register {name!r}: {pid} is dead")
@@ -320,8 +319,7 @@ class LocalNames:
             ValueError, TypeError: the name or pid is not valid.
         """
         check_name(name)
-        if not isinstance(pid, Pid):
-            raise TypeError(f"expected a Pid, as spawn() returns it, not {type(pid).__name__}")
+        check_pid(pid)
         if pid.node != self._node.name:
             raise ValueError(f"{pid} is a process of another node: its names belong there")
         if not self._node.is_alive(pid):
