@@ -89,6 +89,7 @@ class Drain:
     Attributes:
         step: the name of the step that it is at.
         spared: processes that are not waited for, for they wait for the drain.
+        late: whether the time was up before all steps were done.
         caller: the task that waits for it, if it is to go on after the close though it is a process of this node.
     """
 
@@ -100,6 +101,7 @@ class Drain:
         self._outcome: tuple[bool, list[Undone]] | None = None
         self._listeners: list[Callable[[bool, list[Undone]], None]] = []
         self.step = ""
+        self.late = False
         self.spared: set[Process] = set()
         self.caller: asyncio.Task[Any] | None = None
 
@@ -115,14 +117,14 @@ class Drain:
         except TimeoutError:
             if not limit.expired():
                 raise
-        done, undone = not limit.expired(), []
-        if not done:
+        self.late, undone = limit.expired(), []
+        if self.late:
             undone = Backlog(self._workers()).undone()
             self._report(undone)
-        self._outcome = done, undone
+        self._outcome = not self.late, undone
         for tell in self._listeners:
-            tell(done, undone)
-        return done
+            tell(not self.late, undone)
+        return not self.late
 
     def when_over(self, tell: Callable[[bool, list[Undone]], None]) -> None:
         """Be told how it has gone, before the node closes: whether it was done in time, and what was left undone."""

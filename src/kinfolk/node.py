@@ -62,7 +62,8 @@ R = TypeVar("R")
 MAX_MESSAGE = 16 * 1024 * 1024 - 1024
 MAX_OUTBOX = 64 * 1024 * 1024
 CLOSE_TIMEOUT = 5.0
-"""Seconds that a closing node gives its processes, and then its connections, to end."""
+"""Seconds that a closing node gives its processes, and then its connections, to end. Half of that for its processes if
+its time for a drain is up already: whoever has told it to end may not wait much longer."""
 
 
 class Node:
@@ -444,8 +445,10 @@ class Node:
                 self._closing = asyncio.create_task(closing, name=f"kinfolk: close {self._built.name}")
 
     async def _close(self, parts: "_Parts", started: bool, orderly: bool, caller: "asyncio.Task[Any] | None") -> None:
+        late = self.draining is not None and self.draining.late
+        patience = CLOSE_TIMEOUT / 2 if late else CLOSE_TIMEOUT
         if orderly:
-            await self._stop_services()
+            await self._stop_services(patience)
         self._state = "closed"
         error = NodeClosed(f"{parts.name} is closed")
         if self._announced is not None:
@@ -457,7 +460,7 @@ class Node:
             if not future.done():
                 future.set_exception(error)
         self._answers.clear()
-        self._left_over = await parts.processes.close(CLOSE_TIMEOUT, caller)
+        self._left_over = await parts.processes.close(patience, caller)
         self.submit(fx.Shutdown(leaves=self._draining is not None))
         parts.driver.stop()
         parts.names.close(error)
@@ -469,10 +472,10 @@ class Node:
         if started:
             _log.info("%s is closed", parts.name)
 
-    async def _stop_services(self) -> None:
+    async def _stop_services(self, patience: float) -> None:
         """Let supervisors stop their children, and then the other servers terminate, while everything still works."""
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
+            async with asyncio.timeout(patience):
                 for first in (_is_root, _ends_in_order):
                     ending = [process for process in self.processes() if first(process)]
                     for process in ending:
