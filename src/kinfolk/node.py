@@ -12,7 +12,6 @@ import os
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from kinfolk.blocking import Blocking
 from kinfolk.cookie import Cookie, Hidden
 from kinfolk.core.relations import OUTSIDE, Relations
 from kinfolk.core.restarts import Strategy
+from kinfolk.counters import Counters
 from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeUnreachable, NoProcess
 from kinfolk.groups import Groups
 from kinfolk.ids import MAX_CREATION, Address, Pid, Seed, node_address
@@ -139,8 +139,9 @@ class Node:
         self._max_outbox = max_outbox
         self._strict = strict_messages
         self._wall_clock = wall_clock
-        self.counters: Counter[str] = Counter()
-        """What happened how often: messages dropped and why, sessions lost and why, conflicts."""
+        self.counters = Counters()
+        """What happened how often: messages dropped and why, sessions lost, conflicts. The table is `counters.DROPPED`
+        and `counters.HAPPENED`."""
         self._allowed = Allowed(allow_spawn)
         self.supervisors: dict[int, Supervising] = {}
         """The supervisors that run, by the local ids of their pids."""

@@ -573,7 +573,9 @@ class Process:
     def end(self, reason: Reason) -> None:
         """The process is dead from now on."""
         self.exit_reason = reason
-        self.mailbox.take_all()
+        unread = self.mailbox.take_all()
+        if unread:  # the callers among them are told
+            self.node.counters["unread_messages"] += sum(type(message) is not Call for message in unread)
 
     def check_alive(self) -> None:
         """Raise NoProcess if it is dead."""
