@@ -115,6 +115,7 @@ class Process:
         "parent",
         "pid",
         "prune_at",
+        "started",
         "task",
     )
 
@@ -132,6 +133,8 @@ class Process:
         """At so many, those whose callers have given up are thrown out."""
         self.task: asyncio.Task[Any] | None = None
         """The task that it is; None before the node has started."""
+        self.started: float | None = None
+        """When its code began, on the scale of its loop's `time`, in seconds; None before."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._filters: dict[tuple[type[Any], bool], Match] | None = None
 
@@ -568,6 +571,7 @@ class Process:
         """This task is the process from now on; called in it."""
         self.task = task
         self._loop = task.get_loop()  # Without it, current_task() takes three times as long on Python 3.11.
+        self.started = self._loop.time()
         _current.set(self)
 
     def end(self, reason: Reason) -> None:

@@ -98,6 +98,12 @@ class Names:
             return names
         return {name: pid for name, pid in names.items() if not self._table.is_refused(pid)}
 
+    def of(self, pid: Pid) -> list[str]:
+        """The names of a process of this node, the oldest first; of any other process, none."""
+        if (pid.node, pid.creation) != (self._node.name, self._node.creation):
+            return []
+        return [name for name in self._table.names_of(pid.local) if self.whereis(name) == pid]
+
     def __len__(self) -> int:
         return len(self._view)
 
@@ -341,11 +347,15 @@ class LocalNames:
         """The process with this name on this node."""
         return self._holders.get(name)
 
+    def of(self, pid: Pid) -> list[str]:
+        """The names that a process has on this node alone."""
+        return [name for name, holder in self._holders.items() if holder == pid]
+
     def snapshot(self) -> dict[str, Pid]:
         """All names of this node alone."""
         return dict(self._holders)
 
     def process_exited(self, pid: Pid) -> None:
         """A process is dead: it has no names."""
-        for name in [name for name, holder in self._holders.items() if holder == pid]:
+        for name in self.of(pid):
             del self._holders[name]

@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
 
-from kinfolk.cli import cookie, exits, groups, names, nodes, play, run, tree, watch
+from kinfolk.cli import acting, cookie, exits, groups, info, names, nodes, play, ps, run, tree, watch
 
 app = App(
     name="kinfolk",
@@ -27,7 +27,12 @@ app.command(nodes.nodes)
 app.command(names.names)
 app.command(names.whereis)
 app.command(groups.groups)
+app.command(ps.ps)
 app.command(tree.tree)
+app.command(info.info)
+app.command(acting.send)
+app.command(acting.call)
+app.command(acting.kill)
 app.command(watch.watch)
 app.command(cookie.app)
 
