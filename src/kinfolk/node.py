@@ -138,7 +138,8 @@ class Node:
         self._min_peers = min_peers
         self._max_outbox = max_outbox
         self._strict = strict_messages
-        self._wall_clock = wall_clock
+        self.wall_clock = wall_clock
+        """Gives nanoseconds since 1970."""
         self.counters = Counters()
         """What happened how often: messages dropped and why, sessions lost, conflicts. The table is `counters.DROPPED`
         and `counters.HAPPENED`."""
@@ -829,14 +830,14 @@ class Node:
             name = _final_name(settings.name, sock.getsockname()[1])
             credentials = _credentials(settings, name)
             jitter = random.Random()  # noqa: S311 - no secret
-            creation = _creation(self._wall_clock(), jitter)
+            creation = _creation(self.wall_clock(), jitter)
             processes = Processes(name, creation, self._process_exited)
             kernel = Kernel(
                 name, creation, self._times, jitter, is_alive=lambda local: processes.get(local) is not None
             )
             # Released by the first join: names taken before it are ours only if nobody in the cluster has them.
             kernel.names.hold()
-            driver = Driver(kernel, self._perform, self._wall_clock)
+            driver = Driver(kernel, self._perform, self.wall_clock)
             names = Names(self, kernel.names, self._times.down_after + 2 * self._times.heartbeat)
             groups = Groups(self, kernel.names.groups, WeakSet())
             signals = Signals(

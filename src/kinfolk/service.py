@@ -158,6 +158,7 @@ def _info(me: Process) -> dict[str, Any]:
         "creation": node.creation,
         "cluster": node.cluster,
         "version": version("kinfolk"),
+        "clock": node.wall_clock() / 1e9,
         "peers": node.peers(),
         "names": len(node.names),
         "processes": len(node.processes()),

@@ -215,8 +215,15 @@ class Shell:
 
     def start(self, *arguments: str, **environ: str) -> "Served":
         """Start a command and leave it running, its output in pipes."""
+        return self._start([*KINFOLK, *arguments], environ)
+
+    def program(self, file: str, **environ: str) -> "Served":
+        """Start a program in the directory and leave it running, its output in pipes."""
+        return self._start([sys.executable, file], environ)
+
+    def _start(self, command: list[str], environ: Mapping[str, str]) -> "Served":
         process = subprocess.Popen(
-            [*KINFOLK, *arguments],
+            command,
             cwd=self.directory,
             env={**self.environ, **environ},
             stdin=subprocess.PIPE,

@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
 
-from kinfolk.cli import acting, cookie, exits, groups, info, names, nodes, play, ps, run, tree, watch
+from kinfolk.cli import acting, cookie, doctor, exits, groups, info, names, nodes, play, ps, run, tree, watch
 
 app = App(
     name="kinfolk",
@@ -34,6 +34,7 @@ app.command(acting.send)
 app.command(acting.call)
 app.command(acting.kill)
 app.command(watch.watch)
+app.command(doctor.doctor)
 app.command(cookie.app)
 
 
