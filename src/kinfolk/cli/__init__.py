@@ -13,7 +13,22 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
 
-from kinfolk.cli import acting, cookie, doctor, exits, groups, info, names, nodes, play, ps, run, tree, watch
+from kinfolk.cli import (
+    acting,
+    completion,
+    cookie,
+    doctor,
+    exits,
+    groups,
+    info,
+    names,
+    nodes,
+    play,
+    ps,
+    run,
+    tree,
+    watch,
+)
 
 app = App(
     name="kinfolk",
@@ -36,6 +51,7 @@ app.command(acting.kill)
 app.command(watch.watch)
 app.command(doctor.doctor)
 app.command(cookie.app)
+app.command(completion.completion)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
