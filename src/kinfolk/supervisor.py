@@ -8,7 +8,6 @@ supervisor goes on. What happens then comes into its mailbox like everything els
 import asyncio
 import logging
 import math
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVarTuple, get_args
 
@@ -307,7 +306,7 @@ class Supervising:
         self._reason: Reason = SHUTDOWN
         self._asked: list[Call[Any]] = []  # who wants to know when the start is complete
         self._watches_nodes = False
-        self._random = random.Random()  # noqa: S311 - no secret
+        self._random = me.node.machine.random()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
