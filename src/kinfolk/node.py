@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, overload
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import kinfolk.settings
 from kinfolk import effects as fx
@@ -852,7 +852,7 @@ class Node:
             kernel.names.hold()
             driver = Driver(kernel, self._perform, self._wall_clock, machine.monotonic)
             names = Names(self, kernel.names, self._times.down_after + 2 * self._times.heartbeat)
-            groups = Groups(self, kernel.names.groups, WeakSet())
+            groups = Groups(self, kernel.names.groups, WeakKeyDictionary())
             signals = Signals(
                 Relations(name, creation, lambda local: processes.get(local) is not None),
                 processes,
