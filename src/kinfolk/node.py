@@ -11,13 +11,12 @@ import logging
 import os
 import random
 import threading
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, overload
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import kinfolk.settings
 from kinfolk import effects as fx
@@ -42,11 +41,12 @@ from kinfolk.shell import neighbours
 from kinfolk.shell.alarms import Alarms
 from kinfolk.shell.dataplane import DataPlane, Target
 from kinfolk.shell.driver import Driver
+from kinfolk.shell.machine import Machine, RealMachine
 from kinfolk.shell.signals import Signals
 from kinfolk.shell.spawns import Spawns
 from kinfolk.shell.tasks import Processes
-from kinfolk.shell.tls import Credentials, OwnCertificates, node_uri
-from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Transport, bind
+from kinfolk.shell.tls import OwnCertificates, Papers, node_uri
+from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Transport
 from kinfolk.supervisor import Child, Supervising, Supervision, Supervisor
 from kinfolk.wire.codec import Codec
 from kinfolk.wire.handshake import Identity
@@ -91,6 +91,7 @@ class Node:
         strict_messages: encode local messages as well, so that tests find what the wire would not carry.
         allow_weak_cookie: accept a free-text cookie although other machines can reach the node.
         wall_clock: gives nanoseconds since 1970; for tests of what happens when a clock is wrong.
+        machine: what the node runs on; `kinfolk.testing` has one that is simulated. Default: this program's.
 
     Each argument left out is taken from the environment (``KINFOLK_NAME``, ...) or ``kinfolk.toml``: see `settings`.
 
@@ -119,8 +120,11 @@ class Node:
         max_outbox: int = MAX_OUTBOX,
         strict_messages: bool = False,
         allow_weak_cookie: bool = False,
-        wall_clock: Callable[[], int] = time.time_ns,
+        wall_clock: Callable[[], int] | None = None,
+        machine: Machine | None = None,
     ) -> None:
+        self.machine = machine or RealMachine()
+        """What it runs on."""
         self._keys = Hidden[dict[str, Any]](
             {"cookie": cookie, "cookie_file": cookie_file, "tls": tls, "allow_weak_cookie": allow_weak_cookie}
         )
@@ -131,14 +135,19 @@ class Node:
         if not 0 < heartbeat < silence:
             raise ValueError("heartbeat must be positive, and down_after longer than a heartbeat")
         self._settings = kinfolk.settings.resolve(
-            name=name, listen=listen, cluster=cluster, join=join, **self._keys.reveal()
+            name=name,
+            listen=listen,
+            cluster=cluster,
+            join=join,
+            **self.machine.environment(),
+            **self._keys.reveal(),
         )
         self._times = Settings(heartbeat=heartbeat, down_after=silence)
         self._join_timeout = join_timeout
         self._min_peers = min_peers
         self._max_outbox = max_outbox
         self._strict = strict_messages
-        self.wall_clock = wall_clock
+        self.wall_clock = wall_clock or self.machine.wall_clock
         """Gives nanoseconds since 1970."""
         self.counters = Counters()
         """What happened how often: messages dropped and why, sessions lost, conflicts. The table is `counters.DROPPED`
@@ -326,9 +335,14 @@ class Node:
         del cookie
         self.check_open()
         settings = kinfolk.settings.resolve(
-            name=self.name, listen=str(self._settings.listen), cluster=self.cluster, join=[], **keys.reveal()
+            name=self.name,
+            listen=str(self._settings.listen),
+            cluster=self.cluster,
+            join=[],
+            **self.machine.environment(),
+            **keys.reveal(),
         )
-        self._parts.transport.rekey(_credentials(settings, self.name))
+        self._parts.transport.rekey(_papers(self.machine, settings, self.name))
         self._keys = keys
         first, *others = (cookie.origin for cookie in settings.cookies)
         accepted = f", and accepts as well that from {' and from '.join(others)}" if others else ""
@@ -825,11 +839,12 @@ class Node:
 
     def _build(self) -> "_Parts":
         settings = self._settings
-        sock = bind(settings.listen)
+        machine = self.machine
+        port = machine.bind(settings.listen)
         try:
-            name = _final_name(settings.name, sock.getsockname()[1])
-            credentials = _credentials(settings, name)
-            jitter = random.Random()  # noqa: S311 - no secret
+            name = _final_name(settings.name, port.number)
+            papers = _papers(machine, settings, name)
+            jitter = machine.random()
             creation = _creation(self.wall_clock(), jitter)
             processes = Processes(name, creation, self._process_exited)
             kernel = Kernel(
@@ -837,9 +852,9 @@ class Node:
             )
             # Released by the first join: names taken before it are ours only if nobody in the cluster has them.
             kernel.names.hold()
-            driver = Driver(kernel, self._perform, self.wall_clock)
+            driver = Driver(kernel, self._perform, self.wall_clock, machine.monotonic)
             names = Names(self, kernel.names, self._times.down_after + 2 * self._times.heartbeat)
-            groups = Groups(self, kernel.names.groups, WeakSet())
+            groups = Groups(self, kernel.names.groups, WeakKeyDictionary())
             signals = Signals(
                 Relations(name, creation, lambda local: processes.get(local) is not None),
                 processes,
@@ -863,9 +878,10 @@ class Node:
                 self._strict,
             )
             transport = Transport(
-                sock,
-                credentials,
-                lambda: Identity(name, kernel.creation, settings.cluster, credentials.keys),
+                machine,
+                port,
+                papers,
+                lambda: Identity(name, kernel.creation, settings.cluster, papers.keys),
                 driver,
                 dataplane,
                 kernel.new_connection,
@@ -875,7 +891,7 @@ class Node:
                 max_outbox=self._max_outbox,
             )
         except BaseException:
-            sock.close()
+            port.close()
             raise
         return _Parts(name, kernel, driver, processes, signals, spawns, alarms, dataplane, transport, names, groups)
 
@@ -946,11 +962,11 @@ def _ends_in_order(process: Process) -> bool:
     return is_server(process.body) or isinstance(process.body, Supervisor)
 
 
-def _credentials(settings: kinfolk.settings.Settings, name: str) -> Credentials:
+def _papers(machine: Machine, settings: kinfolk.settings.Settings, name: str) -> Papers:
     """For a node whose name is final, so that a certificate of its own can be checked for it."""
-    credentials = Credentials.of(settings.cookies, settings.tls)
-    credentials.check_name(node_uri(settings.cluster, name))
-    return credentials
+    papers = machine.papers(settings.cookies, settings.tls)
+    papers.check_name(node_uri(settings.cluster, name))
+    return papers
 
 
 def _exchanged(old: Hidden[dict[str, Any]], new: Hidden[dict[str, Any]]) -> Hidden[dict[str, Any]]:

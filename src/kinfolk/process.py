@@ -127,7 +127,7 @@ class Process:
         self.parent: Pid | None = None
         self.exit_reason: Reason | None = None
         """None as long as it lives."""
-        self.open_calls: set[Call[Any]] | None = None
+        self.open_calls: dict[Call[Any], None] | None = None
         """Calls that it has not answered; None as long as there never was one."""
         self.prune_at = PRUNE_FROM
         """At so many, those whose callers have given up are thrown out."""

@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from msgspec import Struct
 
@@ -84,10 +84,10 @@ class Names:
         self._table = table
         self._view = table.view
         self._patience = patience
-        self._waiters: dict[str, set[asyncio.Future[Pid]]] = {}
+        self._waiters: dict[str, dict[asyncio.Future[Pid], None]] = {}
         self._registering: Counter[str] = Counter()  # calls of `register` under way
         self._given: dict[str, int] = {}  # position of the claim that somebody has a Registration of
-        self._watches: WeakSet[NameWatch] = WeakSet()
+        self._watches: WeakKeyDictionary[NameWatch, None] = WeakKeyDictionary()
         self.whereis = table.whereis
         self.local = LocalNames(node)
 
@@ -214,7 +214,7 @@ class Names:
         if holder is not None:
             return holder
         future: asyncio.Future[Pid] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(name, set()).add(future)
+        self._waiters.setdefault(name, {})[future] = None
         try:
             async with asyncio.timeout(timeout):
                 return await future
@@ -223,7 +223,7 @@ class Names:
         finally:
             waiting = self._waiters.get(name)
             if waiting is not None:
-                waiting.discard(future)
+                waiting.pop(future, None)
                 if not waiting:
                     del self._waiters[name]
 
@@ -239,7 +239,7 @@ class Names:
         """
         self._node.check_open()
         watch = NameWatch(self._view, pattern, max_events)
-        self._watches.add(watch)
+        self._watches[watch] = None
         return watch
 
     # --- for the node ---

@@ -18,7 +18,7 @@ from kinfolk.errors import KinfolkError
 from kinfolk.ids import Address, Seed, node_address
 from kinfolk.observer import Observer
 from kinfolk.shell import neighbours
-from kinfolk.shell.transport import bind
+from kinfolk.shell.machine import RealMachine
 
 _SKEW = 1.0
 """Seconds by which clocks may differ. Nothing breaks beyond: but then the earlier of two claims may lose a conflict."""
@@ -110,7 +110,7 @@ def _own_address(known: settings.Settings) -> Iterator[Finding]:
         yield Finding("ok", "port", "any that is free")
         return
     try:
-        with closing(bind(known.listen)):
+        with closing(RealMachine().bind(known.listen)):
             yield Finding("ok", f"port {known.listen}", "free")
     except OSError as error:
         yield Finding(
