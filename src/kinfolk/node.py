@@ -86,6 +86,7 @@ class Node:
         allow_spawn: what other nodes may start here with `spawn_on`: functions, ``"module:function"``, and ``"jobs.*"``
             for what is defined in the package jobs. Modules are imported, and the list is final, when the node starts.
             By default nothing.
+        allow_shell: whether `kinfolk shell` may run Python inside this node: everything that the program can do.
         max_message: bytes of the largest message that can be sent.
         max_outbox: bytes that may wait for a peer that does not read; beyond, its session is closed.
         strict_messages: encode local messages as well, so that tests find what the wire would not carry.
@@ -116,6 +117,7 @@ class Node:
         min_peers: int = 0,
         messages: Sequence[type] = (),
         allow_spawn: Sequence[Spawnable | str] = (),
+        allow_shell: bool = False,
         max_message: int = MAX_MESSAGE,
         max_outbox: int = MAX_OUTBOX,
         strict_messages: bool = False,
@@ -153,6 +155,8 @@ class Node:
         """What happened how often: messages dropped and why, sessions lost, conflicts. The table is `counters.DROPPED`
         and `counters.HAPPENED`."""
         self._allowed = Allowed(allow_spawn)
+        self.allow_shell = allow_shell
+        """Whether `kinfolk shell` may run Python here."""
         self.supervisors: dict[int, Supervising] = {}
         """The supervisors that run, by the local ids of their pids."""
         self._codec = Codec(messages, max_message=max_message)

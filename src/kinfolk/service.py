@@ -10,7 +10,8 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from importlib.metadata import version
 from typing import Any, TypeVar
 
-from kinfolk.errors import CallTimeout, KinfolkError, NameUnknown, NodeLost
+from kinfolk.console import Consoles
+from kinfolk.errors import CallTimeout, KinfolkError, NameUnknown, NodeLost, NotAllowed
 from kinfolk.ids import Pid
 from kinfolk.messages import Call
 from kinfolk.process import Process
@@ -29,15 +30,15 @@ _SLICE = 5000  # of them looked at before others get their turn: a few milliseco
 async def service(me: Process) -> None:
     """Answer until the node closes."""
     async with asyncio.TaskGroup() as tasks:
-        watches = Watches(me.names, tasks)
+        watches, consoles = Watches(me.names, tasks), Consoles(me)
         try:
             async for call in me.calls():
-                await _answer(me, watches, tasks, call)
+                await _answer(me, watches, consoles, tasks, call)
         finally:
             watches.close()
 
 
-async def _answer(me: Process, watches: Watches, tasks: asyncio.TaskGroup, call: Call[Any]) -> None:
+async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyncio.TaskGroup, call: Call[Any]) -> None:
     match call.body:
         case ["info"]:
             call.reply(_info(me))
@@ -63,6 +64,8 @@ async def _answer(me: Process, watches: Watches, tasks: asyncio.TaskGroup, call:
             _act(call, tasks, me.call(_target(target), body, timeout=seconds))
         case ["kill", (Pid() | str()) as target, int() | float() as seconds]:
             _act(call, tasks, _kill(me, target, seconds))
+        case ["shell", int(number), str(source)]:
+            _act(call, tasks, _shell(me, consoles, number, source))
         case ["at", str(node), list()]:
             request: list[object] = call.body[2]
             _act(call, tasks, me.call((SERVICE_NAME, node), request, timeout=call.remaining))
@@ -80,7 +83,7 @@ async def _answer(me: Process, watches: Watches, tasks: asyncio.TaskGroup, call:
                 'unknown request; the service knows ["info"], ["nodes"], ["names", prefix, after, limit],'
                 ' ["groups", prefix, after, member, limit], ["whereis", name], ["ps", after, limit], ["tree"],'
                 ' ["send", target, message], ["call", target, request, seconds], ["kill", target, seconds],'
-                ' ["at", node, request], ["watch", pattern] and ["events", watch, seconds]'
+                ' ["shell", number, source], ["at", node, request], ["watch", pattern] and ["events", watch, seconds]'
             )
 
 
@@ -129,6 +132,14 @@ def _target(target: Pid | str | Sequence[str]) -> Target:
 
 async def _send(me: Process, target: Target, body: object) -> None:
     me.send(target, body)
+
+
+async def _shell(me: Process, consoles: Consoles, number: int, source: str) -> str:
+    if not me.node.allow_shell:
+        raise NotAllowed(
+            f"{me.node.name} allows no shell: start it with allow_shell=True, or kinfolk run --allow-shell"
+        )
+    return await consoles.run(number, source)
 
 
 async def _kill(me: Process, target: Pid | str, seconds: float) -> list[str]:

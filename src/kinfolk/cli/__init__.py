@@ -26,6 +26,7 @@ from kinfolk.cli import (
     play,
     ps,
     run,
+    shell,
     tree,
     watch,
 )
@@ -48,6 +49,7 @@ app.command(info.info)
 app.command(acting.send)
 app.command(acting.call)
 app.command(acting.kill)
+app.command(shell.shell)
 app.command(watch.watch)
 app.command(doctor.doctor)
 app.command(cookie.app)
