@@ -109,7 +109,7 @@ EVER = "await asyncio.Event().wait()"
 )
 def test_a_program_of_its_own_is_ended_by_a_signal_without_a_traceback(shell, work, wait, number, code, out):
     (shell.directory / "program.py").write_text(PROGRAM.format(work=work, wait=wait))
-    program = shell.start_python("program.py")
+    program = shell.program("program.py")
     program.ready()
     program.signal(number)
     ended = program.end()
@@ -122,7 +122,7 @@ def test_a_ctrl_c_is_still_a_keyboard_interrupt_to_whoever_catches_it(shell):
         "kinfolk.run(main)", "try:\n    kinfolk.run(main)\nexcept KeyboardInterrupt:\n    print('caught')"
     )
     (shell.directory / "program.py").write_text(caught)
-    program = shell.start_python("program.py")
+    program = shell.program("program.py")
     program.ready()
     program.signal(signal.SIGINT)
     ended = program.end()
