@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("kinfolk")
 
 _LOOK_AGAIN = 0.02  # seconds
+_FOR_EVER = 1e9  # seconds; not every loop has a timer for infinity
 _SHOWN = 10  # processes that the log names
 
 
@@ -97,7 +98,7 @@ class Drain:
     def __init__(self, node: "Node", timeout: float) -> None:
         self._node = node
         self._timeout = timeout
-        self._deadline = asyncio.get_running_loop().time() + timeout
+        self._deadline = asyncio.get_running_loop().time() + min(timeout, _FOR_EVER)
         self._backlog = Backlog(())
         self._outcome: tuple[bool, list[Undone]] | None = None
         self._listeners: list[Callable[[bool, list[Undone]], None]] = []
@@ -151,7 +152,7 @@ class Drain:
 
     async def _release(self, supervising: Supervising, name: str) -> None:
         """One singleton takes nothing new, does what it has, and ends."""
-        process = supervising.singletons()[name]
+        process = supervising.singletons().get(name)
         if process is not None:
             self._node.dataplane.turned_away.add(process.pid.local)
             await _until(Backlog([process]).is_done)

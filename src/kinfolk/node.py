@@ -425,10 +425,12 @@ class Node:
         return self._draining[1]
 
     async def _drain(self, drain: Drain) -> bool:
-        done = True
-        if self._state == "running":
-            done = await drain.run() and self._closing is None
-        self._begin_close(drain.caller)
+        done = self._state != "running"
+        try:
+            if not done:
+                done = await drain.run() and self._closing is None
+        finally:
+            self._begin_close(drain.caller)
         if self._closing is not None:
             await asyncio.shield(self._closing)
         return done and not self._left_over

@@ -329,7 +329,7 @@ async def test_all_who_drain_wait_for_the_same_end_and_cancelling_one_stops_noth
     held = Held()
     working = asyncio.create_task(ada.call(ada.spawn(held.run), 0, timeout=None))
     await until(lambda: held.begun)
-    first, second, third = (asyncio.create_task(ada.drain(seconds)) for seconds in (10, 0.01, 10))
+    first, second, third = (asyncio.create_task(ada.drain(seconds)) for seconds in (float("inf"), 0.01, 10))
     await asyncio.sleep(0.05)
     third.cancel()
     assert not first.done() and not second.done(), "the first one's time counts"
