@@ -26,6 +26,7 @@ from kinfolk.errors import (
     ProtocolError,
     Refused,
     RemoteProtocolError,
+    SendTimeout,
     SpawnFailed,
 )
 from kinfolk.groups import GroupResync, Groups, GroupWatch
@@ -95,6 +96,7 @@ __all__ = [
     "Replies",
     "Request",
     "Resync",
+    "SendTimeout",
     "Server",
     "SpawnFailed",
     "Stop",

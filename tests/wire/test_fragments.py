@@ -55,7 +55,7 @@ class Wire:
         """As `Link.post_from`."""
         body = msgspec.Raw(msgspec.msgpack.encode([number, bytes(said.size)]))
         operation: Operation
-        if said.target is ANYBODY:
+        if said.target is None:
             operation = SentToName("somebody", said.sender, body)
         else:
             operation = Sent(said.target, said.sender, body)
@@ -226,8 +226,10 @@ def test_the_largest_operation_passes_and_a_larger_one_is_refused():
     while backlog:
         backlog.feed(outbox)
         ((_, payload),) = FrameReader(MAX_FRAME).feed(outbox.take())
-        (fragment,) = read_operations(Fragment.TAG, payload) or ()
-        assert isinstance(fragment, Fragment) and whole is None
+        operations = read_operations(Fragment.TAG, payload)
+        assert operations is not None and whole is None
+        (fragment,) = operations
+        assert isinstance(fragment, Fragment)
         whole = assemblies.take(fragment)
     assert whole is not None and whole[1] is not None
     (answered,) = whole[1]
