@@ -33,7 +33,7 @@ class Owner:
     """As much of a transport as a link needs to read, and the end of TLS that it reads from."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop, self.high_water = asyncio.get_running_loop(), 1000
         self.seen: list[str] = []
         self.resumed, self.ended = asyncio.Event(), asyncio.Event()
 

@@ -10,7 +10,7 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NoReturn, Protocol
 
 import msgspec
 
@@ -151,7 +151,17 @@ class DataPlane:
             else:
                 process.mailbox.put(self._codec.copy(body) if self._strict else body)
             return
-        self._send_there(target.node, target, body, sender)
+        link = self.links.get(target.node)
+        encoded = msgspec.Raw(self._codec.encode(body))
+        if link is None:
+            self._counters["sends_to_lost_nodes"] += 1
+        elif link.creation != target.creation:
+            self._counters["sends_to_dead_processes"] += 1
+        elif link.congested:
+            self._refuse(link)
+        else:
+            local = target.local
+            link.post_from(frames.Sent(local, sender, encoded), sender or OUTSIDE, local, len(encoded))
 
     def _send_to_local_name(self, name: str, node: str, body: object, sender: int | None) -> None:
         if node == self.name:
@@ -162,32 +172,21 @@ class DataPlane:
             return
         check_node_name(node)
         check_name(name)
-        self._send_there(node, name, body, sender)
-
-    def _send_there(self, node: str, target: Pid | str, body: object, sender: int | None) -> None:
         encoded = msgspec.Raw(self._codec.encode(body))
         link = self.links.get(node)
         if link is None:
             self._counters["sends_to_lost_nodes"] += 1
         elif link.congested:
-            self._counters["sends_refused"] += 1
-            raise LinkCongested(
-                f"{link.waiting} bytes wait for {node}, more than its high_water allows: send more slowly, or await"
-                " send_when_clear()"
-            )
+            self._refuse(link)
         else:
-            self._post_message(link, target, encoded, sender)
+            link.post_from(frames.SentToName(name, sender, encoded), sender or OUTSIDE, ANYBODY, len(encoded))
 
-    def _post_message(self, link: Peer, target: Pid | str, encoded: msgspec.Raw, sender: int | None) -> None:
-        """Put a message on its way, to a process or to whoever has a name there."""
-        if isinstance(target, str):
-            operation: frames.Operation = frames.SentToName(target, sender, encoded)
-            link.post_from(operation, sender or OUTSIDE, ANYBODY, len(encoded))
-        elif link.creation != target.creation:
-            self._counters["sends_to_dead_processes"] += 1
-        else:
-            operation = frames.Sent(target.local, sender, encoded)
-            link.post_from(operation, sender or OUTSIDE, target.local, len(encoded))
+    def _refuse(self, link: Peer) -> NoReturn:
+        self._counters["sends_refused"] += 1
+        raise LinkCongested(
+            f"{link.waiting} bytes wait for {link.name}, more than high_water allows: send more slowly, or await"
+            " send_when_clear()"
+        )
 
     async def send_when_clear(
         self, target: Target, body: object, timeout: float | None, sender: int | None = None
@@ -196,23 +195,28 @@ class DataPlane:
         if timeout is not None:
             check_seconds(timeout)
         where = target if isinstance(target, Pid | tuple) else self._resolve(target)
-        node, address = (where.node, where) if isinstance(where, Pid) else (where[1], check_name(where[0]))
-        link = self.links.get(node)
-        if link is None or not link.congested:
+        link = self.links.get(where.node if isinstance(where, Pid) else where[1])
+        if link is None or not link.congested or (isinstance(where, Pid) and link.creation != where.creation):
             self.send(where, body, sender)
             return
         encoded = msgspec.Raw(self._codec.encode(body))
+        operation: frames.Operation
+        addressee: int | None
+        if isinstance(where, Pid):
+            operation, addressee = frames.Sent(where.local, sender, encoded), where.local
+        else:
+            operation, addressee = frames.SentToName(check_name(where[0]), sender, encoded), ANYBODY
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
 
         def let_in() -> None:
             self._check_sender(sender)
-            self._post_message(link, address, encoded, sender)
+            link.post_from(operation, sender or OUTSIDE, addressee, len(encoded))
             future.set_result(None)
 
         def give_up() -> None:
             if not future.done():
-                text = f"{link.waiting} bytes wait for {node}, and there was no room for more within {timeout:g} s"
+                text = f"{link.waiting} bytes wait for {link.name}, and there was no room for more within {timeout:g} s"
                 future.set_exception(SendTimeout(text))
 
         link.gate.wait(future, let_in)

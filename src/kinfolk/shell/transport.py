@@ -15,7 +15,7 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from math import inf
-from typing import cast
+from typing import Final, cast
 
 from kinfolk import effects as fx
 from kinfolk.errors import AuthenticationFailed, NodeUnreachable, RemoteProtocolError
@@ -58,6 +58,7 @@ TELL_CONGESTION = 10.0
 """Seconds in which the log tells of one link at most once that it is congested."""
 
 _NOTHING = memoryview(b"")
+_OPEN: Final = State.OPEN  # by its own name: it stands in the way of every message
 _TLS_HANDSHAKE = b"\x16"
 """The first byte of every TLS connection: the content type of a handshake record (RFC 8446, 5.1)."""
 
@@ -78,7 +79,8 @@ class Link(asyncio.BufferedProtocol):
         self._flushing = False
         self._paused = False
         self._rest: memoryview[int] = _NOTHING  # taken out of the outbox and not yet handed to TLS
-        self._held = 0  # bytes that wait beside the outbox
+        self._held = 0  # bytes that wait beside the outbox: while it is 0, the backlog is empty
+        self._high_water = transport.high_water
         self._told_congestion = -inf  # when the log did
         self._reading_paused = False
         self._unread = False  # whether frames wait in the buffer for their turn
@@ -231,7 +233,7 @@ class Link(asyncio.BufferedProtocol):
     def post(self, operation: frames.Operation) -> None:
         """Append an operation to the outbox; it leaves with whatever else this turn of the loop brings."""
         session = self.session
-        if session.state is State.OPEN:
+        if session.state is _OPEN:
             session.outbox.encode(operation)
             self._posted(session)
 
@@ -253,9 +255,9 @@ class Link(asyncio.BufferedProtocol):
             MessageTooLarge: as `Backlog.add`.
         """
         session = self.session
-        if size > FRAGMENT_BYTES or (session.backlog and session.backlog.holds(sender, target)):
+        if size > FRAGMENT_BYTES or (self._held and session.backlog.holds(sender, target)):
             self.post_encoded_from(operation.TAG, frames.encode_operation(operation), sender, target)
-        elif session.state is State.OPEN:
+        elif session.state is _OPEN:
             session.outbox.encode(operation)
             self._posted(session)
 
@@ -299,13 +301,18 @@ class Link(asyncio.BufferedProtocol):
         self._flush()
 
     def _posted(self, session: Session) -> None:
-        if len(session.outbox) + self._held > self._owner.high_water and not self.congested:
+        if len(session.outbox) + self._held > self._high_water:
+            self._filled(session)
+        if not self._flushing:
+            self._flush_soon()
+
+    def _filled(self, session: Session) -> None:
+        """More waits than the high-water mark allows."""
+        if not self.congested:
             self.congested = True
             self._told_congestion = self._owner.congested(self, self._told_congestion)
-        if self.congested and len(session.outbox) + self._held > self._owner.max_outbox:
+        if len(session.outbox) + self._held > self._owner.max_outbox:
             self._owner.overflown(self)
-        elif not self._flushing:
-            self._flush_soon()
 
     def _flush_soon(self) -> None:
         self._flushing = True
@@ -353,7 +360,7 @@ class Link(asyncio.BufferedProtocol):
         """Those who wait for room are let in, one by one, as long as there is some; then everybody."""
         if not self.congested:
             return
-        while session.state is State.OPEN and len(session.outbox) + self._held <= self._owner.high_water:
+        while session.state is State.OPEN and len(session.outbox) + self._held <= self._high_water:
             if not self.gate.let_in():
                 self.congested = False
                 return
