@@ -408,6 +408,26 @@ async def test_what_a_process_says_to_another_keeps_its_order_whatever_its_size(
     await until(lambda: heard == ["aside"])
 
 
+async def test_an_answer_comes_after_the_large_message_that_its_process_has_sent_before(nodes: Nodes):
+    ada, bob = await nodes.mesh("ada", "bob")
+    seen: list[Any] = []
+
+    async def speaker(me: Process) -> None:
+        async for call in me.calls():
+            assert call.sender is not None
+            me.send(call.sender, bytes(1_000_000))
+            call.reply("small")
+
+    async def asker(me: Process) -> None:
+        seen.append(await me.call(there, "hi"))
+        seen.append(await me.receive(timeout=0))
+
+    there = bob.spawn(speaker)
+    ada.spawn(asker)
+    await until(lambda: len(seen) == 2)
+    assert seen == ["small", bytes(1_000_000)]
+
+
 async def test_a_small_message_of_another_pair_does_not_wait_for_a_large_one(nodes: Nodes):
     ada, bob = await nodes.mesh("ada", "bob")
     order: list[str] = []

@@ -251,8 +251,20 @@ def test_a_number_may_be_used_again_once_its_operation_is_whole():
         assert assemblies.take(Fragment(1, Sent.TAG, len(data), data[2:])) is not None
 
 
-@given(st.lists(st.builds(Fragment, st.integers(0, 3), st.sampled_from([0x10, 0x12, 0x7E]), st.integers(0, 9),
-                          st.binary(min_size=1, max_size=5)), max_size=30))  # fmt: skip
+@pytest.mark.parametrize("bounds", [(1, 100), (9, 12)], ids=["operations", "bytes"])
+def test_more_than_may_be_under_way_is_a_breach_though_it_has_not_come_yet(bounds: tuple[int, int]):
+    assemblies = Assemblies(*bounds)
+    assemblies.take(Fragment(1, Sent.TAG, 7, b"x"))
+    with pytest.raises(RemoteProtocolError, match="one operation too many: 1 with 7 bytes are under way"):
+        assemblies.take(Fragment(2, Sent.TAG, 7, b"x"))
+
+
+FRAGMENTS = st.builds(
+    Fragment, st.integers(0, 4), st.just(0x7E), st.sampled_from([2, 5, 5, 5, 7]), st.binary(min_size=1, max_size=3)
+)
+
+
+@given(st.lists(FRAGMENTS, max_size=30))
 def test_whatever_a_peer_says_in_fragments_is_taken_or_a_breach_and_memory_is_bounded(parts: list[Fragment]):
     assemblies = Assemblies(max_open=2, max_open_bytes=12)
     with suppress(RemoteProtocolError):

@@ -353,30 +353,40 @@ class DataPlane:
             raise NodeLost(f"cannot call {pid or (address, node)}: {node} is not connected")
         if pid is not None and link.creation != pid.creation:
             raise NoProcess(f"{pid} is dead: {node} has been restarted since")
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
+        link.calls[reference] = waiting
 
-        def post() -> None:
-            waiting.congested = ""
-            left = milliseconds_of(None if deadline is None else deadline - loop.time())
-            called = frames.Called(address, sender, reference, left, body)
+        def post(seconds: float | None) -> None:
+            called = frames.Called(address, sender, reference, milliseconds_of(seconds), body)
             link.post_from(called, sender or OUTSIDE, ANYBODY if isinstance(address, str) else address, len(body))
 
-        def let_in() -> None:
-            self._check_sender(sender)
-            post()
-
-        link.calls[reference] = waiting
         if link.congested:
-            waiting.congested = node
-            link.gate.wait(waiting.future, let_in)
+            self._call_when_clear(link, waiting, sender, timeout, post)
             return link.calls
         try:
-            post()
+            post(timeout)
         except BaseException:
             del link.calls[reference]
             raise
         return link.calls
+
+    def _call_when_clear(
+        self,
+        link: Peer,
+        waiting: Waiting,
+        sender: int | None,
+        timeout: float | None,
+        post: Callable[[float | None], None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+
+        def let_in() -> None:
+            self._check_sender(sender)
+            waiting.congested = ""
+            post(None if timeout is None else timeout - (loop.time() - since))
+
+        waiting.congested = link.name
+        link.gate.wait(waiting.future, let_in)
 
     def _resolve(self, name: str) -> Pid:
         if not isinstance(name, str):
