@@ -1,6 +1,7 @@
 """Every state of a session times every wrong frame: it ends that session at most, and one line of the log says why."""
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from math import inf
 
 import pytest
@@ -108,14 +109,15 @@ def test_a_right_frame_is_taken(stage: Stage, at: At):
 
 
 @PLACES
-def test_a_frame_that_cannot_be_read_ends_the_session(stage: Stage, at: At):
-    for kind in FRAMES:
+@pytest.mark.parametrize("share", [pytest.param(1, id="all", marks=pytest.mark.slow), pytest.param(5, id="fifth")])
+def test_a_frame_that_cannot_be_read_ends_the_session(stage: Stage, at: At, share: int):
+    for number, kind in enumerate(FRAMES):
         if at in entry_of(kind).at:
             # A frame may be made of what the session has said before: so there is one session to make it.
             visit = stage.run(REACH[at](stage))
             right = entry_of(kind).right(visit)
             stage.run(stage.leave(visit))
-            for what, frame in misshapen(right):
+            for what, frame in islice(misshapen(right), number % share, None, share):
                 says = f"{frame_name(kind.TAG)} "
                 stage.run(ends(stage, at, f"{kind.__name__}, {what}", says, saying(frame)))
 

@@ -109,7 +109,7 @@ async def test_a_congested_link_is_felt_by_who_sends_there_and_by_nobody_else(
         for number in range(100):
             assert await ada.call(there, number, timeout=2.0) == number
             ada.send(ear, number)
-        assert ada.counters["sends_refused"] > 20 and ada.counters["links_congested"] >= 1
+        assert ada.counters["links_congested"] >= 1
         lines = [record for record in caplog.records if "congested" in record.message]
         assert len(lines) == 1 and lines[0].levelno == logging.WARNING and bob.name in lines[0].message
         assert ada.counters["peers_lost"] == 0
