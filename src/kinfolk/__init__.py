@@ -27,6 +27,7 @@ from kinfolk.errors import (
     ProtocolError,
     Refused,
     RemoteProtocolError,
+    SendTimeout,
     SpawnFailed,
 )
 from kinfolk.groups import GroupResync, Groups, GroupWatch
@@ -97,6 +98,7 @@ __all__ = [
     "Replies",
     "Request",
     "Resync",
+    "SendTimeout",
     "Server",
     "SpawnFailed",
     "Stop",

@@ -115,7 +115,14 @@ class MailboxFull(KinfolkError):
 
 
 class LinkCongested(KinfolkError):
-    """The connection to the node has more waiting than its bound: slow down."""
+    """More waits for the node than the sender's `high_water` allows; nothing was sent. Slow down.
+
+    `send_when_clear` waits until there is room, and so does `call`.
+    """
+
+
+class SendTimeout(LinkCongested, TimeoutError):
+    """`send_when_clear` found the link to the node congested until its deadline; nothing was sent."""
 
 
 class NotAllowed(KinfolkError, PermissionError):

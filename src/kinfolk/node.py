@@ -60,7 +60,7 @@ Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
 
 MAX_MESSAGE = 16 * 1024 * 1024 - 1024
-MAX_OUTBOX = 64 * 1024 * 1024
+"""Bytes of the largest message: with what is around it, it fits into a frame."""
 CLOSE_TIMEOUT = 5.0
 """Seconds that a closing node gives its processes, and then its connections, to end. Half of that for its processes if
 its time for a drain is up already: whoever has told it to end may not wait much longer."""
@@ -92,8 +92,11 @@ class Node:
             for what is defined in the package jobs. Modules are imported, and the list is final, when the node starts.
             By default nothing.
         allow_shell: whether `kinfolk shell` may run Python inside this node: everything that the program can do.
-        max_message: bytes of the largest message that can be sent.
-        max_outbox: bytes that may wait for a peer that does not read; beyond, its session is closed.
+        max_message: bytes of the largest message that can be sent. Default: 16 MiB, or what `max_outbox` has room for.
+        high_water: bytes that may wait for a peer; beyond, `send` raises LinkCongested. Default: half of `max_outbox`,
+            which is the most it can be.
+        max_outbox: bytes that may wait for a peer at all, with what must be said to it whatever waits (answers, exits,
+            names, signs of life); beyond, its session is closed. Default: 64 MiB.
         strict_messages: encode local messages as well, so that tests find what the wire would not carry.
         allow_weak_cookie: accept a free-text cookie although other machines can reach the node.
         wall_clock: gives nanoseconds since 1970; for tests of what happens when a clock is wrong.
@@ -124,8 +127,9 @@ class Node:
         messages: Sequence[type] = (),
         allow_spawn: Sequence[Spawnable | str] = (),
         allow_shell: bool = False,
-        max_message: int = MAX_MESSAGE,
-        max_outbox: int = MAX_OUTBOX,
+        max_message: int | None = None,
+        high_water: int | None = None,
+        max_outbox: int | None = None,
         strict_messages: bool = False,
         allow_weak_cookie: bool = False,
         wall_clock: Callable[[], int] | None = None,
@@ -148,13 +152,14 @@ class Node:
             cluster=cluster,
             join=join,
             drain_timeout=drain_timeout,
+            high_water=high_water,
+            max_outbox=max_outbox,
             **self.machine.environment(),
             **self._keys.reveal(),
         )
         self._times = Settings(heartbeat=heartbeat, down_after=silence)
         self._join_timeout = join_timeout
         self._min_peers = min_peers
-        self._max_outbox = max_outbox
         self._strict = strict_messages
         self.wall_clock = wall_clock or self.machine.wall_clock
         """Gives nanoseconds since 1970."""
@@ -166,7 +171,7 @@ class Node:
         """Whether `kinfolk shell` may run Python here."""
         self.supervisors: dict[int, Supervising] = {}
         """The supervisors that run, by the local ids of their pids."""
-        self._codec = Codec(messages, max_message=max_message)
+        self._codec = Codec(messages, max_message=_max_message(max_message, self._settings))
         self._references = itertools.count(1)
         self._answers: dict[int, asyncio.Future[object]] = {}
         self._immediate: dict[int, object] = {}
@@ -240,6 +245,10 @@ class Node:
     def peers(self) -> list[str]:
         """The nodes that this one has a session with, sorted."""
         return sorted(self._parts.kernel.peers())
+
+    def congested(self) -> dict[str, int]:
+        """The peers for which more waits than `high_water` allows, each with the bytes that wait for it now."""
+        return self._parts.dataplane.congested()
 
     def processes(self) -> list[Process]:
         """The living processes of this node, in the order of their start."""
@@ -698,7 +707,8 @@ class Node:
         """Send a message, without waiting.
 
         A message for a dead process or a lost node is dropped and counted, as it would be if it died just after. To the
-        same node messages arrive in the order they were sent. A local message is not copied.
+        same process messages arrive in the order they were sent; those for others may pass a large one. A local message
+        is not copied.
 
         Args:
             target: a pid, a name of the cluster, or ``(name, node)`` for a name that the node alone knows.
@@ -709,10 +719,31 @@ class Node:
             NotSerializable: the message cannot go over the wire; says which part of it.
             MessageTooLarge: its encoding is larger than `max_message`.
             MailboxFull: the local process's mailbox is at its bound.
+            LinkCongested: more than `high_water` waits for its node, or somebody waits in `send_when_clear`.
             NodeClosed: this node is closed.
         """
         self.check_open()
         self._parts.dataplane.send(target, message)
+
+    async def send_when_clear(self, target: Target, message: object, *, timeout: float | None = None) -> None:
+        """Send a message; if the link to its node is congested, wait until it is not.
+
+        Those who wait are served in their order, and before any `send`. The name is looked up and the message encoded
+        at once; if the link is lost meanwhile, the message is dropped and counted, as one that was sent.
+
+        Args:
+            target, message: as for `send`.
+            timeout: seconds; None waits as long as the link lasts.
+
+        Raises:
+            SendTimeout: there was no room in time; nothing was sent.
+            NodeClosed: this node is closed, or was while this waited.
+            Exception: whatever `send` raises, but for LinkCongested.
+
+        Cancelled, it has sent nothing, unless it was about to return.
+        """
+        self.check_open()
+        await self._parts.dataplane.send_when_clear(target, message, timeout)
 
     @overload
     async def call(self, target: Target, request: Replies[R], *, timeout: float | None = 5.0) -> R: ...
@@ -725,6 +756,8 @@ class Node:
     async def call(self, target: Target, request: object, *, timeout: float | None = 5.0) -> Any: ...
     async def call(self, target: Target, request: object, *, timeout: float | None = 5.0) -> Any:
         """Send a request to a process and wait for its answer.
+
+        If the link to its node is congested, it waits for room as `send_when_clear` does, within its `timeout`.
 
         Args:
             target: as for `send`.
@@ -739,7 +772,7 @@ class Node:
             NodeLost: its node is not connected, or was lost before the answer came.
             Refused: it answered with `call.fail`.
             CallFailed: it crashed, or its answer cannot be read; or the process calls itself.
-            CallTimeout: no answer in time; a late one is dropped.
+            CallTimeout: no answer in time, or no room for the request; a late answer is dropped.
             NameUnknown, NotSerializable, MessageTooLarge, MailboxFull, NodeClosed: as `send`.
             ValueError, TypeError: `timeout` is no number of seconds.
         """
@@ -996,7 +1029,8 @@ class Node:
                 self.counters,
                 heartbeat=self._times.heartbeat,
                 dial_timeout=min(HANDSHAKE_TIMEOUT, max(1.0, self._times.down_after)),
-                max_outbox=self._max_outbox,
+                high_water=settings.high_water,
+                max_outbox=settings.max_outbox,
             )
         except BaseException:
             port.close()
@@ -1149,6 +1183,17 @@ def _papers(machine: Machine, settings: kinfolk.settings.Settings, name: str) ->
     papers = machine.papers(settings.cookies, settings.tls)
     papers.check_name(node_uri(settings.cluster, name))
     return papers
+
+
+def _max_message(given: int | None, settings: kinfolk.settings.Settings) -> int:
+    """A message that may be sent fits into what may wait: it never closes a session."""
+    room = settings.max_outbox - settings.high_water
+    if given is not None and given > room:
+        raise ValueError(
+            f"max_message={given} is too much for max_outbox={settings.max_outbox}, of which high_water takes"
+            f" {settings.high_water}: give at most {room}, or raise max_outbox"
+        )
+    return min(MAX_MESSAGE, room) if given is None else given
 
 
 def _exchanged(old: Hidden[dict[str, Any]], new: Hidden[dict[str, Any]]) -> Hidden[dict[str, Any]]:

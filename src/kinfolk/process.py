@@ -283,6 +283,17 @@ class Process:
         self.node.check_open()
         self.node.dataplane.send(target, message, self.pid.local)
 
+    async def send_when_clear(self, target: "Target", message: object, *, timeout: float | None = None) -> None:
+        """Send a message as soon as the link is clear, as `Node.send_when_clear` does, with this process as the sender.
+
+        Raises:
+            NoProcess: this process is dead.
+            Exception: what `Node.send_when_clear` raises.
+        """
+        self.check_alive()
+        self.node.check_open()
+        await self.node.dataplane.send_when_clear(target, message, timeout, self.pid.local)
+
     @overload
     async def call(self, target: "Target", request: Replies[R], *, timeout: float | None = 5.0) -> R: ...
     # Only mypy comes here, when a reply is not of the type that it is used as: else it would take the next, an Any.

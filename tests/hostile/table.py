@@ -15,6 +15,7 @@ from msgspec import Raw, inspect
 
 from kinfolk.ids import Pid
 from kinfolk.wire import frames
+from kinfolk.wire.fragments import MAX_OPEN
 from kinfolk.wire.frames import (
     FRAMES,
     HANDSHAKE,
@@ -24,6 +25,7 @@ from kinfolk.wire.frames import (
     Operation,
     encode_frame,
 )
+from kinfolk.wire.outbox import MAX_OPERATION
 from kinfolk.wire.reader import frame_name
 from tests.hostile.stage import BOB, MALLORY, OWN, Stage, Visit
 from tests.wire.vectors import VECTORS
@@ -243,6 +245,16 @@ LONG_ASK = frames.RegistrationAsked(1, "mallory/new", OWN, 60_000, "exit")
 DEAD_ASK = frames.RegistrationAsked(1, "mallory/asked", NOBODY, 1000, "exit")
 
 
+def _part(operation: Operation, **changed: Any) -> frames.Fragment:
+    """All of an operation, in one fragment."""
+    data = frames.encode_operation(operation)
+    return msgspec.structs.replace(frames.Fragment(1, operation.TAG, len(data), data), **changed)
+
+
+CALLED = frames.Called("kinfolk", None, 1, FAR, HI)
+BEGUN = _part(CALLED, data=b"\x95")
+
+
 def _taken_by(holder: Pid) -> Operation:
     return frames.AskAnswered(NOBODY, "taken", holder=holder)
 
@@ -307,6 +319,40 @@ TABLE: dict[type[Operation], Entry] = {
         right=_fixed(frames.Answered(NOBODY, "ok", HI)),
         wrong=(Wrong("an observer answers", "not send Answered", _said(frames.Answered(1, "ok", HI)), WATCHERS),),
         idle=(frames.Answered(FAR, "never heard of", HI), frames.Answered(NOBODY, "noproc", HI)),
+    ),
+    frames.Fragment: Entry(
+        at=GREETED | WATCHERS,
+        right=_fixed(_part(CALLED)),
+        wrong=(
+            Wrong("of what has no body", "never in fragments", _said(_part(frames.Peers([])))),
+            Wrong("of a fragment", "never in fragments", _said(_part(_part(CALLED)))),
+            Wrong("of nothing", "of 0 bytes in all", _said(_part(CALLED, size=0))),
+            Wrong("of more than a frame holds", "bytes in all", _said(_part(CALLED, size=MAX_OPERATION + 1))),
+            Wrong("of more than there is", "bytes in all", _said(_part(CALLED, size=FAR))),
+            Wrong("beyond its end", "goes beyond its 5 bytes", _said(_part(CALLED, size=5))),
+            Wrong("of another size", "and began as", _said(BEGUN, msgspec.structs.replace(BEGUN, size=99))),
+            Wrong("of another kind", "and began as", _said(BEGUN, msgspec.structs.replace(BEGUN, kind=0x35))),
+            Wrong(
+                "of one too many",
+                f"{MAX_OPEN} with",
+                _said(*(msgspec.structs.replace(BEGUN, number=number) for number in range(MAX_OPEN + 1))),
+            ),
+            Wrong(
+                "of too many bytes",
+                "one operation too many",
+                _said(*(msgspec.structs.replace(BEGUN, number=number, size=MAX_OPERATION) for number in range(5))),
+            ),
+            Wrong("of what cannot be read", "Called (0x34) cannot be read", _said(_part(CALLED, size=1, data=b"\xc1"))),
+            Wrong("of two operations", "cannot be read", _said(_part(CALLED, size=2, data=b"\xc0\xc0"))),
+            Wrong("by an observer, of a message", "Sent (0x10)", _said(_part(frames.Sent(1, None, HI))), WATCHERS),
+            Wrong(
+                "by an observer, of a call to a process",
+                "may only call",
+                _said(_part(frames.Called(1, None, 1, 1000, HI))),
+                WATCHERS,
+            ),
+        ),
+        idle=(BEGUN, msgspec.structs.replace(BEGUN, number=FAR), _part(CALLED, number=2, kind=0x7E)),
     ),
     frames.ExitSignal: Entry(
         at=GREETED, right=_fixed(frames.ExitSignal(NOBODY, None, "kill")), idle=(frames.ExitSignal(FAR, FAR, "odd"),)

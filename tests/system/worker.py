@@ -31,6 +31,7 @@ from kinfolk import (
     Down,
     Exit,
     KinfolkError,
+    LinkCongested,
     NameAdded,
     NameLost,
     NameTaken,
@@ -131,6 +132,7 @@ class Worker:
         self._more: list[Node] = []
         self._clients: list[asyncio.Task[None]] = []
         self._loaded: Counter[str] = Counter()
+        self._taken: dict[str, int] = {}
 
     # --- the node ---
 
@@ -358,6 +360,57 @@ class Worker:
     def send_bytes(self, target: Any, size: int) -> None:
         """Send so many bytes."""
         self.node.send(_target(target), bytes(size))
+
+    def congested(self) -> dict[str, int]:
+        """What waits for which peers, where that is more than it should be."""
+        return self.node.congested()
+
+    def consume(self, max_mailbox: int, pace: float) -> str:
+        """Start a process that takes a message every so many seconds, on average, and counts them. Its pid."""
+        taken = itertools.count()
+
+        async def consumer(me: Process) -> None:
+            began = time.monotonic()
+            for number in taken:
+                ahead = began + number * pace - time.monotonic()
+                if ahead > 0.005:
+                    await asyncio.sleep(ahead)
+                elif ahead < 0:
+                    began -= ahead  # it has waited for messages
+                self._taken[str(me.pid)] = number
+                await me.receive()
+
+        pid = str(self.node.spawn(consumer, max_mailbox=max_mailbox))
+        self._taken[pid] = 0
+        return pid
+
+    def taken(self, pid: str) -> int:
+        """How many messages a consumer has taken."""
+        return self._taken[pid]
+
+    async def overload(self, target: str, rate: float, seconds: float, size: int) -> dict[str, int]:
+        """Send so many messages a second of so many bytes. How many were sent, and how many refused."""
+        loop, counts = asyncio.get_running_loop(), {"sent": 0, "refused": 0}
+        began, body, pid = loop.time(), bytes(size), Pid.parse(target)
+        while (elapsed := loop.time() - began) < seconds:
+            while sum(counts.values()) < elapsed * rate:
+                try:
+                    self.node.send(pid, body)
+                    counts["sent"] += 1
+                except LinkCongested:
+                    counts["refused"] += 1
+            await asyncio.sleep(0.005)
+        return counts
+
+    async def pour(self, target: str, size: int, seconds: float) -> int:
+        """Send messages of so many bytes as fast as there is room for them. How many there were."""
+        loop, sent = asyncio.get_running_loop(), 0
+        until = loop.time() + seconds
+        while loop.time() < until:
+            await self.node.send_when_clear(Pid.parse(target), bytes(size))
+            sent += 1
+            await asyncio.sleep(0)
+        return sent
 
     # --- processes elsewhere ---
 

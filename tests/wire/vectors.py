@@ -20,6 +20,7 @@ from kinfolk.wire.frames import (
     ChallengeAck,
     ChallengeReply,
     ExitSignal,
+    Fragment,
     Goodbye,
     GroupEntered,
     Hello,
@@ -101,6 +102,10 @@ VECTORS: dict[type[Operation], Vector] = {
     Broadcast: Vector([Broadcast("stores", 7, HI)], "0e000000 1e 91 93 a673746f726573 07 a26869"),
     Called: Vector([Called(3, 7, 1, 5000, HI)], "0c000000 34 91 95 03 07 01 cd1388 a26869"),
     Answered: Vector([Answered(1, "ok", HO)], "0a000000 35 91 93 01 a26f6b a2686f"),
+    Fragment: Vector(
+        [Fragment(1, 0x34, 10, b"\x95\x03\x07\x01\xcd"), Fragment(1, 0x34, 10, b"\x13\x88\xa2hi")],
+        "18000000 3e 92 94 01 34 0a c405 95030701cd 94 01 34 0a c405 1388a26869",
+    ),
     ExitSignal: Vector(
         [
             ExitSignal(3, None, "kill"),

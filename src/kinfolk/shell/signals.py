@@ -19,6 +19,7 @@ from kinfolk.messages import Down, Exit, PeerDown, PeerUp, Ref
 from kinfolk.reasons import KILL, Reason, heard, told
 from kinfolk.shell.tasks import Processes
 from kinfolk.wire import frames
+from kinfolk.wire.fragments import ANYBODY
 
 _log = logging.getLogger("kinfolk")
 
@@ -31,6 +32,10 @@ class Peer(Protocol):
 
     def post(self, operation: frames.Operation) -> None:
         """Append to the outbox."""
+        ...
+
+    def post_from(self, operation: frames.Operation, sender: int, target: int | None, size: int = 0) -> None:
+        """Append to the outbox, after what one process has said to another. See `Link.post_from`."""
         ...
 
 
@@ -107,7 +112,7 @@ class Signals:
         peer = self._peers.get(target.node)
         if peer is not None and peer.creation == target.creation:
             word, detail = told(reason)
-            peer.post(frames.ExitSignal(target.local, sender or None, word, False, detail))
+            peer.post_from(frames.ExitSignal(target.local, sender or None, word, False, detail), sender, target.local)
 
     def watch_node(self, own: int, node: str | None) -> None:
         """See `Process.monitor_node`."""
@@ -278,6 +283,12 @@ class Signals:
         if link is not None:  # else the session has ended since, and its end says it all
             link.post(operation)
 
+    def _post_end(self, peer: str, operation: frames.Operation, own: int, other: int | None) -> None:
+        """Tell of the end of a process, after all that it has sent there."""
+        link = self._peers.get(peer)
+        if link is not None:
+            link.post_from(operation, own, other)
+
     def _say_linked(self, change: core.Linked) -> None:
         self._post(change.peer, frames.LinkMade(change.other, change.own))
 
@@ -289,7 +300,8 @@ class Signals:
 
     def _say_exited(self, change: core.Exited) -> None:
         word, detail = told(change.reason)
-        self._post(change.peer, frames.ExitSignal(change.other, change.own, word, True, detail))
+        exited = frames.ExitSignal(change.other, change.own, word, True, detail)
+        self._post_end(change.peer, exited, change.own, change.other)
 
     def _say_watched(self, change: core.Watched) -> None:
         self._post(change.peer, frames.MonitorMade(change.ref, change.target))
@@ -299,7 +311,8 @@ class Signals:
 
     def _say_ended(self, change: core.Ended) -> None:
         word, detail = told(change.reason)
-        self._post(change.peer, frames.MonitorFired(change.ref, change.own, word, detail))
+        fired = frames.MonitorFired(change.ref, change.own, word, detail)
+        self._post_end(change.peer, fired, change.own or OUTSIDE, ANYBODY)  # whose monitor it is, only the peer knows
 
     _CHANGES: ClassVar[dict[type, Callable[..., None]]] = {
         core.Signal: _signal,

@@ -114,7 +114,7 @@ class Spawns:
         asked = frames.SpawnAsked(reference, function, own or None, link, ref, max_mailbox, encoded)
         limit = asyncio.timeout(timeout)
         try:
-            peer.post(asked)
+            peer.post_from(asked, own, -reference, len(encoded))  # no other says anything to who is not there yet
         except BaseException:
             del self._waiting[reference]
             self._give_up(waiting)

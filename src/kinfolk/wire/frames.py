@@ -24,6 +24,8 @@ MAX_OPERATIONS = 64 * 1024
 """Operations in one frame: each may cost far more than the two bytes that the smallest takes."""
 MAX_ROWS = 4096
 """Facts, positions or groups in one operation: whatever is in it is taken in without a break."""
+FRAGMENT_BYTES = 64 * 1024
+"""Bytes of a message in one fragment; a message with more travels in several."""
 MAX_PEERS = 4096
 """Names in a list of peers: far beyond what a full mesh can be, and few enough to dial them all."""
 
@@ -160,6 +162,19 @@ class Answered(Operation, frozen=True):
     reference: Number
     outcome: Word
     body: msgspec.Raw
+
+
+class Fragment(Operation, frozen=True):
+    """FRAGMENT: a part of a large operation of this kind, which is `size` bytes long.
+
+    The parts of one operation come in order and have one number; those of others may come between them.
+    """
+
+    TAG = 0x3E
+    number: Number
+    kind: Annotated[int, Meta(ge=0, le=255)]
+    size: Number
+    data: Annotated[bytes, Meta(min_length=1, max_length=FRAGMENT_BYTES)]
 
 
 # --- the ends of processes ---
@@ -464,7 +479,7 @@ class AskSettled(Operation, frozen=True):
 
 FRAMES: tuple[type[Operation], ...] = (
     Hello, Challenge, ChallengeReply, ChallengeAck, Refusal,
-    Sent, SentToName, Broadcast, Called, Answered,
+    Sent, SentToName, Broadcast, Called, Answered, Fragment,
     ExitSignal, LinkMade, LinkUndone, UnlinkAcknowledged, MonitorMade, MonitorUndone, MonitorFired,
     SpawnAsked, SpawnAnswered,
     Peers, Ping, Pong, NodeLeft, Goodbye,
