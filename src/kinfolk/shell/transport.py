@@ -11,7 +11,7 @@ import logging
 import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from typing import Any, cast
 
 from kinfolk import effects as fx
 from kinfolk.errors import AuthenticationFailed, NodeUnreachable, RemoteProtocolError
@@ -183,6 +183,11 @@ class Link(asyncio.BufferedProtocol):
         return self._named is None or uri in self._named
 
     @property
+    def peername(self) -> tuple[Any, ...] | None:
+        """The address of the other end, as sockets have it."""
+        return None if self._tls is None else self._tls.get_extra_info("peername")
+
+    @property
     def is_open(self) -> bool:
         """Whether operations can be said and heard."""
         return self._session is not None and self._session.state is State.OPEN
@@ -334,6 +339,11 @@ class Transport:
     def link(self, conn: int) -> Link:
         """The link of an open session."""
         return self._links[conn]
+
+    def peername(self, conn: int) -> tuple[Any, ...] | None:
+        """The address of the other end of a session, as sockets have it; None once the session has ended."""
+        link = self._links.get(conn)
+        return None if link is None else link.peername
 
     # --- effects ---
 
