@@ -32,7 +32,19 @@ from kinfolk.errors import (
 )
 from kinfolk.groups import GroupResync, Groups, GroupWatch
 from kinfolk.ids import Pid
-from kinfolk.messages import Call, Down, Exit, PeerDown, PeerUp, Ref, Replies, Request, Unknown
+from kinfolk.messages import (
+    Call,
+    Down,
+    Exit,
+    PeerDown,
+    PeerResumed,
+    PeerStalled,
+    PeerUp,
+    Ref,
+    Replies,
+    Request,
+    Unknown,
+)
 from kinfolk.node import Node, run, start
 from kinfolk.process import Process, current_process
 from kinfolk.reasons import Crash, Reason, Stop
@@ -86,6 +98,8 @@ __all__ = [
     "NotSerializable",
     "OwnCertificates",
     "PeerDown",
+    "PeerResumed",
+    "PeerStalled",
     "PeerUp",
     "Pid",
     "Process",

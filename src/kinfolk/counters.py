@@ -29,6 +29,9 @@ DROPPED: Mapping[str, str] = MappingProxyType(
 HAPPENED: Mapping[str, str] = MappingProxyType(
     {
         "peers_lost": "sessions with peers that ended",
+        "peer_stalls": "times at which a peer reported that its event loop stood still",
+        "own_stalls": "times at which this node's own event loop stood still",
+        "stall_reports_dropped": "reports of stalls that were forged, repeated, or for a session that is over",
         "links_congested": "times at which more than `high_water` came to wait for a peer",
         "outbox_overflows": "sessions closed because the peer did not read",
         "protocol_errors": "sessions closed because the other end broke the protocol",

@@ -47,6 +47,7 @@ from kinfolk.shell.driver import Driver
 from kinfolk.shell.machine import Machine, RealMachine
 from kinfolk.shell.signals import Signals
 from kinfolk.shell.spawns import Spawns
+from kinfolk.shell.stalls import Stalls
 from kinfolk.shell.tasks import Processes
 from kinfolk.shell.tls import OwnCertificates, Papers, node_uri
 from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Transport
@@ -84,6 +85,11 @@ class Node:
         cluster: the name of the cluster; nodes of others are refused.
         heartbeat: seconds between signs of life.
         down_after: seconds of silence after which a peer is lost; default 5 heartbeats.
+        stall_after: seconds without a turn of its event loop after which a node is stalled, and tells its peers so;
+            default a heartbeat.
+        stalled_limit: seconds for which a stalled peer is kept, with its names and links; default 15 heartbeats, or
+            3 `down_after`, if that is longer.
+        stall_reports: whether this node tells and hears of stalls, by UDP. If not, a stalled node is a silent one.
         drain_timeout: seconds that `drain` may take; default 25.
         join_timeout: seconds in which a seed must answer; then the node starts alone and keeps dialling.
         min_peers: how many peers the start must reach within `join_timeout`.
@@ -121,6 +127,9 @@ class Node:
         cluster: str | None = None,
         heartbeat: float = 1.0,
         down_after: float | None = None,
+        stall_after: float | None = None,
+        stalled_limit: float | None = None,
+        stall_reports: bool = True,
         drain_timeout: float | None = None,
         join_timeout: float = 5.0,
         min_peers: int = 0,
@@ -146,6 +155,14 @@ class Node:
         silence = 5 * heartbeat if down_after is None else check_seconds(down_after, "down_after")
         if not 0 < heartbeat < silence:
             raise ValueError("heartbeat must be positive, and down_after longer than a heartbeat")
+        self._stall_after = heartbeat if stall_after is None else check_seconds(stall_after, "stall_after")
+        if not 0 < self._stall_after < silence:
+            raise ValueError("stall_after must be positive, and shorter than down_after: a stall is told before that")
+        limit = max(15 * heartbeat, 3 * silence)
+        limit = limit if stalled_limit is None else check_seconds(stalled_limit, "stalled_limit")
+        if limit < silence:
+            raise ValueError("stalled_limit must not be shorter than down_after: a stalled peer is kept for longer")
+        self._stall_reports = stall_reports
         self._settings = kinfolk.settings.resolve(
             name=name,
             listen=listen,
@@ -157,7 +174,7 @@ class Node:
             **self.machine.environment(),
             **self._keys.reveal(),
         )
-        self._times = Settings(heartbeat=heartbeat, down_after=silence)
+        self._times = Settings(heartbeat=heartbeat, down_after=silence, stalled_limit=limit)
         self._join_timeout = join_timeout
         self._min_peers = min_peers
         self._strict = strict_messages
@@ -250,6 +267,11 @@ class Node:
         """The peers for which more waits than `high_water` allows, each with the bytes that wait for it now."""
         return self._parts.dataplane.congested()
 
+    def stalled(self) -> dict[str, float]:
+        """Those of the peers whose event loop stands still, each with the seconds since its last turn."""
+        now = self._parts.driver.now().mono
+        return {peer: now - turned for peer, turned in sorted(self._parts.kernel.stalled().items())}
+
     def processes(self) -> list[Process]:
         """The living processes of this node, in the order of their start."""
         return list(self._parts.processes)
@@ -293,6 +315,7 @@ class Node:
         try:
             self._allowed.resolve()
             parts.transport.start(loop)
+            parts.stalls.start(loop)
             parts.driver.start(loop)
             parts.processes.start()
             await self._join()
@@ -492,6 +515,7 @@ class Node:
         parts.driver.stop()
         parts.names.close(error)
         parts.groups.close(error)
+        parts.stalls.close()
         await parts.transport.close(CLOSE_TIMEOUT)
         parts.kernel.names.view.clear()
         parts.kernel.names.groups.clear()
@@ -907,11 +931,25 @@ class Node:
         self._parts.groups.changed(effect)
 
     def _peer_up(self, effect: fx.PeerUp) -> None:
-        self._parts.dataplane.link_up(self._parts.transport.link(effect.conn))
+        parts = self._parts
+        link = parts.transport.link(effect.conn)
+        parts.dataplane.link_up(link)
+        # It has something to say to the peer, which must not come before our list of peers.
+        parts.driver.afterwards(lambda: parts.stalls.peer_up(link))
 
     def _peer_down(self, effect: fx.PeerDown) -> None:
         self.counters["peers_lost"] += 1
+        self._parts.stalls.peer_down(effect.conn)
         self._parts.dataplane.link_down(effect.peer, effect.conn, effect.reason)
+
+    def _peer_stalled(self, effect: fx.PeerStalled) -> None:
+        self._parts.signals.peer_stalled(effect.peer, effect.seconds)
+
+    def _peer_resumed(self, effect: fx.PeerResumed) -> None:
+        self._parts.signals.peer_resumed(effect.peer, effect.seconds)
+
+    def _report_stalls(self, effect: fx.ReportStalls) -> None:
+        self._parts.stalls.report_to(effect, self._parts.transport.peername(effect.conn))
 
     def _raise_creation(self, effect: fx.RaiseCreation) -> None:
         _log.warning("%s starts with a creation past its last one: was the clock set back?", self.name)
@@ -962,6 +1000,9 @@ class Node:
         fx.MemberRemoved: _members_changed,
         fx.PeerUp: _peer_up,
         fx.PeerDown: _peer_down,
+        fx.PeerStalled: _peer_stalled,
+        fx.PeerResumed: _peer_resumed,
+        fx.ReportStalls: _report_stalls,
         fx.RaiseCreation: _raise_creation,
         fx.Log: _write_log,
         fx.Count: _count,
@@ -1032,10 +1073,21 @@ class Node:
                 high_water=settings.high_water,
                 max_outbox=settings.max_outbox,
             )
+            stalls = Stalls(
+                name,
+                port.datagrams,
+                machine.nonce,
+                driver.submit,
+                self.counters,
+                stall_after=self._stall_after,
+                enabled=self._stall_reports and machine.has_threads,
+            )
         except BaseException:
             port.close()
             raise
-        return _Parts(name, kernel, driver, processes, signals, spawns, alarms, dataplane, transport, names, groups)
+        return _Parts(
+            name, kernel, driver, processes, signals, spawns, alarms, dataplane, transport, stalls, names, groups
+        )
 
     def _process_exited(self, process: Process, reason: Reason) -> None:
         parts = self._parts
@@ -1064,6 +1116,7 @@ class _Parts:
     alarms: Alarms
     dataplane: DataPlane
     transport: Transport
+    stalls: Stalls
     names: Names
     groups: Groups
 

@@ -46,6 +46,8 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
             call.reply(_info(me))
         case ["nodes"]:
             call.reply(_nodes(me))
+        case ["stalled"]:
+            call.reply(me.node.stalled())
         case ["names", str(prefix), str(after), int(limit)] if limit > 0:
             call.reply(await _names(me, prefix, after, min(limit, PAGE)))
         case ["groups", str(prefix), str(group), str(member), int(limit)] if limit > 0:
@@ -84,7 +86,7 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
             _drain(me, call, seconds)
         case _:
             call.fail(
-                'unknown request; the service knows ["info"], ["nodes"], ["names", prefix, after, limit],'
+                'unknown request; the service knows ["info"], ["nodes"], ["stalled"], ["names", prefix, after, limit],'
                 ' ["groups", prefix, after, member, limit], ["whereis", name], ["ps", after, limit], ["tree"],'
                 ' ["send", target, message], ["call", target, request, seconds], ["kill", target, seconds],'
                 ' ["shell", number, source], ["at", node, request], ["watch", pattern], ["events", watch, seconds]'
@@ -178,6 +180,7 @@ def _info(me: Process) -> dict[str, Any]:
         "ready": node.ready,
         "draining": _draining(node.draining),
         "peers": node.peers(),
+        "stalled": node.stalled(),
         "names": len(node.names),
         "processes": len(node.processes()),
         "counters": dict(node.counters),

@@ -284,11 +284,11 @@ def test_an_older_start_of_a_node_is_refused_for_good():
 def test_a_creation_is_remembered_for_a_while_after_the_last_session_and_as_long_as_there_is_one():
     members = Members("carl@h:3", forget_after=100.0)
     members.opened(1, ADA, 7, False, 0.0)
-    members.opened(2, BOB, 7, False, 0.0).heard = 50.0
+    members.opened(2, BOB, 7, False, 0.0).signs.heard = 50.0
     members.closed(2)
     members.opened(3, "dora@h:4", 1, False, 150.0)
     assert members.admit(4, BOB, 6) is members.admit(5, ADA, 6) is STALE
-    members.opened(6, BOB, 8, False, 150.0).heard = 160.0  # seen again: its time begins anew
+    members.opened(6, BOB, 8, False, 150.0).signs.heard = 160.0  # seen again: its time begins anew
     members.closed(6)
     members.opened(7, "emil@h:5", 1, False, 260.0)
     assert members.admit(8, BOB, 7) is STALE
@@ -300,7 +300,7 @@ def test_a_creation_is_remembered_for_a_while_after_the_last_session_and_as_long
 def test_who_comes_and_goes_for_ever_fills_no_memory():
     members = Members("carl@h:3", forget_after=100.0)
     for number in range(10_000):
-        members.opened(number, f"x{number}@h:1", 1, False, float(number)).heard = float(number)
+        members.opened(number, f"x{number}@h:1", 1, False, float(number)).signs.heard = float(number)
         members.closed(number)
     assert len(members.creations) <= 102 and len(members._last_heard) <= 101
 

@@ -413,6 +413,11 @@ TABLE: dict[type[Operation], Entry] = {
         ),
         ends=True,
     ),
+    frames.StallPort: Entry(
+        at=GREETED,
+        right=_fixed(frames.StallPort(1, FAR, bytes(32))),
+        idle=(frames.StallPort(65535, 0, bytes(32)), frames.StallPort(65535, 0, bytes(32))),
+    ),
     frames.Goodbye: Entry(
         at=BEFORE_PEERS | GREETED | WATCHERS, right=_fixed(frames.Goodbye("closed", "bye\x1b[2J")), ends=True
     ),

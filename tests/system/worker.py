@@ -39,6 +39,8 @@ from kinfolk import (
     Node,
     NodeClosed,
     PeerDown,
+    PeerResumed,
+    PeerStalled,
     PeerUp,
     Pid,
     Process,
@@ -108,7 +110,7 @@ class Actor:
                 case Exit() | Down():
                     pid = None if message.pid is None else str(message.pid)
                     self.seen.append([type(message).__name__, pid, _words(message.reason)])
-                case PeerUp() | PeerDown():
+                case PeerUp() | PeerDown() | PeerStalled() | PeerResumed():
                     self.seen.append([type(message).__name__, message.node])
                 case _:
                     self.seen.append(message)
@@ -208,6 +210,14 @@ class Worker:
         """When the node has claimed this name of its own, in seconds past the right time of now."""
         return (self.node.kernel.names.own[name].claim.stamp >> 16) / 1000 - time.time()
 
+    def compute(self, seconds: float) -> None:
+        """From the loop's next turn on, compute for so many seconds without an await, as a careless user does."""
+        asyncio.get_running_loop().call_soon(_compute, seconds)
+
+    def block(self, seconds: float) -> None:
+        """From the loop's next turn on, wait for so many seconds in a call that blocks: as above, at less cost."""
+        asyncio.get_running_loop().call_soon(time.sleep, seconds)
+
     def debug(self) -> None:
         """From now on, log all that can be logged, asyncio's own included."""
         logging.getLogger().setLevel(logging.DEBUG)
@@ -220,6 +230,7 @@ class Worker:
             "name": node.name,
             "creation": node.creation,
             "peers": node.peers(),
+            "stalled": node.stalled(),
             "names": {name: str(pid) for name, pid in node.names.snapshot().items()},
             "counters": dict(node.counters),
         }
@@ -272,6 +283,8 @@ class Worker:
                 me.exit(Pid.parse(other), reason)
             case "watch", node:
                 me.monitor_node(node)
+            case "watch stalls", node:
+                me.monitor_node(node, stalls=True)
             case _:
                 raise ValueError(f"an actor cannot {verb}")
 
@@ -562,6 +575,12 @@ def _words(reason: Reason) -> str:
             return "NameLost"
         case _:
             return reason
+
+
+def _compute(seconds: float) -> None:
+    until, number = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        number += 1
 
 
 def _target(target: Any) -> Any:

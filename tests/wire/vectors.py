@@ -47,6 +47,7 @@ from kinfolk.wire.frames import (
     SentToName,
     SpawnAnswered,
     SpawnAsked,
+    StallPort,
     UnlinkAcknowledged,
     UnregistrationAsked,
 )
@@ -143,6 +144,10 @@ VECTORS: dict[type[Operation], Vector] = {
     Ping: Vector([Ping(1, 2, DIGEST)], "0e000000 f0 91 93 01 02 cf010d38744dce9467"),
     Pong: Vector([Pong(1)], "04000000 f1 91 91 01"),
     NodeLeft: Vector([NodeLeft(ADA_CREATION)], "0c000000 3f 91 91 cf18fe2a5c0de00001"),
+    StallPort: Vector(
+        [StallPort(4370, 3, bytes(range(32)))],
+        "29000000 46 91 93 cd1112 03 c420000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+    ),
     Goodbye: Vector([Goodbye("closed", "bye")], "0e000000 36 91 92 a6636c6f736564 a3627965"),
     NameClaimed: Vector(
         [NameClaimed(1, "db", 3, STAMP), NameClaimed(2, "näme", 4, STAMP + 1)],

@@ -18,6 +18,7 @@ from math import inf
 from msgspec import Struct
 
 from kinfolk.core.mirror import Fact
+from kinfolk.core.silence import Signs
 from kinfolk.ids import Address, Seed, node_address
 
 
@@ -32,8 +33,8 @@ class Session(Struct):
     """When it opened, in the order of this node's events."""
     opened: float
     """When it opened, in seconds."""
-    heard: float
-    """When the last bytes came, in seconds."""
+    signs: Signs
+    """When it gave which sign of life."""
     greeted: bool = False
     """Whether the peer's list of peers has come."""
     listed: Mapping[str, int] = {}
@@ -48,6 +49,8 @@ class Session(Struct):
     """Whether new entries of our ledger go to it at once."""
     mistrusted: bool = False
     """Whether our mirror of it has been found wrong, and its sync has yet to begin anew."""
+    stalled: bool = False
+    """Whether it is known as one whose loop stands still."""
 
 
 class Candidate(Struct, frozen=True):
@@ -152,7 +155,7 @@ class Members:
 
     def opened(self, conn: int, peer: str, creation: int, dialled: bool, now: float) -> Session:
         """Take the session in."""
-        session = Session(conn, peer, creation, dialled, self._events, now, now)
+        session = Session(conn, peer, creation, dialled, self._events, now, Signs(now))
         self.sessions[conn] = self.by_peer[peer] = session
         self.creations[peer] = creation
         self.left.discard(peer)
@@ -167,7 +170,7 @@ class Members:
         session = self.sessions.pop(conn, None)
         if session is not None:
             del self.by_peer[session.peer]
-            self._last_heard[session.peer] = session.heard
+            self._last_heard[session.peer] = session.signs.heard
         return session
 
     def leaves(self, session: Session) -> None:

@@ -315,6 +315,18 @@ class NodeLeft(Operation, frozen=True):
     creation: Number
 
 
+class StallPort(Operation, frozen=True):
+    """STALL_PORT: reports of your stalls reach me at this UDP port, for this session and under this key.
+
+    What a report is, is in `kinfolk.wire.stalls`.
+    """
+
+    TAG = 0x46
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    session: Number
+    key: Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+
 class Goodbye(Operation, frozen=True):
     """GOODBYE: why the sender ends this session. Last frame of a session."""
 
@@ -482,7 +494,7 @@ FRAMES: tuple[type[Operation], ...] = (
     Sent, SentToName, Broadcast, Called, Answered, Fragment,
     ExitSignal, LinkMade, LinkUndone, UnlinkAcknowledged, MonitorMade, MonitorUndone, MonitorFired,
     SpawnAsked, SpawnAnswered,
-    Peers, Ping, Pong, NodeLeft, Goodbye,
+    Peers, Ping, Pong, NodeLeft, StallPort, Goodbye,
     NameClaimed, NamesWithdrawn, LedgerSynced, LedgerResumed, ResyncAsked, GroupEntered,
     NameConfirmed, Acknowledged, NameContested,
     RegistrationAsked, UnregistrationAsked, AskAnswered, AskSettled,
