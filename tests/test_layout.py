@@ -12,7 +12,7 @@ LAYERS = [
     ["ids", "errors", "reasons", "seconds"],
     ["core"],
     ["cookie", "wire"],
-    ["effects", "agenda", "mesh", "orders", "asks", "kernel"],
+    ["effects", "agenda", "mesh", "orders", "transfers", "asks", "kernel"],
     ["messages", "mailbox", "process", "server", "allowed"],
     ["shell"],
     ["settings", "events", "registry", "groups", "blocking", "watches", "supervisor", "service", "node", "observer"],
@@ -20,7 +20,21 @@ LAYERS = [
     ["cli", "demo", "__main__"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
-PURE = ["ids", "errors", "reasons", "seconds", "core", "wire", "effects", "agenda", "mesh", "orders", "asks", "kernel"]
+PURE = [
+    "ids",
+    "errors",
+    "reasons",
+    "seconds",
+    "core",
+    "wire",
+    "effects",
+    "agenda",
+    "mesh",
+    "orders",
+    "transfers",
+    "asks",
+    "kernel",
+]
 OUTSIDE = {"asyncio", "socket", "ssl", "time", "threading", "secrets", "os", "subprocess", "selectors"}
 
 MODULES = sorted(SOURCE.rglob("*.py"))

@@ -69,6 +69,17 @@ class NameWaitTimeout(NameUnknown, TimeoutError):
     """`wait_for` saw nobody register the name before its deadline."""
 
 
+class NotMoved(KinfolkError):
+    """`transfer` could not move the name: it stays with its holder, as long as that lives."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(name, detail)
+        self.name, self.detail = name, detail
+
+    def __str__(self) -> str:
+        return f"the name {self.name!r} was not moved: {self.detail}"
+
+
 class NameLost(KinfolkError):
     """A confirmed name was lost: a healed partition found an older claim. `winner` holds the name now.
 

@@ -591,7 +591,8 @@ class Simulation:
                 continue
             found = other.whereis(old.name)
             both = new.node == other.id or self.together(new.node, other.id)
-            if found == old or (both and self.calm and new not in self.gone_at and found != new):
+            on = found is not None and (found == new or found.after == new.identity)
+            if found == old or (both and self.calm and new not in self.gone_at and not on):
                 self.violation("moved")
 
     def yielded(
