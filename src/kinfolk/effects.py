@@ -187,6 +187,9 @@ class KeysChanged(Struct, frozen=True):
 class Shutdown(Struct, frozen=True):
     """Close every session, fail every order, take no more."""
 
+    leaves: bool = False
+    """Tell the peers that this start of the node never comes back."""
+
 
 # --- effects ---
 

@@ -133,6 +133,10 @@ class NotAllowed(KinfolkError, PermissionError):
     """The other node does not allow this: what was to be started is not on its list, `Node(allow_spawn=[...])`."""
 
 
+class NodeDraining(NotAllowed):
+    """The other node is about to leave, and starts nothing for others any more: start it elsewhere."""
+
+
 class SpawnFailed(KinfolkError):
     """The other node could not start the process: wrong arguments, or its module is broken. Carries its error text."""
 

@@ -181,6 +181,10 @@ class Kernel:
                 text = f"a newer start of {fact.peer} is known here: its name is in use, or its clock went back"
                 self._do(fx.Refuse(fact.conn, "stale", text, known))
                 self._log(logging.WARNING, f"refused {fact.peer}: {text}")
+            case Verdict.LEFT:
+                text = f"this start of {fact.peer} has left the cluster: start it anew"
+                self._do(fx.Refuse(fact.conn, "left", text))
+                self._log(logging.WARNING, f"refused {fact.peer}: {text}")
 
     def _opened(self, fact: fx.Opened) -> None:
         target = self.members.dial_ended(fact.conn) if fact.dialled else None
@@ -190,8 +194,10 @@ class Kernel:
                 self._do(fx.Close(fact.conn, "", "dialled itself"))
                 self._mesh.drop(target)
                 return
-        if self.members.open(fact.conn, fact.peer, fact.creation, fact.dialled) is not Verdict.ADMIT:
-            self._do(fx.Close(fact.conn, "", "another session with this peer goes on"))
+        verdict = self.members.open(fact.conn, fact.peer, fact.creation, fact.dialled)
+        if verdict is not Verdict.ADMIT:
+            left = verdict is Verdict.LEFT
+            self._do(fx.Close(fact.conn, "", "it has left" if left else "another session with this peer goes on"))
             if target is not None:
                 self._mesh.redial(target)
             self._mesh.settle()
@@ -209,8 +215,9 @@ class Kernel:
             self._agenda.later(("beat",), self.settings.heartbeat)
         self.names.peer_up(fact.peer)
         mirrored = self.names.offer(fact.peer, fact.creation)
-        peers = [peer for peer in self.members.by_peer if peer != fact.peer]
-        self._send(session, frames.Peers(peers, fact.creation if mirrored else 0, mirrored))
+        peers = {peer: creation for peer, creation in self.peers().items() if peer != fact.peer}
+        told = frames.Peers(list(peers), fact.creation if mirrored else 0, mirrored, list(peers.values()))
+        self._send(session, told)
 
     def _dial_failed(self, fact: fx.DialFailed) -> None:
         target = self.members.dial_ended(fact.conn)
@@ -443,10 +450,16 @@ class Kernel:
         if session.greeted:
             raise RemoteProtocolError("lists its peers a second time")
         try:
-            peers = [check_node_name(peer) for peer in operation.names if peer != self.name]
+            for peer in operation.names:
+                check_node_name(peer)
         except ValueError as error:
             raise RemoteProtocolError(f"lists a peer that cannot be: {error}") from None
-        self._mesh.listed(session, tuple(peers))
+        creations = operation.creations or [0] * len(operation.names)
+        if len(creations) != len(operation.names):
+            raise RemoteProtocolError("lists columns of unequal length")
+        peers = dict(zip(operation.names, creations, strict=True))
+        peers.pop(self.name, None)
+        self._mesh.listed(session, peers)
         # Only now do we know how much of our ledger the peer still has.
         self._apply(self.names.told_from_here(session.peer))
         if operation.creation == self.creation and self._entries.reaches(operation.position):
@@ -471,6 +484,14 @@ class Kernel:
         self._session_ended(session.conn, reason, level)
         if operation.code == "closed":
             self._mesh.peer_left(session.peer)
+
+    def _node_left(self, session: Session, operation: frames.NodeLeft) -> None:
+        if operation.creation != session.creation:
+            raise RemoteProtocolError(f"leaves in creation {operation.creation:x}, and not in {session.creation:x}")
+        self.members.leaves(session)
+        self._end(session, "", "left")
+        self._mesh.peer_left(session.peer)
+        self.names.forget(session.peer)  # it never comes back to go on from there
 
     def _ledger_synced(self, session: Session, operation: frames.LedgerSynced) -> None:
         peer = session.peer
@@ -631,6 +652,8 @@ class Kernel:
         self._orders.close(error)
         self._transfers.close(error)
         self._mesh.close(error)
+        if order.leaves:
+            self._tell(frames.NodeLeft(self.creation))
         for session in list(self.members.sessions.values()):
             self._do(fx.Close(session.conn, "closed", f"{self.name} has been closed"))
         for conn in (*self.members.dials, *self.members.candidates):
@@ -763,6 +786,7 @@ class Kernel:
         frames.Peers: _peers,
         frames.Ping: _ping,
         frames.Pong: _pong,
+        frames.NodeLeft: _node_left,
         frames.Goodbye: _goodbye,
         frames.LedgerSynced: _ledger_synced,
         frames.LedgerResumed: _ledger_resumed,

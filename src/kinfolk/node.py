@@ -10,10 +10,12 @@ import itertools
 import logging
 import os
 import random
+import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,12 +29,13 @@ from kinfolk.blocking import Blocking
 from kinfolk.cookie import Cookie, Hidden
 from kinfolk.core.relations import OUTSIDE, Relations
 from kinfolk.core.restarts import Strategy
-from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeUnreachable, NoProcess
+from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeDraining, NodeUnreachable, NoProcess
 from kinfolk.groups import Groups
 from kinfolk.ids import MAX_CREATION, Address, Pid, Seed, node_address
 from kinfolk.kernel import Kernel, Settings
+from kinfolk.leaving import Drain
 from kinfolk.messages import Ref, Replies
-from kinfolk.process import Body, Process, Runnable
+from kinfolk.process import Body, Process, Runnable, running_process
 from kinfolk.reasons import SHUTDOWN, Crash, Reason
 from kinfolk.registry import Names
 from kinfolk.seconds import check_seconds
@@ -59,7 +62,8 @@ R = TypeVar("R")
 MAX_MESSAGE = 16 * 1024 * 1024 - 1024
 MAX_OUTBOX = 64 * 1024 * 1024
 CLOSE_TIMEOUT = 5.0
-"""Seconds that a closing node gives its processes, and then its connections, to end."""
+"""Seconds that a closing node gives its processes, and then its connections, to end. Half of that for its processes if
+its time for a drain is up already: whoever has told it to end may not wait much longer."""
 
 
 class Node:
@@ -80,6 +84,7 @@ class Node:
         cluster: the name of the cluster; nodes of others are refused.
         heartbeat: seconds between signs of life.
         down_after: seconds of silence after which a peer is lost; default 5 heartbeats.
+        drain_timeout: seconds that `drain` may take; default 25.
         join_timeout: seconds in which a seed must answer; then the node starts alone and keeps dialling.
         min_peers: how many peers the start must reach within `join_timeout`.
         messages: message types that other nodes send here.
@@ -111,6 +116,7 @@ class Node:
         cluster: str | None = None,
         heartbeat: float = 1.0,
         down_after: float | None = None,
+        drain_timeout: float | None = None,
         join_timeout: float = 5.0,
         min_peers: int = 0,
         messages: Sequence[type] = (),
@@ -131,7 +137,12 @@ class Node:
         if not 0 < heartbeat < silence:
             raise ValueError("heartbeat must be positive, and down_after longer than a heartbeat")
         self._settings = kinfolk.settings.resolve(
-            name=name, listen=listen, cluster=cluster, join=join, **self._keys.reveal()
+            name=name,
+            listen=listen,
+            cluster=cluster,
+            join=join,
+            drain_timeout=drain_timeout,
+            **self._keys.reveal(),
         )
         self._times = Settings(heartbeat=heartbeat, down_after=silence)
         self._join_timeout = join_timeout
@@ -149,7 +160,10 @@ class Node:
         self._answers: dict[int, asyncio.Future[object]] = {}
         self._immediate: dict[int, object] = {}
         self._state = "new"
+        self._draining: tuple[Drain, asyncio.Task[bool]] | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._left_over: list[Process] = []  # by the close: their tasks did not end
+        self._has_closed = asyncio.Event()
         self._thread: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._os_process = os.getpid()
@@ -159,7 +173,18 @@ class Node:
     # --- what it is ---
 
     def __repr__(self) -> str:
-        return f"<node {self._built.name if self._built else self._settings.name} ({self._state})>"
+        state = "draining" if self.draining and self._state == "running" else self._state
+        return f"<node {self._built.name if self._built else self._settings.name} ({state})>"
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has started, and is neither draining nor closed: whether to send it work."""
+        return self._state == "running" and self._draining is None
+
+    @property
+    def draining(self) -> Drain | None:
+        """How far it has come with leaving; None if nobody has begun to drain it."""
+        return None if self._draining is None else self._draining[0]
 
     @property
     def name(self) -> str:
@@ -175,6 +200,11 @@ class Node:
     def cluster(self) -> str:
         """The name of the cluster."""
         return self._settings.cluster
+
+    @property
+    def drain_timeout(self) -> float:
+        """Seconds that `drain` takes at most, if it is not told otherwise."""
+        return self._settings.drain_timeout
 
     @property
     def names(self) -> Names:
@@ -234,6 +264,9 @@ class Node:
         if self._state != "new":
             raise RuntimeError(f"{self!r} has been started already")
         parts = self._parts
+        nodes = _nodes_of_run.get(None)
+        if nodes is not None:
+            nodes.append(self)
         self._state = "starting"
         self._thread = threading.get_ident()
         loop = self._loop = asyncio.get_running_loop()
@@ -333,27 +366,89 @@ class Node:
         _log.info("%s has read its keys again: it uses the cookie from %s%s", self.name, first, accepted)
         self.submit(fx.KeysChanged())
 
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Leave the cluster well: take no new work, finish what there is, tell the peers, and close.
+
+        From now on the node is not `ready`. It starts nothing for other nodes (`NodeDraining`) and no singleton. In
+        this order, and all within the time: its singletons do what they have and end, so that another node starts them;
+        the messages and calls that had come are done, while new ones are taken; calls of other nodes are refused
+        (`NoProcess`), and what has come meanwhile is done. Its own processes and your program may spawn, send and call
+        to the end. Then the node closes as by `close`, and its peers drop it at once.
+
+        Args:
+            timeout: seconds; default: the `drain_timeout` of the node. If the node drains already, its time counts.
+
+        Returns:
+            Whether all was done. If not, the log says what was left undone, and ``counters["undrained_calls"]`` and
+            ``["undrained_messages"]`` how much. False as well if somebody has closed the node meanwhile, or if a
+            process has not ended when it was told to.
+
+        Whoever is cancelled no longer waits; the node leaves all the same. Draining again waits for the same end.
+
+        Raises:
+            ValueError, TypeError: `timeout` is no number of seconds.
+        """
+        ending = self.start_draining(timeout)
+        drain, process = self.draining, running_process()
+        assert drain is not None, "it has begun"
+        drain.caller = drain.caller or asyncio.current_task()
+        if process is not None:
+            drain.spared.add(process)
+        return await asyncio.shield(ending)
+
+    def start_draining(self, timeout: float | None = None) -> "asyncio.Task[bool]":
+        """Begin to drain; see `drain`. Returns the task that does it."""
+        seconds = self._settings.drain_timeout if timeout is None else check_seconds(timeout)
+        if self._draining is None:
+            if self._state != "closed":
+                self.check_open()
+            drain = Drain(self, seconds)
+            # In a task of its own: whoever waits for it may be cancelled.
+            ending = asyncio.create_task(self._drain(drain), name=f"kinfolk: drain {self._settings.name}")
+            self._draining = drain, ending
+        return self._draining[1]
+
+    async def _drain(self, drain: Drain) -> bool:
+        done = True
+        if self._state == "running":
+            done = await drain.run() and self._closing is None
+        self._begin_close(drain.caller)
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+        return done and not self._left_over
+
     async def close(self) -> None:
         """End every process, tell the peers, free the port. Takes a few seconds at most; closing again does nothing.
 
         Supervisors stop their children in good order first, and servers terminate, within 5 s; not so if a process of
-        this node itself closes it, for it would wait for its own end.
+        this node itself closes it, for it would wait for its own end. What waits to be done is not done: see `drain`.
         """
-        if self._closing is None:
-            started, caller = self._state not in ("new", "closed"), asyncio.current_task()
-            orderly = self._state == "running" and any(map(_ends_in_order, self.processes()))
-            if not orderly or any(process.task is caller for process in self.processes()):
-                orderly, self._state = False, "closed"
-            if self._built is not None:
-                # In a task of its own: whoever waits for it may be cancelled. A process that waits goes on after it.
-                closing = self._close(self._built, started, orderly, caller)
-                self._closing = asyncio.create_task(closing, name=f"kinfolk: close {self._built.name}")
+        self._begin_close(asyncio.current_task())
         if self._closing is not None:
             await asyncio.shield(self._closing)
 
+    async def wait_closed(self) -> None:
+        """Wait until the node is closed, whoever closes or drains it: what a program does that only serves."""
+        await self._has_closed.wait()
+
+    def _begin_close(self, caller: "asyncio.Task[Any] | None") -> None:
+        if self._closing is None:
+            started = self._state not in ("new", "closed")
+            orderly = self._state == "running" and any(map(_ends_in_order, self.processes()))
+            if not orderly or any(process.task is caller for process in self.processes()):
+                orderly, self._state = False, "closed"
+            if self._built is None:
+                self._has_closed.set()
+            else:
+                # In a task of its own: whoever waits for it may be cancelled. A process that waits goes on after it.
+                closing = self._close(self._built, started, orderly, caller)
+                self._closing = asyncio.create_task(closing, name=f"kinfolk: close {self._built.name}")
+
     async def _close(self, parts: "_Parts", started: bool, orderly: bool, caller: "asyncio.Task[Any] | None") -> None:
+        late = self.draining is not None and self.draining.late
+        patience = CLOSE_TIMEOUT / 2 if late else CLOSE_TIMEOUT
         if orderly:
-            await self._stop_services()
+            await self._stop_services(patience)
         self._state = "closed"
         error = NodeClosed(f"{parts.name} is closed")
         if self._announced is not None:
@@ -365,21 +460,22 @@ class Node:
             if not future.done():
                 future.set_exception(error)
         self._answers.clear()
-        await parts.processes.close(CLOSE_TIMEOUT, caller)
-        self.submit(fx.Shutdown())
+        self._left_over = await parts.processes.close(patience, caller)
+        self.submit(fx.Shutdown(leaves=self._draining is not None))
         parts.driver.stop()
         parts.names.close(error)
         parts.groups.close(error)
         await parts.transport.close(CLOSE_TIMEOUT)
         parts.kernel.names.view.clear()
         parts.kernel.names.groups.clear()
+        self._has_closed.set()
         if started:
             _log.info("%s is closed", parts.name)
 
-    async def _stop_services(self) -> None:
+    async def _stop_services(self, patience: float) -> None:
         """Let supervisors stop their children, and then the other servers terminate, while everything still works."""
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
+            async with asyncio.timeout(patience):
                 for first in (_is_root, _ends_in_order):
                     ending = [process for process in self.processes() if first(process)]
                     for process in ending:
@@ -423,6 +519,11 @@ class Node:
         process.parent = parent
         return process.pid
 
+    def _spawn_for_peer(self, body: Body, args: Sequence[Any], max_mailbox: int | None, parent: Pid | None) -> Pid:
+        if self._draining is not None:
+            raise NodeDraining("it drains, and starts nothing for other nodes any more: start it elsewhere")
+        return self._spawn(body, args, max_mailbox, parent)
+
     async def spawn_on(
         self,
         node: str,
@@ -447,6 +548,7 @@ class Node:
 
         Raises:
             NotAllowed: the node does not allow it, or there is nothing of this name.
+            NodeDraining: the node is about to leave.
             SpawnFailed: it could not be started: wrong arguments, or its module cannot be imported. With the text.
             NodeLost: the node is not connected, or was lost before it answered; then the process may live or not.
             CallTimeout: no answer in time.
@@ -639,6 +741,10 @@ class Node:
                 "a node belongs to the thread of its event loop: other threads use node.blocking"
                 " (only node.names.whereis and node.groups.members work everywhere)"
             )
+
+    def is_service(self, process: Process) -> bool:
+        """Whether this is the process that answers questions about the node."""
+        return self._parts.names.local.whereis(SERVICE_NAME) == process.pid
 
     def is_own_thread(self, thread: int) -> bool:
         """Whether the node's loop runs on the thread with this identifier."""
@@ -845,7 +951,7 @@ class Node:
                 names.local.whereis,
                 driver.afterwards,
             )
-            spawns = Spawns(name, self._allowed, self._spawn, signals, self._codec, self.counters)
+            spawns = Spawns(name, self._allowed, self._spawn_for_peer, signals, self._codec, self.counters)
             alarms = Alarms(processes, self.counters)
             dataplane = DataPlane(
                 name,
@@ -880,7 +986,7 @@ class Node:
     def _process_exited(self, process: Process, reason: Reason) -> None:
         parts = self._parts
         parts.alarms.exited(process.pid.local)
-        served = parts.names.local.whereis(SERVICE_NAME) == process.pid
+        served = self.is_service(process)
         parts.names.local.process_exited(process.pid)
         parts.driver.submit(fx.ProcessExited(process.pid.local))
         parts.signals.exited(process.pid.local, reason)
@@ -926,14 +1032,88 @@ async def start(name: str | None = None, **settings: Any) -> Node:
     return node
 
 
+_nodes_of_run: ContextVar[list[Node]] = ContextVar("kinfolk.nodes_of_run")
+"""The nodes that have been started inside of `run`."""
+
+
+class _Interrupted(KeyboardInterrupt, SystemExit):
+    """Ctrl-C: to whoever catches it a KeyboardInterrupt, else the end of the program, without a traceback."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code = 128 + signal.SIGINT
+
+
 def run(main: Callable[[], Coroutine[Any, Any, R]]) -> R:
-    """Run an async function to its end on a new event loop (uvloop's, when that is installed); return its result."""
+    """Run an async function to its end on a new event loop (uvloop's, when that is installed); return its result.
+
+    On SIGTERM all nodes that it has started `drain`; then the function is cancelled, and the program ends with 0, or
+    with 143 if they were not done in time. A second SIGTERM ends it at once. (Not so if something else handles SIGTERM
+    already, or outside the main thread.) Ctrl-C cancels the function, so that ``async with`` closes its nodes, and ends
+    the program with 130.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; shows no traceback if nobody catches it.
+        SystemExit: SIGTERM.
+    """
     try:
         factory = importlib.import_module("uvloop").new_event_loop
     except ImportError:
         factory = None
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main())
+    told = _Told()
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            value = runner.run(told.run(main()))
+    except KeyboardInterrupt:
+        raise _Interrupted from None
+    except asyncio.CancelledError:
+        if told.code is None:
+            raise
+        raise SystemExit(told.code) from None
+    if told.code:
+        raise SystemExit(told.code)
+    return value
+
+
+class _Told:
+    """What `run` does on SIGTERM."""
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+        """The exit code, once it has been told to end and the nodes have left."""
+        self._leaving: asyncio.Task[None] | None = None
+
+    async def run(self, main: Coroutine[Any, Any, R]) -> R:
+        nodes: list[Node] = []
+        _nodes_of_run.set(nodes)
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None, "the runner makes one"
+
+        def stop() -> None:
+            loop.remove_signal_handler(signal.SIGTERM)  # from now on it ends the program
+            self._leaving = loop.create_task(self._leave(nodes, task))
+
+        if not _handles_sigterm():
+            return await main
+        loop.add_signal_handler(signal.SIGTERM, stop)
+        try:
+            value = await main
+            if self._leaving is not None:
+                await self._leaving  # it may have returned because its node had closed
+            return value
+        finally:
+            loop.remove_signal_handler(signal.SIGTERM)
+
+    async def _leave(self, nodes: list[Node], task: "asyncio.Task[Any]") -> None:
+        left = await asyncio.gather(*(node.drain() for node in nodes))
+        self.code = 0 if all(left) else 128 + signal.SIGTERM
+        task.cancel()
+
+
+def _handles_sigterm() -> bool:
+    """Whether SIGTERM is ours to handle: it has no other meaning yet, and this is the thread that can."""
+    here = threading.current_thread() is threading.main_thread()
+    return here and os.name == "posix" and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def _is_root(process: Process) -> bool:

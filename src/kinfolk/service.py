@@ -6,10 +6,11 @@ It has the node-scoped name "kinfolk". The command line asks it, through an obse
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from kinfolk.ids import Pid
+from kinfolk.leaving import Drain, Undone
 from kinfolk.messages import Call
 from kinfolk.process import Process
 from kinfolk.watches import Watches
@@ -20,6 +21,7 @@ T = TypeVar("T", str, tuple[str, Pid])
 SERVICE_NAME = OBSERVED
 PAGE = 5000
 """Names or members in one answer: with the longest names and node names together that stays below 4 MiB."""
+_SHOWN = 10  # processes that a draining node waits for
 _SLICE = 5000  # of them looked at before others get their turn: a few milliseconds
 
 
@@ -61,11 +63,13 @@ async def _answer(me: Process, watches: Watches, call: Call[Any]) -> None:
                 call.fail(str(error))
         case ["events", int(watch), int() | float() as seconds]:
             watches.fetch(call, watch, seconds)
+        case ["drain", None | int() | float() as seconds]:
+            _drain(me, call, seconds)
         case _:
             call.fail(
                 'unknown request; the service knows ["info"], ["nodes"], ["names", prefix, after, limit],'
                 ' ["groups", prefix, after, member, limit], ["whereis", name], ["tree"],'
-                ' ["watch", pattern] and ["events", watch, seconds]'
+                ' ["watch", pattern], ["events", watch, seconds] and ["drain", seconds]'
             )
 
 
@@ -75,11 +79,39 @@ def _info(me: Process) -> dict[str, Any]:
         "name": node.name,
         "creation": node.creation,
         "cluster": node.cluster,
+        "ready": node.ready,
+        "draining": _draining(node.draining),
         "peers": node.peers(),
         "names": len(node.names),
         "processes": len(node.processes()),
         "counters": dict(node.counters),
     }
+
+
+def _draining(drain: Drain | None) -> dict[str, Any] | None:
+    """How far a node has come with leaving: the step that it is at, and what it waits for there."""
+    return None if drain is None else {"step": drain.step, "undone": _texts(drain.undone())}
+
+
+def _texts(undone: Sequence[Undone]) -> list[str]:
+    return [str(each) for each in undone[:_SHOWN]]
+
+
+def _drain(me: Process, call: Call[Any], seconds: float | None) -> None:
+    """Drain the node. Answered when all is done, or the time is up, before the node closes."""
+    try:
+        _ = me.node.start_draining(seconds)
+    except ValueError as error:
+        call.fail(str(error))
+        return
+
+    def tell(done: bool, undone: list[Undone]) -> None:
+        if not call.answered:
+            call.reply({"done": done, "undone": _texts(undone), "processes": len(undone)})
+
+    drain = me.node.draining
+    assert drain is not None, "it has just begun"
+    drain.when_over(tell)
 
 
 def _nodes(me: Process) -> dict[str, int]:

@@ -102,6 +102,29 @@ async def stubborn(node):
         except asyncio.CancelledError:
             print("no", flush=True)
 
+async def work(me):
+    while me.node.draining is None:
+        await asyncio.sleep(0.01)
+    for seconds in (0.1, 0.1, 60):
+        number = await me.receive()
+        await asyncio.sleep(seconds)
+        print("did", number, flush=True)
+
+async def deaf(me):
+    await asyncio.Event().wait()
+
+async def busy(node):
+    "Has something to do, and begins with it when it is told to end."
+    pid = node.spawn(work)
+    for number in range(3):
+        node.send(pid, number)
+    print("ready", node.name, flush=True)
+
+async def stuck(node):
+    "Has something to do for ever."
+    node.send(node.spawn(deaf), "hear me")
+    await endless(node)
+
 async def broken(node):
     raise LookupError("the shop has burnt down")
 
@@ -184,8 +207,15 @@ class Shell:
 
     def start(self, *arguments: str, **environ: str) -> "Served":
         """Start a command and leave it running, its output in pipes."""
+        return self._start([*KINFOLK, *arguments], environ)
+
+    def start_python(self, *arguments: str) -> "Served":
+        """Start a program of the directory, and leave it running, its output in pipes."""
+        return self._start([sys.executable, *arguments], {})
+
+    def _start(self, command: list[str], environ: Mapping[str, str]) -> "Served":
         process = subprocess.Popen(
-            [*KINFOLK, *arguments],
+            command,
             cwd=self.directory,
             env={**self.environ, **environ},
             stdin=subprocess.PIPE,

@@ -119,7 +119,8 @@ async def _offered(stage: Stage) -> Visit:
     before.pipe.close()
     await stage.until(lambda: MALLORY not in stage.node.kernel.peers())
     visit = (await stage.dial(creation=before.creation)).go_on().go_on().say(frames.Peers([BOB]))
-    assert frames.Peers([BOB], before.creation, POSITION) in visit.heard, "what is known of its ledger is offered"
+    (told,) = [said for said in visit.heard if isinstance(said, frames.Peers)]
+    assert (told.creation, told.position) == (before.creation, POSITION), "what is known of its ledger is offered"
     return visit
 
 
@@ -353,11 +354,21 @@ TABLE: dict[type[Operation], Entry] = {
             Wrong("port 65536", "a peer that cannot be", _said(frames.Peers([BOB, "carl@host:65536"]))),
             Wrong("a line break", "a peer that cannot be", _said(frames.Peers(["carl\n@host:1"]))),
             Wrong("more than a mesh has", "Peers", _said(frames.Peers(["a@b:1"] * (frames.MAX_PEERS + 1)))),
+            Wrong("short creations", "unequal length", _said(frames.Peers([BOB, MALLORY], creations=[1]))),
             Wrong("twice", "a second time", _said(frames.Peers([]), frames.Peers([]))),
         ),
     ),
     frames.Ping: Entry(at=GREETED | WATCHERS, right=_fixed(frames.Ping(FAR))),
     frames.Pong: Entry(at=GREETED | WATCHERS, right=_fixed(frames.Pong(NOBODY)), idle=(frames.Pong(FAR),)),
+    frames.NodeLeft: Entry(
+        at=GREETED,
+        right=lambda visit: frames.NodeLeft(visit.creation),
+        wrong=(
+            Wrong("a creation before", "leaves in creation", lambda visit: [frames.NodeLeft(visit.creation - 1)]),
+            Wrong("a creation to come", "leaves in creation", _said(frames.NodeLeft(FAR))),
+        ),
+        ends=True,
+    ),
     frames.Goodbye: Entry(
         at=BEFORE_PEERS | GREETED | WATCHERS, right=_fixed(frames.Goodbye("closed", "bye\x1b[2J")), ends=True
     ),

@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, TypedDict
 
@@ -29,6 +30,7 @@ from kinfolk import (
     Crash,
     Down,
     Exit,
+    KinfolkError,
     NameAdded,
     NameLost,
     NameTaken,
@@ -127,6 +129,8 @@ class Worker:
         self._resting = False
         self._churning: asyncio.Task[None] | None = None
         self._more: list[Node] = []
+        self._clients: list[asyncio.Task[None]] = []
+        self._loaded: Counter[str] = Counter()
 
     # --- the node ---
 
@@ -321,6 +325,31 @@ class Worker:
     async def call(self, target: Any, request: Any, timeout: float | None = 5.0) -> Any:
         """Call a process."""
         return await self.node.call(_target(target), request, timeout=timeout)
+
+    def load(self, target: str, clients: int) -> None:
+        """Until `unload`, let so many clients call a process or name, each again as soon as it has its answer."""
+
+        async def client() -> None:
+            while not self._resting:
+                try:
+                    await self.node.call(_target(target), ["work"])
+                    self._loaded["answered"] += 1
+                except KinfolkError as error:
+                    self._loaded[type(error).__name__] += 1
+                    await asyncio.sleep(0.02)
+
+        self._resting, self._loaded = False, Counter()
+        self._clients = [asyncio.create_task(client()) for _ in range(clients)]
+
+    async def unload(self) -> dict[str, int]:
+        """Finish with `load`: how many calls were answered, and what the others raised."""
+        self._resting = True
+        await asyncio.gather(*self._clients)
+        return self._loaded
+
+    def loaded(self) -> dict[str, int]:
+        """How many calls of `load` were answered up to now, and what the others raised."""
+        return self._loaded
 
     def send_unserializable(self, target: Any) -> None:
         """Send what no wire can carry."""

@@ -35,6 +35,7 @@ from kinfolk.wire.frames import (
     NameContested,
     NameMoved,
     NamesWithdrawn,
+    NodeLeft,
     Operation,
     Peers,
     Ping,
@@ -135,12 +136,13 @@ VECTORS: dict[type[Operation], Vector] = {
         "1b000000 1a 92 94 01 a26f6b 03 a0 94 02 ab6e6f745f616c6c6f776564 00 a26e6f",
     ),
     Peers: Vector(
-        [Peers([ADA, "carl@[::1]:4370"], BOB_CREATION, 7)],
-        "30000000 12 91 93 92 b16164614031302e302e302e313a34333730 af6361726c405b3a3a315d3a34333730"
-        " cf18fe2a5c0de00002 07",
+        [Peers([ADA, "carl@[::1]:4370"], BOB_CREATION, 7, [ADA_CREATION, 5])],
+        "3b000000 12 91 94 92 b16164614031302e302e302e313a34333730 af6361726c405b3a3a315d3a34333730"
+        " cf18fe2a5c0de00002 07 92 cf18fe2a5c0de00001 05",
     ),
     Ping: Vector([Ping(1, 2, DIGEST)], "0e000000 f0 91 93 01 02 cf010d38744dce9467"),
     Pong: Vector([Pong(1)], "04000000 f1 91 91 01"),
+    NodeLeft: Vector([NodeLeft(ADA_CREATION)], "0c000000 3f 91 91 cf18fe2a5c0de00001"),
     Goodbye: Vector([Goodbye("closed", "bye")], "0e000000 36 91 92 a6636c6f736564 a3627965"),
     NameClaimed: Vector(
         [NameClaimed(1, "db", 3, STAMP), NameClaimed(2, "näme", 4, STAMP + 1)],
@@ -209,7 +211,7 @@ VECTORS: dict[type[Operation], Vector] = {
 """One for each kind of frame."""
 
 MORE = {
-    "PEER_LIST without peers": Vector([Peers([])], "06000000 12 91 93 90 00 00"),
+    "PEER_LIST without peers": Vector([Peers([])], "07000000 12 91 94 90 00 00 90"),
     "GLOBAL_SYNC without claims": Vector(
         [LedgerSynced(ADA_CREATION, 0, True, [], [], [], [], [])],
         "17000000 1d 91 9c cf18fe2a5c0de00001 00 c3 90 90 90 90 90 90 90 90 90",

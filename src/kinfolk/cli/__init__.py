@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
 
-from kinfolk.cli import cookie, exits, groups, names, nodes, play, run, tree, watch
+from kinfolk.cli import cookie, drain, exits, groups, names, nodes, play, run, tree, watch
 
 app = App(
     name="kinfolk",
@@ -29,6 +29,7 @@ app.command(names.whereis)
 app.command(groups.groups)
 app.command(tree.tree)
 app.command(watch.watch)
+app.command(drain.drain)
 app.command(cookie.app)
 
 

@@ -35,6 +35,7 @@ from kinfolk.shell.tasks import Processes
 from kinfolk.wire import codec, frames
 from kinfolk.wire.codec import Codec
 from kinfolk.wire.frames import NEVER_MS, milliseconds_of
+from kinfolk.wire.session import OBSERVED
 
 _log = logging.getLogger("kinfolk")
 
@@ -114,6 +115,10 @@ class DataPlane:
         self._strict = strict
         self._references = itertools.count(1)
         self._local_calls: dict[int, Waiting] = {}
+        self.turned_away: set[int] = set()
+        """Processes that take no message or call any more: their node drains, and they do what they have."""
+        self.refuses_calls_of_peers = False
+        """Whether calls of other nodes are refused, but for those to the node's own service."""
 
     # --- out ---
 
@@ -125,7 +130,7 @@ class DataPlane:
                 return
             target = self._resolve(target)
         if target.node == self.name:
-            process = self._processes.get(target.local) if target.creation == self.creation else None
+            process = self._receiver(target.local) if target.creation == self.creation else None
             if process is None:
                 self._counters["sends_to_dead_processes"] += 1
             else:
@@ -175,7 +180,7 @@ class DataPlane:
     def _deliver_to_members(self, group: str, body: object, but: int | None) -> None:
         """Give all members of this node the same object."""
         for pid in self._groups.members_on(self.name, group):
-            process = None if pid.local == but else self._processes.get(pid.local)
+            process = None if pid.local == but else self._receiver(pid.local)
             if process is None:
                 continue
             try:
@@ -224,9 +229,9 @@ class DataPlane:
     def _call_here(
         self, pid: Pid, waiting: Waiting, reference: int, timeout: float | None, sender: int | None
     ) -> "dict[int, Waiting]":
-        process = self._processes.get(pid.local) if pid.creation == self.creation else None
+        process = self._receiver(pid.local) if pid.creation == self.creation else None
         if process is None:
-            raise NoProcess(f"{pid} is dead")
+            raise NoProcess(self._takes_no_calls(pid.local, str(pid)))
         if process is (running_process() if sender is None else self._processes.get(sender)):
             raise CallFailed(f"{pid} calls itself: it cannot answer while it waits for the answer")
         body = self._codec.copy(waiting.request) if self._strict else waiting.request
@@ -297,7 +302,7 @@ class DataPlane:
             self.FRAMES[type(operation)](self, link, operation)
 
     def _sent(self, link: Peer, operation: frames.Sent) -> None:
-        self._deliver(link, self._processes.get(operation.target), operation.body)
+        self._deliver(link, self._receiver(operation.target), operation.body)
 
     def _sent_to_name(self, link: Peer, operation: frames.SentToName) -> None:
         self._deliver(link, self._process_named(operation.target), operation.body)
@@ -329,10 +334,15 @@ class DataPlane:
             self._answer(link, operation.reference, outcome, value)
 
         target = operation.target
-        process = self._processes.get(target) if isinstance(target, int) else self._process_named(target)
+        process = self._receiver(target) if isinstance(target, int) else self._process_named(target)
+        if self.refuses_calls_of_peers and target != OBSERVED:
+            answer(
+                codec.NO_PROCESS, f"{self.name} drains, and takes no more calls of other nodes: call again, elsewhere"
+            )
+            return
         if process is None:
-            what = f"process {target}" if isinstance(target, int) else f"a process named {target!r}"
-            answer(codec.NO_PROCESS, f"{self.name} has no {what}: it is dead, or never was")
+            what = f"process {target}" if isinstance(target, int) else f"the process named {target!r}"
+            answer(codec.NO_PROCESS, self._takes_no_calls(target, f"{what} of {self.name}"))
             return
         who = None if operation.sender is None else Pid(link.name, link.creation, operation.sender)
         timeout = None if operation.timeout_ms >= NEVER_MS else operation.timeout_ms / 1000
@@ -405,7 +415,16 @@ class DataPlane:
 
     def _process_named(self, name: str) -> Process | None:
         pid = self._local_names(name)
-        return None if pid is None else self._processes.get(pid.local)
+        return None if pid is None else self._receiver(pid.local)
+
+    def _receiver(self, local: int) -> Process | None:
+        """The process that is to get a message or a call for this local id; None if it is dead or takes none."""
+        return None if local in self.turned_away else self._processes.get(local)
+
+    def _takes_no_calls(self, target: int | str, what: str) -> str:
+        if target in self.turned_away:
+            return f"{what} is about to end, for {self.name} drains: call again, whoever has its name then"
+        return f"{what} is dead, or never was"
 
     FRAMES: ClassVar[dict[type[frames.Operation], Callable[..., None]]] = {
         frames.Sent: _sent,

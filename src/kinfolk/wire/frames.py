@@ -270,12 +270,14 @@ class Peers(Operation, frozen=True):
     """PEER_LIST: the nodes that the sender is connected to. First frame of a session, each way.
 
     `creation` and `position` say how far the sender still mirrors the receiver's ledger, from an earlier session.
+    `creations` are those of the nodes, in the same order: who has left is not there again before a higher one is.
     """
 
     TAG = 0x12
     names: Annotated[list[NodeName], Meta(max_length=MAX_PEERS)]
     creation: Number = 0
     position: Number = 0
+    creations: Annotated[list[Number], Meta(max_length=MAX_PEERS)] = []
 
 
 class Ping(Operation, frozen=True):
@@ -292,6 +294,13 @@ class Pong(Operation, frozen=True):
 
     TAG = 0xF1
     sequence: Number
+
+
+class NodeLeft(Operation, frozen=True):
+    """LEAVE: the sender leaves the cluster. In this creation, the session's, it never comes back."""
+
+    TAG = 0x3F
+    creation: Number
 
 
 class Goodbye(Operation, frozen=True):
@@ -514,7 +523,7 @@ FRAMES: tuple[type[Operation], ...] = (
     Sent, SentToName, Broadcast, Called, Answered,
     ExitSignal, LinkMade, LinkUndone, UnlinkAcknowledged, MonitorMade, MonitorUndone, MonitorFired,
     SpawnAsked, SpawnAnswered,
-    Peers, Ping, Pong, Goodbye,
+    Peers, Ping, Pong, NodeLeft, Goodbye,
     NameClaimed, NamesWithdrawn, NameMoved, LedgerSynced, LedgerResumed, ResyncAsked, GroupEntered,
     NameConfirmed, Acknowledged, NameContested,
     RegistrationAsked, UnregistrationAsked, TransferAsked, AskAnswered, AskSettled,
