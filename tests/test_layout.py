@@ -13,7 +13,7 @@ LAYERS = [
     ["core"],
     ["cookie", "wire"],
     ["effects", "agenda", "mesh", "orders", "transfers", "asks", "kernel"],
-    ["messages", "mailbox", "process", "server", "allowed"],
+    ["messages", "mailbox", "handover", "process", "server", "allowed"],
     ["shell"],
     [
         "settings",

@@ -101,6 +101,17 @@ class NoProcess(KinfolkError):
     """The process is dead, of an older start of its node, or never was."""
 
 
+class Moved(NoProcess):
+    """The process has handed over to `heir`, and has not begun with the call. Calls by name are sent again at once."""
+
+    def __init__(self, heir: Pid) -> None:
+        super().__init__(heir)
+        self.heir = heir
+
+    def __str__(self) -> str:
+        return f"the process has handed over to {self.heir}: call that, or its name"
+
+
 class CallFailed(KinfolkError):
     """The process did not answer the call: it crashed, or its answer could not be read. Carries its error text."""
 

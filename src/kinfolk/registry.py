@@ -208,6 +208,10 @@ class Names:
         claim = await self._node.ordered(lambda ref: fx.Transfer(ref, name, pid, patience))
         return self._registration(claim)
 
+    def moving(self, name: str) -> Pid | None:
+        """Who is about to get the name from its holder, by a `transfer` to another node that is under way."""
+        return self._table.moving(name)
+
     async def withdraw(self, name: str, timeout: float | None, claim: Claim | None = None) -> None:
         """Give up a name; with a claim, only that one. See `unregister` and `Registration.release`."""
         patience = self._patience if timeout is None else check_seconds(timeout)

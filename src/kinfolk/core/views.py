@@ -147,6 +147,13 @@ class Views:
         claim = None if holder is None else self._claim_of(holder.node, name)
         return claim is not None and self._is_confirmed(claim)
 
+    def moving(self, name: str) -> Pid | None:
+        """Who is to have a name that is on its way from its holder to another node."""
+        claims = self.rivals.get(name, ())
+        known = {claim.identity for claim in claims}
+        heirs = (claim.pid for claim in claims if claim.after in known and not self._is_confirmed(claim))
+        return next(heirs, None)
+
     def own_claim(self, name: str) -> Claim | None:
         """The claim that this node has of a name."""
         own = self.own.get(name)
