@@ -149,9 +149,10 @@ async def hand_over(process: "Process", name: str, stop: Callable[[], Awaitable[
 
 
 async def _find(node: "Node", holder: Pid, name: str, state: Any) -> _Successor | None:
-    """A standby that has loaded the state."""
+    """A standby that has loaded the state: where nodes are restarted in turn, the youngest is not the next to go."""
     address = standby_name(name)
-    for peer in node.peers() if address is not None else ():
+    peers = node.kernel.peers()
+    for peer in sorted(peers, key=lambda peer: (-peers[peer], peer)) if address is not None else ():
         assert address is not None, "only those with one are asked"
         try:
             offer = TakeOver(name=name, holder=holder, state=state)
