@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from kinfolk.messages import Call
 from kinfolk.process import Process, is_call
-from kinfolk.supervisor import Supervising, Supervisor
+from kinfolk.server import Started
+from kinfolk.supervisor import Supervising
 
 if TYPE_CHECKING:
     from kinfolk.node import Node
@@ -185,12 +186,9 @@ class Drain:
         await _until(self._backlog.is_done)
 
     def _workers(self) -> list[Process]:
-        """The processes that are waited for: not the node's own service, nor supervisors, which take no calls."""
-        return [
-            process
-            for process in self._node.processes()
-            if not (process in self.spared or isinstance(process.body, Supervisor) or self._node.is_service(process))
-        ]
+        """The processes that are waited for: all but the node's own service, and those that wait themselves."""
+        processes = self._node.processes()
+        return [each for each in processes if not (each in self.spared or self._node.is_service(each))]
 
     def _report(self, undone: list[Undone]) -> None:
         self._node.counters["undrained_messages"] += sum(each.messages for each in undone)
@@ -207,7 +205,8 @@ class Drain:
 
 
 def _is_over(call: Call[Any]) -> bool:
-    return call.answered or call.expired
+    """Whether nobody waits for it; nor is it work to say that one has started."""
+    return call.answered or call.expired or isinstance(call.body, Started)
 
 
 async def _until(condition: Callable[[], bool]) -> None:

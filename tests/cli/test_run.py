@@ -49,7 +49,9 @@ def test_a_sigterm_lets_it_finish_what_it_has_to_do(shell):
     )
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_drain_that_is_not_done_in_time_ends_with_128_and_the_signal(shell, number, code):
     stuck = shell.serve("stuck", KINFOLK_DRAIN_TIMEOUT="0.2")
     stuck.ready()
@@ -100,8 +102,8 @@ EVER = "await asyncio.Event().wait()"
     ("work", "wait", "number", "code", "out"),
     [
         ("pass", EVER, signal.SIGTERM, 0, ""),
-        (STUCK, EVER, signal.SIGTERM, 143, ""),
-        ("pass", "await node.wait_closed()", signal.SIGTERM, 0, "done\n"),
+        pytest.param(STUCK, EVER, signal.SIGTERM, 143, "", marks=pytest.mark.slow),
+        pytest.param("pass", "await node.wait_closed()", signal.SIGTERM, 0, "done\n", marks=pytest.mark.slow),
         ("pass", EVER, signal.SIGINT, 130, ""),
     ],
 )

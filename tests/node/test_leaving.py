@@ -10,6 +10,7 @@ import pytest
 from kinfolk import (
     Call,
     Child,
+    KinfolkError,
     NodeDraining,
     NodeLost,
     NoProcess,
@@ -18,6 +19,7 @@ from kinfolk import (
     Process,
     Server,
 )
+from kinfolk.node import CLOSE_TIMEOUT
 from tests.node import jobs
 from tests.node.nodes import HEARTBEAT, Nodes, collect, echo, ended, holders, idle, until
 from tests.node.test_singletons import History, alternate
@@ -162,7 +164,7 @@ async def test_a_steady_load_cannot_keep_a_node_and_each_call_is_answered_or_was
 
     loads = [asyncio.create_task(load(node)) for node in (ada, carl) for _ in range(8)]
     await until(lambda: counts["answered"] > 50)
-    assert await bob.drain(10) is True
+    assert await asyncio.wait_for(bob.drain(60), 10) is True
     over.set()
     await asyncio.gather(*loads)
     assert counts["begun"] == counts["answered"] == counts["heard"]
@@ -181,11 +183,43 @@ async def test_a_drain_that_is_not_done_in_time_says_what_is_left_and_leaves_all
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         assert await bob.drain(0.1) is False
+    assert bob.draining is not None and bob.draining.step == "runs dry", "calls were refused for half of the time"
     assert isinstance(await ended(call), NoProcess)
     (line,) = [record.getMessage() for record in caplog.records if "leaves although" in record.getMessage()]
     assert f"{pid} (Held.run): 0 messages, 1 calls" in line and f"{deaf} (idle): 1 messages, 0 calls" in line
     assert (bob.counters["undrained_calls"], bob.counters["undrained_messages"]) == (1, 1)
     await until(lambda: bob.name in ada.kernel.members.left)
+
+
+async def test_a_server_that_has_yet_to_start_is_not_waited_for(nodes: Nodes):
+    class Slow(Server):
+        async def init(self) -> None:
+            await asyncio.Event().wait()
+
+    ada = await nodes.start("ada")
+    starting = asyncio.create_task(ended(ada.supervise([Child(Slow, shutdown=0.05)])))
+    await until(lambda: any(process.open_calls for process in ada.processes() if process.body is Slow))
+    assert await ada.drain(10) is True
+    assert isinstance(await starting, KinfolkError)
+
+
+async def test_a_node_whose_time_is_up_gives_its_servers_less_time_to_end(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+):
+    patience: list[float] = []
+
+    async def stop(seconds: float) -> None:
+        patience.append(seconds)
+
+    for done in (True, False):
+        ada = await nodes.start("ada")
+        pid = ada.spawn(Counting, Counter[str]())
+        await ada.call(pid, jobs.Work(1))
+        if not done:
+            ada.send(ada.spawn(idle), "nobody takes this")
+        monkeypatch.setattr(ada, "_stop_services", stop)
+        assert await ada.drain(0.05) is done
+    assert patience == [CLOSE_TIMEOUT, CLOSE_TIMEOUT / 2]
 
 
 async def test_a_call_whose_caller_has_given_up_is_not_waited_for(nodes: Nodes):
