@@ -147,9 +147,14 @@ class Drain:
         await asyncio.gather(*(self._release(each, name) for each, name in found))
 
     async def _release(self, supervising: Supervising, name: str) -> None:
-        """One singleton is handed over; or else takes nothing new, does what it has, and ends."""
-        if await supervising.hand_over(name):
-            return
+        """One singleton is handed over, in half of the time at most; or takes nothing new, does what it has, ends."""
+        now = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout((self._deadline - now) / 2):
+                if await supervising.hand_over(name):
+                    return
+        except TimeoutError:
+            _log.warning("%s: %r was not handed over in time, and is released", self._node.name, name)
         process = supervising.singletons().get(name)
         if process is not None:
             self._node.dataplane.turned_away.add(process.pid.local)

@@ -154,7 +154,9 @@ class Server:
         handled, but the name still leads here. What it returns is given to `take_over` of a server that another node
         has started; then the name moves there. Calls that wait here are sent there by themselves, and messages
         forwarded in their order, before all that come there first. Should all this fail, this server goes on as before.
-        So this gives the state, and ends nothing: `terminate` does, before the other handles its first message.
+        So this gives the state, and ends nothing: `terminate` does, before the other handles its first message. Calls
+        that it has kept, to answer them later, it answers in one of the two; alarms, links and monitors do not go with
+        it.
 
         Called as well when a confirmed name was lost to an older claim, after a partition: then `take_over` of the
         winner, which has a state of its own, gets this one, once; and this server ends with `NameLost`.

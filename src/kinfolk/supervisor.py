@@ -398,12 +398,13 @@ class Supervising:
 
     async def hand_over(self, child_id: str) -> bool:
         """Let a standby of another node go on with a singleton, and stop it here. Returns whether one does."""
-        slot = self.slots[child_id]
-        if slot.inheritance is not None:  # it is just coming from another node
+        slot = self.slots.get(child_id)
+        if slot is not None and slot.inheritance is not None:  # it is just coming from another node
             await slot.inheritance.over
-        process, name = slot.process, slot.child.name
-        if process is None or name is None or not slot.has_begun or not slot.child.has_state:
+        if slot is None or slot.process is None or not slot.has_begun or not slot.child.has_state:
             return False
+        process, name = slot.process, slot.child.name
+        assert name is not None, "a singleton has one"
         return await hand_over(process, name, lambda: self.stop_child(child_id))
 
     def _take_over(self, call: Call[TakeOver]) -> None:
