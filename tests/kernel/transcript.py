@@ -238,9 +238,9 @@ class Stage:
 _COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
     for command in (
-        Stage.start, Stage.restart, Stage.register, Stage.unregister, Stage.transfer, Stage.exit, Stage.join, Stage.cut, Stage.drop,
-        Stage.silence, Stage.part, Stage.heal, Stage.crash, Stage.leave, Stage.close, Stage.stop, Stage.watch,
-        Stage.wait, Stage.who,
+        Stage.start, Stage.restart, Stage.register, Stage.unregister, Stage.transfer, Stage.exit, Stage.join,
+        Stage.cut, Stage.drop, Stage.silence, Stage.part, Stage.heal, Stage.crash, Stage.leave, Stage.close,
+        Stage.stop, Stage.watch, Stage.wait, Stage.who,
     )
 }  # fmt: skip
 
