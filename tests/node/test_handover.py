@@ -306,7 +306,7 @@ async def merge(nodes: Nodes, winner: Any, loser: Any) -> tuple[list[Any], list[
 
 @pytest.mark.parametrize(
     ("winner", "loser", "kept"),
-    [(Ledger, Ledger, [1, 2]), (Forgetful, Ledger, []), (Ledger, Forgetful, [1]), (Ledger, Secretive, [1])],
+    [(Ledger, Ledger, [1, 2]), (Forgetful, Ledger, []), (Ledger, Forgetful, [1]), (Ledger, Reluctant, [1])],
 )
 async def test_merge_not_murder(nodes: Nodes, winner: Any, loser: Any, kept: list[int]):
     assert await merge(nodes, winner, loser) == (kept, [True])
