@@ -793,7 +793,8 @@ class Node:
             What the process gave to `call.reply`.
 
         Raises:
-            NoProcess: the process is dead, or ended without an answer.
+            NoProcess: the process is dead, or ended without an answer; `Moved`, if it was called by its pid, has handed
+                over to another, and has not begun with the call. (A call by name goes to whoever has taken over.)
             NodeLost: its node is not connected, or was lost before the answer came.
             Refused: it answered with `call.fail`.
             CallFailed: it crashed, or its answer cannot be read; or the process calls itself.

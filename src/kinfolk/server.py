@@ -42,7 +42,7 @@ from typing import (
 from msgspec import Struct
 
 from kinfolk.core.relations import OUTSIDE
-from kinfolk.errors import KinfolkError, NameLost, Refused
+from kinfolk.errors import NameLost, Refused
 from kinfolk.handover import HandOver
 from kinfolk.messages import OF_THE_NODE, Call, Exit, Request, Unknown, reply_type
 from kinfolk.process import Process, is_call
@@ -155,8 +155,8 @@ class Server:
         has started; then the name moves there. Calls that wait here are sent there by themselves, and messages
         forwarded in their order, before all that come there first. Should all this fail, this server goes on as before.
         So this gives the state, and ends nothing: `terminate` does, before the other handles its first message. Calls
-        that it has kept, to answer them later, it answers in one of the two; alarms, links and monitors do not go with
-        it.
+        that it has kept, to answer them later, it answers in one of the two. Alarms, links, monitors and memberships of
+        groups do not go with it.
 
         Called as well when a confirmed name was lost to an older claim, after a partition: then `take_over` of the
         winner, which has a state of its own, gets this one, once; and this server ends with `NameLost`.
@@ -330,10 +330,10 @@ async def _take_over(server: Server, state: Any) -> None:
 
 
 async def _offer(server: Server, loss: NameLost) -> None:
-    """The name was lost to an older claim: give the winner our state, once."""
+    """The name was lost to an older claim: give the winner our state, once. Whatever comes of it, this server ends."""
     try:
         await server.me.call(loss.name, Merge(name=loss.name, state=await server.hand_over()), timeout=MERGE_TIMEOUT)
-    except KinfolkError as error:
+    except Exception as error:  # noqa: BLE001 - whatever hand_over raises
         _log.warning(
             "%s, which has lost %r, could not give its state to the winner: %s", server.me.pid, loss.name, error
         )
