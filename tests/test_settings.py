@@ -293,7 +293,7 @@ def test_a_cookie_never_stands_in_the_file(place):
     ("text", "says"),
     [
         ("name = ", "is not valid TOML"),
-        ('nmae = "ada"', "has unknown keys nmae: known are cluster, cookie_file, high_water, join, listen"),
+        ('nmae = "ada"', "has unknown keys nmae: known are cluster, cookie_file, drain_timeout, high_water, join"),
         ("name = 5", "kinfolk.toml: name must be a string"),
         ("cluster = 0", "kinfolk.toml: cluster must be a string"),
         ("cookie_file = [5]", "kinfolk.toml: cookie_file must be a file, or a list of files"),
@@ -302,8 +302,22 @@ def test_a_cookie_never_stands_in_the_file(place):
         ("max_outbox = 1000\nhigh_water = 501", "high_water=501 is too high for max_outbox=1000: give at most half"),
         ("join = 5", "join must be a list of nodes"),
         ("join = [5]", "join must be a list of nodes"),
+        ("drain_timeout = true", "kinfolk.toml: drain_timeout must be a number of seconds, 0 or more"),
+        ("drain_timeout = -1", "kinfolk.toml: drain_timeout must be a number of seconds, 0 or more"),
     ],
 )
 def test_a_wrong_file_is_told_what_is_wrong(place, text, says):
     place.toml(text)
     assert says in place.refusal()
+
+
+def test_the_drain_timeout_is_25_s_unless_the_file_the_environment_or_the_argument_says_otherwise(place):
+    assert place.settings().drain_timeout == 25.0
+    place.toml("drain_timeout = 1")
+    assert place.settings().drain_timeout == 1
+    place.environ["KINFOLK_DRAIN_TIMEOUT"] = "2.5"
+    assert place.settings().drain_timeout == 2.5
+    assert place.settings(drain_timeout=0).drain_timeout == 0
+    place.environ["KINFOLK_DRAIN_TIMEOUT"] = "soon"
+    assert place.refusal() == "KINFOLK_DRAIN_TIMEOUT must be a number of seconds, 0 or more, as in 25"
+    assert "drain_timeout cannot be nan" in place.refusal(drain_timeout=float("nan"))

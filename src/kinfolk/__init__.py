@@ -12,16 +12,19 @@ from kinfolk.errors import (
     LocalProtocolError,
     MailboxFull,
     MessageTooLarge,
+    Moved,
     NameLost,
     NameTaken,
     NameUnknown,
     NameWaitTimeout,
     NodeClosed,
+    NodeDraining,
     NodeLost,
     NodeUnreachable,
     NoProcess,
     NotAllowed,
     NotConfirmed,
+    NotMoved,
     NotSerializable,
     ProtocolError,
     Refused,
@@ -31,7 +34,19 @@ from kinfolk.errors import (
 )
 from kinfolk.groups import GroupResync, Groups, GroupWatch
 from kinfolk.ids import Pid
-from kinfolk.messages import Call, Down, Exit, PeerDown, PeerUp, Ref, Replies, Request, Unknown
+from kinfolk.messages import (
+    Call,
+    Down,
+    Exit,
+    PeerDown,
+    PeerResumed,
+    PeerStalled,
+    PeerUp,
+    Ref,
+    Replies,
+    Request,
+    Unknown,
+)
 from kinfolk.node import Node, run, start
 from kinfolk.process import Process, current_process
 from kinfolk.reasons import Crash, Reason, Stop
@@ -66,6 +81,7 @@ __all__ = [
     "MemberAdded",
     "MemberRemoved",
     "MessageTooLarge",
+    "Moved",
     "NameAdded",
     "NameLost",
     "NameRemoved",
@@ -77,13 +93,17 @@ __all__ = [
     "NoProcess",
     "Node",
     "NodeClosed",
+    "NodeDraining",
     "NodeLost",
     "NodeUnreachable",
     "NotAllowed",
     "NotConfirmed",
+    "NotMoved",
     "NotSerializable",
     "OwnCertificates",
     "PeerDown",
+    "PeerResumed",
+    "PeerStalled",
     "PeerUp",
     "Pid",
     "Process",

@@ -11,11 +11,12 @@ from types import MappingProxyType
 
 DROPPED: Mapping[str, str] = MappingProxyType(
     {
-        "sends_to_dead_processes": "messages for a process that is dead, here or where they arrived",
+        "sends_to_dead_processes": "messages for a process that is dead, or ends as its node drains, here or there",
         "sends_to_unknown_names": "messages from other nodes for a name of this node alone that nobody here has",
         "sends_to_lost_nodes": "messages for a node that is not connected",
         "sends_to_congested_nodes": "messages to groups that left out a node for which too much was waiting",
         "mailbox_overflows": "messages, and calls of other nodes, for a mailbox at its bound",
+        "unforwarded_messages": "messages that could not be passed on to the process that has taken over",
         "unread_messages": "messages that waited in the mailbox of a process when it ended",
         "unreadable_messages": "messages that could not be decoded, or do not fit their type",
         "unhandled_messages": "messages that a server has no method for, or plain ones where only calls are taken",
@@ -29,6 +30,9 @@ DROPPED: Mapping[str, str] = MappingProxyType(
 HAPPENED: Mapping[str, str] = MappingProxyType(
     {
         "peers_lost": "sessions with peers that ended",
+        "peer_stalls": "times at which a peer reported that its event loop stood still",
+        "own_stalls": "times at which this node's own event loop stood still",
+        "stall_reports_dropped": "reports of stalls that were forged, repeated, or for a session that is over",
         "links_congested": "times at which more than `high_water` came to wait for a peer",
         "outbox_overflows": "sessions closed because the peer did not read",
         "protocol_errors": "sessions closed because the other end broke the protocol",
@@ -40,8 +44,11 @@ HAPPENED: Mapping[str, str] = MappingProxyType(
         "mirrors_synced": "peers whose names came whole",
         "mirrors_resumed": "peers that came back and sent only what was new",
         "registry_divergence_total": "times at which what a peer told and what was kept of it differed; 0, or a bug",
+        "calls_sent_again": "calls by name that went on to the process that has taken over",
         "spawns_refused": "processes that another node asked for and did not get",
         "unwanted_spawns": "processes started elsewhere for whoever had given up, and ended at once",
+        "undrained_calls": "calls that had no answer when the time of a drain was up",
+        "undrained_messages": "messages that waited when the time of a drain was up; unread if nobody came to them",
     }
 )
 """Everything else that is counted."""

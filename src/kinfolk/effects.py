@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
+from kinfolk.cookie import Hidden
 from kinfolk.errors import AuthenticationFailed, KinfolkError, NameLost, NameTaken, NodeUnreachable
 from kinfolk.ids import Pid, Seed
 from kinfolk.wire.frames import Operation
@@ -82,6 +83,13 @@ class Heard(Struct, frozen=True):
     conn: int
 
 
+class StallHeard(Struct, frozen=True):
+    """The peer of an open session has reported that its loop had its last turn so many seconds ago."""
+
+    conn: int
+    age: float
+
+
 class Drained(Struct, frozen=True):
     """The outbox has room again, after WantDrain."""
 
@@ -136,6 +144,17 @@ class Unregister(Struct, frozen=True):
     """Whose claim it is; None for the one that this node sees."""
 
 
+class Transfer(Struct, frozen=True):
+    """Let a name of this node go to another process, of any node. Answered when peers know, or at the deadline."""
+
+    ref: int
+    name: str
+    pid: Pid
+    timeout: float
+    position: int | None = None
+    """Of the claim that is to move; None for the one that this node sees."""
+
+
 class JoinGroup(Struct, frozen=True):
     """Make a living process of this node a member of a group. Carried out at once, and told to the peers."""
 
@@ -175,6 +194,9 @@ class KeysChanged(Struct, frozen=True):
 
 class Shutdown(Struct, frozen=True):
     """Close every session, fail every order, take no more."""
+
+    leaves: bool = False
+    """Tell the peers that this start of the node never comes back."""
 
 
 # --- effects ---
@@ -266,6 +288,31 @@ class PeerDown(Struct, frozen=True):
     reason: str
 
 
+class PeerStalled(Struct, frozen=True):
+    """The node's loop stands still, for so many seconds until now. Its session, and all that hangs on it, is kept."""
+
+    peer: str
+    conn: int
+    seconds: float
+
+
+class PeerResumed(Struct, frozen=True):
+    """The node's loop turns again. It is known to have stood still for so many seconds."""
+
+    peer: str
+    conn: int
+    seconds: float
+
+
+class ReportStalls(Struct, frozen=True):
+    """Should our loop stand still, tell the peer of this session so, in the way that it has asked for."""
+
+    conn: int
+    port: int
+    session: int
+    key: Hidden[bytes]
+
+
 class NameAdded(Struct, frozen=True, gc=False):
     """From now on the name resolves to this pid here."""
 
@@ -315,12 +362,13 @@ class Count(Struct, frozen=True):
 
 
 Input = (
-    Proved | Opened | DialFailed | Closed | Received | Heard | Drained | Turn | TimePassed | ProcessExited
-    | Register | Abandon | Unregister | JoinGroup | LeaveGroup | Join | Forget | KeysChanged | Shutdown
+    Proved | Opened | DialFailed | Closed | Received | Heard | StallHeard | Drained | Turn | TimePassed | ProcessExited
+    | Register | Abandon | Unregister | Transfer | JoinGroup | LeaveGroup | Join | Forget | KeysChanged | Shutdown
 )  # fmt: skip
 NameChange = NameAdded | NameRemoved
 MemberChange = MemberAdded | MemberRemoved
 Effect = (
     Send | WantDrain | WantTurn | Dial | Admit | Refuse | Close | Succeed | Fail | TellLoss
-    | PeerUp | PeerDown | NameAdded | NameRemoved | MemberAdded | MemberRemoved | RaiseCreation | Log | Count
+    | PeerUp | PeerDown | PeerStalled | PeerResumed | ReportStalls
+    | NameAdded | NameRemoved | MemberAdded | MemberRemoved | RaiseCreation | Log | Count
 )  # fmt: skip

@@ -19,11 +19,13 @@ from msgspec import Struct
 from kinfolk import effects as fx
 from kinfolk.agenda import Agenda
 from kinfolk.asks import Asks
+from kinfolk.cookie import Hidden
 from kinfolk.core import changes as core
 from kinfolk.core.ledger import Claim, Log
 from kinfolk.core.members import Members, Session, Verdict
 from kinfolk.core.mirror import Membership
 from kinfolk.core.names import SLICE, Names
+from kinfolk.core.silence import Standing
 from kinfolk.core.timers import Timers
 from kinfolk.errors import (
     NodeClosed,
@@ -32,6 +34,7 @@ from kinfolk.errors import (
 from kinfolk.ids import MAX_CREATION, MAX_NAME_BYTES, Address, Pid, check_node_name
 from kinfolk.mesh import Mesh
 from kinfolk.orders import Orders
+from kinfolk.transfers import Transfers
 from kinfolk.wire import frames
 from kinfolk.wire.handshake import printable
 
@@ -43,6 +46,8 @@ class Settings(Struct, frozen=True):
     """How often peers get a sign of life."""
     down_after: float = 5.0
     """The silence after which a peer counts as lost."""
+    stalled_limit: float = 15.0
+    """How long the loop of a peer that reports it may stand still, until the peer counts as lost."""
     redial_min: float = 0.1
     redial_max: float = 60.0
     """The shortest and the longest wait before a lost peer is dialled again; in between, a fifth of its absence."""
@@ -63,7 +68,7 @@ class Settings(Struct, frozen=True):
     the views show it."""
 
 
-Entry = frames.NameClaimed | frames.NamesWithdrawn | frames.NameConfirmed | frames.GroupEntered
+Entry = frames.NameClaimed | frames.NamesWithdrawn | frames.NameConfirmed | frames.NameMoved | frames.GroupEntered
 """The operations that are entries of a ledger."""
 
 
@@ -117,6 +122,17 @@ class Kernel:
             self._agenda, self.names, self._say, self._creation_of, is_alive, slack=2 * settings.heartbeat
         )
         self._orders = Orders(self._agenda, self.names, self._apply, self._asks.answer, settings.heartbeat)
+        self._transfers = Transfers(
+            self._agenda,
+            self.names,
+            self._orders,
+            self._apply,
+            self._asks.answer,
+            self._say,
+            self._creation_of,
+            is_alive,
+            doubt=settings.down_after + settings.heartbeat,
+        )
         self._conns = 0
         self._pings = 0
         self._turn_wanted = False
@@ -132,6 +148,7 @@ class Kernel:
             self._after_shutdown(happened)
         else:
             self._INPUTS[type(happened)](self, happened)
+            self._transfers.settle()
             if self.names.busy and not self._turn_wanted:
                 self._turn_wanted = True
                 self._do(fx.WantTurn())
@@ -149,6 +166,10 @@ class Kernel:
     def peers(self) -> dict[str, int]:
         """The open sessions: each peer with its creation."""
         return {peer: session.creation for peer, session in self.members.by_peer.items()}
+
+    def stalled(self) -> dict[str, float]:
+        """The peers whose loop stands still: each with when it had its last turn, on the scale of `Now.mono`."""
+        return {peer: session.signs.turned for peer, session in self.members.by_peer.items() if session.stalled}
 
     def session_of(self, peer: str) -> int | None:
         """The connection of the session with a peer, if there is one."""
@@ -168,6 +189,10 @@ class Kernel:
                 text = f"a newer start of {fact.peer} is known here: its name is in use, or its clock went back"
                 self._do(fx.Refuse(fact.conn, "stale", text, known))
                 self._log(logging.WARNING, f"refused {fact.peer}: {text}")
+            case Verdict.LEFT:
+                text = f"this start of {fact.peer} has left the cluster: start it anew"
+                self._do(fx.Refuse(fact.conn, "left", text))
+                self._log(logging.WARNING, f"refused {fact.peer}: {text}")
 
     def _opened(self, fact: fx.Opened) -> None:
         target = self.members.dial_ended(fact.conn) if fact.dialled else None
@@ -177,8 +202,10 @@ class Kernel:
                 self._do(fx.Close(fact.conn, "", "dialled itself"))
                 self._mesh.drop(target)
                 return
-        if self.members.open(fact.conn, fact.peer, fact.creation, fact.dialled) is not Verdict.ADMIT:
-            self._do(fx.Close(fact.conn, "", "another session with this peer goes on"))
+        verdict = self.members.open(fact.conn, fact.peer, fact.creation, fact.dialled)
+        if verdict is not Verdict.ADMIT:
+            left = verdict is Verdict.LEFT
+            self._do(fx.Close(fact.conn, "", "it has left" if left else "another session with this peer goes on"))
             if target is not None:
                 self._mesh.redial(target)
             self._mesh.settle()
@@ -196,8 +223,9 @@ class Kernel:
             self._agenda.later(("beat",), self.settings.heartbeat)
         self.names.peer_up(fact.peer)
         mirrored = self.names.offer(fact.peer, fact.creation)
-        peers = [peer for peer in self.members.by_peer if peer != fact.peer]
-        self._send(session, frames.Peers(peers, fact.creation if mirrored else 0, mirrored))
+        peers = {peer: creation for peer, creation in self.peers().items() if peer != fact.peer}
+        told = frames.Peers(list(peers), fact.creation if mirrored else 0, mirrored, list(peers.values()))
+        self._send(session, told)
 
     def _dial_failed(self, fact: fx.DialFailed) -> None:
         target = self.members.dial_ended(fact.conn)
@@ -226,7 +254,36 @@ class Kernel:
     def _heard(self, fact: fx.Heard) -> None:
         session = self.members.sessions.get(fact.conn)
         if session is not None:
-            session.heard = self._agenda.now.mono
+            self._lives(session)
+
+    def _lives(self, session: Session) -> None:
+        """Bytes have come. While reports come as well, they are old: a system sends on for a loop that stands still."""
+        signs, now = session.signs, self._agenda.now.mono
+        signs.heard = now
+        if session.stalled and now - signs.reported > self.settings.heartbeat:
+            session.stalled = False
+            seconds = signs.reported - signs.turned
+            self._log(logging.INFO, f"{session.peer} goes on: its event loop had stood still for {seconds:.1f} s")
+            self._do(fx.PeerResumed(session.peer, session.conn, seconds))
+
+    def _stall_heard(self, fact: fx.StallHeard) -> None:
+        session = self.members.sessions.get(fact.conn)
+        if session is None:
+            return
+        session.signs.report(fact.age, self._agenda.now.mono)
+        if self._standing(session) is not Standing.STALLED or session.stalled:
+            return
+        session.stalled = True
+        self._do(fx.Count("peer_stalls"))
+        self._log(
+            logging.WARNING,
+            f"{session.peer} is stalled: its event loop stands still, for {fact.age:.1f} s until now. It lives, but"
+            f" answers nothing: its names and links are kept until that is {self.settings.stalled_limit:g} s",
+        )
+        self._do(fx.PeerStalled(session.peer, session.conn, fact.age))
+
+    def _standing(self, session: Session) -> Standing:
+        return session.signs.standing(self._agenda.now.mono, self.settings.down_after, self.settings.stalled_limit)
 
     def _drained(self, fact: fx.Drained) -> None:
         session = self.members.sessions.get(fact.conn)
@@ -241,7 +298,7 @@ class Kernel:
         session = self.members.sessions.get(fact.conn)
         if session is None:
             return  # replaced meanwhile: what is still under way there has no effect
-        session.heard = self._agenda.now.mono
+        self._lives(session)
         try:
             for operation in fact.operations:
                 handler = self._OPERATIONS.get(type(operation))
@@ -273,7 +330,8 @@ class Kernel:
         self._agenda.later(("kept", session.peer), self.settings.keep_mirrors)
         self._agenda.later(("lost", session.peer), self.settings.forget_after)
         self._do(fx.PeerDown(session.peer, session.creation, conn, reason))
-        self._asks.peer_down(session.peer, self._orders)
+        self._asks.peer_down(session.peer, self._orders, self._transfers)
+        self._transfers.peer_down(session.peer)
         # A connection that drops is dialled again soon, however often; not so a peer with whom every session breaks.
         lasted = level < logging.WARNING or self._agenda.now.mono - session.opened > self.settings.heartbeat
         self._mesh.peer_lost(session.peer, lasted)
@@ -305,6 +363,7 @@ class Kernel:
     def _abandon(self, order: fx.Abandon) -> None:
         self._orders.abandon(order)
         self._asks.abandon(order.ref)
+        self._transfers.abandon(order.ref)
         self._mesh.abandon(order.ref)
 
     def _unregister(self, order: fx.Unregister) -> None:
@@ -315,6 +374,13 @@ class Kernel:
             self._orders.unregister(order)
         else:
             self._asks.unregister(order, holder)
+
+    def _transfer(self, order: fx.Transfer) -> None:
+        holder = None if order.name in self.names.own else self.names.whereis(order.name)
+        if holder is None or holder.node == self.name:
+            self._transfers.transfer(order)
+        else:
+            self._asks.transfer(order, holder)
 
     def _process_exited(self, fact: fx.ProcessExited) -> None:
         self._apply(self.names.process_exited(fact.local))
@@ -363,23 +429,30 @@ class Kernel:
             case core.Settled(name):
                 self._orders.name_changed(name)
             case core.Claimed(claim):
-                self._enter(frames.NameClaimed(claim.position, claim.name, claim.pid.local, claim.stamp))
+                self._enter(frames.NameClaimed(claim.position, claim.name, claim.pid.local, claim.stamp, claim.after))
             case core.Withdrawn(position, claims, groups, local):
                 names, made_at = [claim.name for claim in claims], [claim.position for claim in claims]
                 entry = frames.NamesWithdrawn(position, names, made_at, list(groups), local)
                 self._enter(entry, len(claims) + len(groups))
                 self._orders.withdrawn(change)
+                self._transfers.withdrawn(change)
             case core.Confirmed(position, claim):
                 self._enter(frames.NameConfirmed(position, claim.name, claim.position))
                 self._orders.confirmed(claim)
+                self._transfers.confirmed(claim)
+            case core.Moved(claim, position):
+                self._enter(frames.NameMoved(claim.position, claim.name, position, claim.pid.local))
             case core.Entered(position, group, local):
                 self._enter(frames.GroupEntered(position, group, local))
             case core.Lost(own, winner):
                 self._orders.lost(own, winner)
+            case core.HandedOver():
+                self._transfers.handed_over(change)
             case core.Accepted(position):
                 self._orders.accepted(position)
             case core.Contest(peer, loser, winner, confirmed):
-                self._do(fx.Count("names_contested"))
+                if winner.after != loser.identity:  # else it only has not heard yet that its name has moved
+                    self._do(fx.Count("names_contested"))
                 self._send(self.members.by_peer[peer], _contest(loser, winner, confirmed))
             case core.Synced(peer):
                 self.members.by_peer[peer].synced = True
@@ -414,10 +487,16 @@ class Kernel:
         if session.greeted:
             raise RemoteProtocolError("lists its peers a second time")
         try:
-            peers = [check_node_name(peer) for peer in operation.names if peer != self.name]
+            for peer in operation.names:
+                check_node_name(peer)
         except ValueError as error:
             raise RemoteProtocolError(f"lists a peer that cannot be: {error}") from None
-        self._mesh.listed(session, tuple(peers))
+        creations = operation.creations or [0] * len(operation.names)
+        if len(creations) != len(operation.names):
+            raise RemoteProtocolError("lists columns of unequal length")
+        peers = dict(zip(operation.names, creations, strict=True))
+        peers.pop(self.name, None)
+        self._mesh.listed(session, peers)
         # Only now do we know how much of our ledger the peer still has.
         self._apply(self.names.told_from_here(session.peer))
         if operation.creation == self.creation and self._entries.reaches(operation.position):
@@ -435,6 +514,10 @@ class Kernel:
     def _pong(self, session: Session, operation: frames.Pong) -> None:
         pass  # that it came at all is what counts
 
+    def _stall_port(self, session: Session, operation: frames.StallPort) -> None:
+        # Told again, the last counts: that costs the same each time.
+        self._do(fx.ReportStalls(session.conn, operation.port, operation.session, Hidden(operation.key)))
+
     def _goodbye(self, session: Session, operation: frames.Goodbye) -> None:
         self._do(fx.Close(session.conn, "", "the peer has ended the session"))
         reason = f"it ended the session ({printable(operation.code)}): {printable(operation.detail)}"
@@ -442,6 +525,14 @@ class Kernel:
         self._session_ended(session.conn, reason, level)
         if operation.code == "closed":
             self._mesh.peer_left(session.peer)
+
+    def _node_left(self, session: Session, operation: frames.NodeLeft) -> None:
+        if operation.creation != session.creation:
+            raise RemoteProtocolError(f"leaves in creation {operation.creation:x}, and not in {session.creation:x}")
+        self.members.leaves(session)
+        self._end(session, "", "left")
+        self._mesh.peer_left(session.peer)
+        self.names.forget(session.peer)  # it never comes back to go on from there
 
     def _ledger_synced(self, session: Session, operation: frames.LedgerSynced) -> None:
         peer = session.peer
@@ -452,15 +543,18 @@ class Kernel:
             self._do(fx.Count("mirrors_synced"))
             self.names.sync_begins(peer, session.creation, operation.position)
         try:
+            after = dict(zip(operation.heirs, operation.after, strict=True))
             claims = [
-                (Claim(_checked(name), Pid(peer, session.creation, local), position, stamp), confirmed)
-                for name, local, position, stamp, confirmed in zip(
-                    operation.names,
-                    operation.locals,
-                    operation.positions,
-                    operation.stamps,
-                    operation.confirmed,
-                    strict=True,
+                (Claim(_checked(name), Pid(peer, session.creation, local), position, stamp, after.get(row)), confirmed)
+                for row, (name, local, position, stamp, confirmed) in enumerate(
+                    zip(
+                        operation.names,
+                        operation.locals,
+                        operation.positions,
+                        operation.stamps,
+                        operation.confirmed,
+                        strict=True,
+                    )
                 )
             ]
             members = _memberships(operation.groups, operation.members)
@@ -481,7 +575,7 @@ class Kernel:
 
     def _name_claimed(self, session: Session, operation: frames.NameClaimed) -> None:
         pid = Pid(session.peer, session.creation, operation.local)
-        claim = Claim(_checked(operation.name), pid, operation.position, operation.stamp)
+        claim = Claim(_checked(operation.name), pid, operation.position, operation.stamp, operation.after)
         self._apply(self.names.peer_claimed(session.peer, claim, self._agenda.now.wall_ms))
 
     def _names_withdrawn(self, session: Session, operation: frames.NamesWithdrawn) -> None:
@@ -492,6 +586,11 @@ class Kernel:
         members = [(group, operation.local) for group in operation.groups]
         self._apply(
             self.names.peer_withdrew(session.peer, operation.position, operation.names, operation.claims, members)
+        )
+
+    def _name_moved(self, session: Session, operation: frames.NameMoved) -> None:
+        self._apply(
+            self.names.peer_moved(session.peer, operation.position, operation.name, operation.claim, operation.local)
         )
 
     def _group_entered(self, session: Session, operation: frames.GroupEntered) -> None:
@@ -522,11 +621,24 @@ class Kernel:
     def _unregistration_asked(self, session: Session, operation: frames.UnregistrationAsked) -> None:
         self._asks.asked_to_unregister(session.peer, operation, self._orders)
 
+    def _transfer_asked(self, session: Session, operation: frames.TransferAsked) -> None:
+        self._asks.asked_to_transfer(session.peer, operation, self._transfers)
+
+    def _succession_asked(self, session: Session, operation: frames.SuccessionAsked) -> None:
+        _checked(operation.name)
+        self._transfers.asked(session.peer, operation, Pid(self.name, self.creation, operation.local))
+
+    def _succession_answered(self, session: Session, operation: frames.SuccessionAnswered) -> None:
+        self._transfers.answered(session.peer, operation)
+
+    def _succession_revoked(self, session: Session, operation: frames.SuccessionRevoked) -> None:
+        self._transfers.revoked(session.peer, operation)
+
     def _ask_answered(self, session: Session, operation: frames.AskAnswered) -> None:
         self._asks.answered(session.peer, operation)
 
     def _ask_settled(self, session: Session, operation: frames.AskSettled) -> None:
-        self._asks.settled(session.peer, operation, self._orders)
+        self._asks.settled(session.peer, operation, self._orders, self._transfers)
 
     # --- time ---
 
@@ -539,6 +651,8 @@ class Kernel:
                     self._orders.due(ref)
                 case ("withdrawal", int(position)):
                     self._orders.accepted(position)  # silent peers hear it in order: no reason to raise
+                case ("transfer", str(name)):
+                    self._transfers.due(name)
                 case ("ask", int(ref)):
                     self._asks.due(ref)
                 case ("dial", Address() as address):
@@ -561,9 +675,17 @@ class Kernel:
         for session in list(self.members.sessions.values()):
             if late:
                 # We were stopped or busy ourselves: what the others sent may wait in our buffers, unread.
-                session.heard = now
-            elif now - session.heard > self.settings.down_after:
-                self._end(session, "silent", f"heard nothing for {now - session.heard:.1f} s")
+                session.signs.heard = now
+                continue
+            signs = session.signs
+            match self._standing(session):
+                case Standing.SILENT:
+                    self._end(session, "silent", f"heard nothing for {now - signs.heard:.1f} s")
+                case Standing.STALLED_TOO_LONG:
+                    text = f"its event loop has stood still for {now - signs.turned:.1f} s, longer than stalled_limit"
+                    self._end(session, "stalled", text)
+                case Standing.UP | Standing.STALLED:
+                    pass
         self._apply(self.names.audit(self.settings.audit))
         self._pings += 1
         self._tell(frames.Ping(self._pings, self.names.ledger.position, self.names.digest))
@@ -577,7 +699,10 @@ class Kernel:
         error = NodeClosed(f"{self.name} is closed")
         self._asks.close(error)
         self._orders.close(error)
+        self._transfers.close(error)
         self._mesh.close(error)
+        if order.leaves:
+            self._tell(frames.NodeLeft(self.creation))
         for session in list(self.members.sessions.values()):
             self._do(fx.Close(session.conn, "closed", f"{self.name} has been closed"))
         for conn in (*self.members.dials, *self.members.candidates):
@@ -587,7 +712,7 @@ class Kernel:
 
     def _after_shutdown(self, happened: fx.Input) -> None:
         match happened:
-            case fx.Register(ref=ref) | fx.Unregister(ref=ref) | fx.Join(ref=ref):
+            case fx.Register(ref=ref) | fx.Unregister(ref=ref) | fx.Transfer(ref=ref) | fx.Join(ref=ref):
                 self._do(fx.Fail(ref, NodeClosed(f"{self.name} is closed")))
             case fx.Proved(conn=conn):
                 self._do(fx.Refuse(conn, "closed", f"{self.name} is closing"))
@@ -638,6 +763,8 @@ class Kernel:
                 confirmed=[own.confirmed for own in parts],
                 groups=[group for group, _ in members],
                 members=[local for _, local in members],
+                heirs=[row for row, claim in enumerate(claims) if claim.after is not None],
+                after=[claim.after for claim in claims if claim.after is not None],
             ),
         )
         if unsent:
@@ -689,6 +816,7 @@ class Kernel:
         fx.Closed: _connection_closed,
         fx.Received: _received,
         fx.Heard: _heard,
+        fx.StallHeard: _stall_heard,
         fx.Drained: _drained,
         fx.Turn: _turn,
         fx.TimePassed: _time_passed,
@@ -696,6 +824,7 @@ class Kernel:
         fx.Register: _register,
         fx.Abandon: _abandon,
         fx.Unregister: _unregister,
+        fx.Transfer: _transfer,
         fx.JoinGroup: _join_group,
         fx.LeaveGroup: _leave_group,
         fx.Join: _join,
@@ -707,18 +836,25 @@ class Kernel:
         frames.Peers: _peers,
         frames.Ping: _ping,
         frames.Pong: _pong,
+        frames.NodeLeft: _node_left,
+        frames.StallPort: _stall_port,
         frames.Goodbye: _goodbye,
         frames.LedgerSynced: _ledger_synced,
         frames.LedgerResumed: _ledger_resumed,
         frames.ResyncAsked: _resync_asked,
         frames.NameClaimed: _name_claimed,
         frames.NamesWithdrawn: _names_withdrawn,
+        frames.NameMoved: _name_moved,
         frames.GroupEntered: _group_entered,
         frames.NameConfirmed: _name_confirmed,
         frames.Acknowledged: _acknowledged,
         frames.NameContested: _name_contested,
         frames.RegistrationAsked: _registration_asked,
         frames.UnregistrationAsked: _unregistration_asked,
+        frames.TransferAsked: _transfer_asked,
+        frames.SuccessionAsked: _succession_asked,
+        frames.SuccessionAnswered: _succession_answered,
+        frames.SuccessionRevoked: _succession_revoked,
         frames.AskAnswered: _ask_answered,
         frames.AskSettled: _ask_settled,
     }

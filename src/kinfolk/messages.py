@@ -26,6 +26,7 @@ from typing import (
 import msgspec
 
 from kinfolk.core.relations import Name
+from kinfolk.errors import NameLost, NameTaken
 from kinfolk.ids import Pid
 from kinfolk.reasons import Reason
 from kinfolk.wire import codec
@@ -89,6 +90,24 @@ class PeerDown(msgspec.Struct, frozen=True):
 
     node: str
     reason: str
+
+
+class PeerStalled(msgspec.Struct, frozen=True):
+    """The event loop of a connected node stands still, for so many seconds until now: it lives, but answers nothing."""
+
+    node: str
+    seconds: float
+
+
+class PeerResumed(msgspec.Struct, frozen=True):
+    """The event loop of that node turns again. It is known to have stood still for so many seconds."""
+
+    node: str
+    seconds: float
+
+
+OF_THE_NODE = (Exit, Down, PeerUp, PeerDown, PeerStalled, PeerResumed, NameLost, NameTaken)
+"""What the node itself tells a process: it comes over no wire."""
 
 
 def _reply_type_in_bases(cls: type) -> Any:

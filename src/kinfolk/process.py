@@ -36,6 +36,7 @@ from kinfolk.wire.codec import BadBody
 
 if TYPE_CHECKING:
     from kinfolk.groups import Groups
+    from kinfolk.handover import Inheritance
     from kinfolk.node import Node
     from kinfolk.registry import Names
     from kinfolk.shell.alarms import Alarm
@@ -109,6 +110,7 @@ class Process:
         "_loop",
         "body",
         "exit_reason",
+        "inheritance",
         "mailbox",
         "node",
         "open_calls",
@@ -127,6 +129,8 @@ class Process:
         self.parent: Pid | None = None
         self.exit_reason: Reason | None = None
         """None as long as it lives."""
+        self.inheritance: Inheritance | None = None
+        """What it is given by the process that it takes over from; None for most."""
         self.open_calls: dict[Call[Any], None] | None = None
         """Calls that it has not answered; None as long as there never was one."""
         self.prune_at = PRUNE_FROM
@@ -168,7 +172,7 @@ class Process:
 
         Returns:
             The body of a `send`, or a `Call`, or what the node has to tell: `Exit`, `Down`, `PeerUp`, `PeerDown`,
-            `NameLost`, `NameTaken`.
+            `PeerStalled`, `PeerResumed`, `NameLost`, `NameTaken`.
 
         Raises:
             TimeoutError: nothing came in time; no message was taken.
@@ -534,11 +538,13 @@ class Process:
         if flush:
             self.mailbox.discard(lambda message: type(message) is Down and message.ref == ref)
 
-    def monitor_node(self, node: str | None = None) -> None:
+    def monitor_node(self, node: str | None = None, *, stalls: bool = False) -> None:
         """Watch a node: a `PeerUp` or `PeerDown` arrives now, for how it is, and then with each change.
 
         Args:
             node: its name; None for every node, of which those that are connected are told now.
+            stalls: whether a `PeerStalled` is to arrive when the event loop of a connected node stands still, and a
+                `PeerResumed` when it turns again.
 
         Before a `PeerUp` no message of that node arrives, and after a `PeerDown` none. Watching again does nothing.
 
@@ -546,7 +552,7 @@ class Process:
             NoProcess, NodeClosed: as `link`.
             ValueError: no node name, or this node's own.
         """
-        self._signals.watch_node(self.pid.local, node)
+        self._signals.watch_node(self.pid.local, node, stalls)
 
     def demonitor_node(self, node: str | None = None) -> None:
         """Undo `monitor_node`. What has arrived stays in the mailbox.

@@ -18,11 +18,16 @@ from msgspec import Struct
 
 from kinfolk.cookie import Cookie, Hidden, read_cookie_file, user_cookie
 from kinfolk.ids import Address, Seed, check_word, node_address
+from kinfolk.seconds import check_seconds
 from kinfolk.shell.tls import OwnCertificates
 
-_KEYS = {"name", "listen", "cluster", "cookie_file", "join", "tls_certificate", "tls_key", "tls_authority",
-         "high_water", "max_outbox"}  # fmt: skip
+_KEYS = {
+    "name", "listen", "cluster", "cookie_file", "join", "drain_timeout", "high_water", "max_outbox",
+    "tls_certificate", "tls_key", "tls_authority",
+}  # fmt: skip
 DEFAULT_CLUSTER = "kinfolk"
+DRAIN_TIMEOUT = 25.0
+"""Seconds; orchestrators kill a program 30 s after they have told it to end."""
 MAX_OUTBOX = 64 * 1024 * 1024
 """Bytes that may wait for a peer at all, unless something else is set."""
 
@@ -43,6 +48,8 @@ class Settings(Struct, frozen=True):
     """Certificates of an own authority, if they take the place of those derived from the cookie."""
     neighbours: bool
     """Whether nothing was said of whom to join, so that the nodes of this user on this machine find each other."""
+    drain_timeout: float
+    """Seconds that the node may take to finish its work when it is to leave."""
     high_water: int
     """Bytes that may wait for a peer before users' messages are refused."""
     max_outbox: int
@@ -58,6 +65,7 @@ def resolve(
     cookie_file: FileArgument = None,
     tls: OwnCertificates | None = None,
     join: Sequence[str] | None = None,
+    drain_timeout: float | None = None,
     allow_weak_cookie: bool = False,
     high_water: int | None = None,
     max_outbox: int | None = None,
@@ -106,6 +114,7 @@ def resolve(
         join=seeds or (),
         tls=tls or given.own_certificates(),
         neighbours=seeds is None and own,
+        drain_timeout=given.seconds("drain_timeout", drain_timeout, DRAIN_TIMEOUT),
         high_water=mark,
         max_outbox=most,
     )
@@ -133,6 +142,16 @@ class _Given:
         if value is not None and not isinstance(value, str):
             raise ValueError(f"kinfolk.toml: {key} must be a string")
         return value
+
+    def seconds(self, key: str, argument: float | None, default: float) -> float:
+        if argument is not None:
+            return check_seconds(argument, key)
+        variable = self._variable(key)
+        try:
+            return check_seconds(float(variable) if variable else self._file.get(key, default), key)
+        except (TypeError, ValueError):
+            where = f"KINFOLK_{key.upper()}" if variable else f"kinfolk.toml: {key}"
+            raise ValueError(f"{where} must be a number of seconds, 0 or more, as in 25") from None
 
     def number(self, key: str, argument: int | None) -> int | None:
         """A number of at least 1; None if there is none."""

@@ -16,6 +16,7 @@ passes. Times are virtual: a frame takes 10 ms, a heartbeat is 1 s, silence is n
 ``part A B``                 nothing passes between them any more; ``silence A B``: nothing from A to B; ``heal A B``
 ``crash NODE``               it is gone; ``unseen by A ...``: to these it only falls silent
 ``restart NODE``             it joins by all the others; ``creation N``: under this creation
+``leave NODE``               it leaves the cluster: it never comes back in this creation; ``close NODE``: it may
 ``stop NODE T``              it is stopped for so many seconds
 ``watch NODE``               from now on its changes of names and peers are shown
 ``wait T``                   let so many seconds pass
@@ -93,6 +94,8 @@ class Reporter(Judge):
                 return f"{_pid(order.pid)} has {order.name}{'' if order.wait else ' for now'}"
             case "unregister":
                 return f"{node} has given up {order.name}"
+            case "transfer":
+                return f"{order.name} has moved to {_pid(order.pid)}"
             case _:
                 return f"{node} has joined"
 
@@ -179,6 +182,11 @@ class Stage:
         position = _option(options, "from", "")
         self.reporter.unregister(self._node(name), wanted, int(position) if position else None, 5.0)
 
+    def transfer(self, name: str, wanted: str, _to: str, heir: str, *options: str) -> None:
+        self.reporter.transfer(
+            self._node(name), wanted, self._node(heir).spawn(), float(_option(options, "timeout", "5"))
+        )
+
     def exit(self, name: str, local: str) -> None:
         self.world.process_exits(self._node(name), int(local))
 
@@ -207,6 +215,12 @@ class Stage:
     def crash(self, name: str, *words: str) -> None:
         self.world.crash(self._node(name), {self.world.hosts[word].name for word in words[2:]})
 
+    def leave(self, name: str) -> None:
+        self.world.shut_down(self._node(name), leaves=True)
+
+    def close(self, name: str) -> None:
+        self.world.shut_down(self._node(name))
+
     def stop(self, name: str, seconds: str) -> None:
         self.world.pause(self._node(name), float(seconds))
 
@@ -224,8 +238,9 @@ class Stage:
 _COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
     for command in (
-        Stage.start, Stage.restart, Stage.register, Stage.unregister, Stage.exit, Stage.join, Stage.cut, Stage.drop,
-        Stage.silence, Stage.part, Stage.heal, Stage.crash, Stage.stop, Stage.watch, Stage.wait, Stage.who,
+        Stage.start, Stage.restart, Stage.register, Stage.unregister, Stage.transfer, Stage.exit, Stage.join,
+        Stage.cut, Stage.drop, Stage.silence, Stage.part, Stage.heal, Stage.crash, Stage.leave, Stage.close,
+        Stage.stop, Stage.watch, Stage.wait, Stage.who,
     )
 }  # fmt: skip
 

@@ -195,7 +195,7 @@ async def test_a_call_ends_with_what_became_of_it(nodes: Nodes, caplog: pytest.L
             await waiting
     with pytest.raises(NameUnknown):
         await ada.call("nobody", 1)
-    with pytest.raises(NoProcess, match="has no"):
+    with pytest.raises(NoProcess, match="is dead, or never was"):
         await ada.call(("nobody", bob.name), 1)
     with pytest.raises(NameUnknown):
         await ada.call(("nobody", ada.name), 1)

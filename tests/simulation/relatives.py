@@ -306,7 +306,7 @@ class KinWorld(World):
         if node.alive:
             self.do(node, lambda kin: kin.end(local, "its name is lost"))
 
-    def shut_down(self, node: Node) -> None:
+    def shut_down(self, node: Node, leaves: bool = False) -> None:
         """See `World.shut_down`. The processes go first."""
 
         def close(kin: Kin) -> None:
@@ -315,7 +315,7 @@ class KinWorld(World):
                 kin.kill(local, SHUTDOWN)
 
         self.do(node, close)
-        super().shut_down(node)
+        super().shut_down(node, leaves)
 
 
 def _text(operation: frames.Operation) -> str:

@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, TypedDict
 
@@ -29,6 +30,7 @@ from kinfolk import (
     Crash,
     Down,
     Exit,
+    KinfolkError,
     LinkCongested,
     NameAdded,
     NameLost,
@@ -37,6 +39,8 @@ from kinfolk import (
     Node,
     NodeClosed,
     PeerDown,
+    PeerResumed,
+    PeerStalled,
     PeerUp,
     Pid,
     Process,
@@ -106,7 +110,7 @@ class Actor:
                 case Exit() | Down():
                     pid = None if message.pid is None else str(message.pid)
                     self.seen.append([type(message).__name__, pid, _words(message.reason)])
-                case PeerUp() | PeerDown():
+                case PeerUp() | PeerDown() | PeerStalled() | PeerResumed():
                     self.seen.append([type(message).__name__, message.node])
                 case _:
                     self.seen.append(message)
@@ -128,7 +132,11 @@ class Worker:
         self._resting = False
         self._churning: asyncio.Task[None] | None = None
         self._more: list[Node] = []
+        self._clients: list[asyncio.Task[None]] = []
+        self._loaded: Counter[str] = Counter()
         self._taken: dict[str, int] = {}
+        self._answered: list[str] = []
+        self._unanswered: list[list[str]] = []
 
     # --- the node ---
 
@@ -204,6 +212,14 @@ class Worker:
         """When the node has claimed this name of its own, in seconds past the right time of now."""
         return (self.node.kernel.names.own[name].claim.stamp >> 16) / 1000 - time.time()
 
+    def compute(self, seconds: float) -> None:
+        """From the loop's next turn on, compute for so many seconds without an await, as a careless user does."""
+        asyncio.get_running_loop().call_soon(_compute, seconds)
+
+    def block(self, seconds: float) -> None:
+        """From the loop's next turn on, wait for so many seconds in a call that blocks: as above, at less cost."""
+        asyncio.get_running_loop().call_soon(time.sleep, seconds)
+
     def debug(self) -> None:
         """From now on, log all that can be logged, asyncio's own included."""
         logging.getLogger().setLevel(logging.DEBUG)
@@ -216,6 +232,7 @@ class Worker:
             "name": node.name,
             "creation": node.creation,
             "peers": node.peers(),
+            "stalled": node.stalled(),
             "names": {name: str(pid) for name, pid in node.names.snapshot().items()},
             "counters": dict(node.counters),
         }
@@ -268,6 +285,8 @@ class Worker:
                 me.exit(Pid.parse(other), reason)
             case "watch", node:
                 me.monitor_node(node)
+            case "watch stalls", node:
+                me.monitor_node(node, stalls=True)
             case _:
                 raise ValueError(f"an actor cannot {verb}")
 
@@ -291,6 +310,46 @@ class Worker:
         plants = importlib.import_module("plants")
         child = Child(plants.chief, history, name="chief", singleton=True)
         self._tree = await self.node.supervise([child], intensity=10_000)
+
+    async def supervise_clock(self, history: str) -> None:
+        """Supervise the clock of `plants`."""
+        plants = importlib.import_module("plants")
+        child = Child(plants.Clock, history, name="clock", singleton=True)
+        self._tree = await self.node.supervise([child], intensity=10_000)
+
+    def tick(self, clients: int, prefix: str) -> None:
+        """Until `ticked`, let so many clients tell the clock what to do, each time something new."""
+        plants = importlib.import_module("plants")
+        numbers = itertools.count()
+
+        async def client() -> None:
+            while not self._resting:
+                what = f"{prefix}{next(numbers)}"
+                try:
+                    assert await self.node.call("clock", plants.Tick(what=what), timeout=15.0) == what
+                    self._answered.append(what)
+                except KinfolkError as error:
+                    self._unanswered.append([what, repr(error)])
+                await asyncio.sleep(0.004)
+
+        self._resting, self._answered, self._unanswered = False, [], []
+        self._clients = [asyncio.create_task(client()) for _ in range(clients)]
+
+    async def ticked(self) -> dict[str, Any]:
+        """Finish with `tick`: what was answered, and what was not, with the reason."""
+        self._resting = True
+        await asyncio.gather(*self._clients)
+        return {"answered": self._answered, "unanswered": self._unanswered}
+
+    async def clock(self) -> list[str]:
+        """What the clock has done."""
+        plants = importlib.import_module("plants")
+        done: list[str] = await self.node.call("clock", plants.Ticked(), timeout=15.0)
+        return done
+
+    async def drain(self) -> bool:
+        """Leave."""
+        return await self.node.drain()
 
     async def tree(self) -> Any:
         """What the node's service tells of its supervisors."""
@@ -323,6 +382,31 @@ class Worker:
     async def call(self, target: Any, request: Any, timeout: float | None = 5.0) -> Any:
         """Call a process."""
         return await self.node.call(_target(target), request, timeout=timeout)
+
+    def load(self, target: str, clients: int) -> None:
+        """Until `unload`, let so many clients call a process or name, each again as soon as it has its answer."""
+
+        async def client() -> None:
+            while not self._resting:
+                try:
+                    await self.node.call(_target(target), ["work"])
+                    self._loaded["answered"] += 1
+                except KinfolkError as error:
+                    self._loaded[type(error).__name__] += 1
+                    await asyncio.sleep(0.02)
+
+        self._resting, self._loaded = False, Counter()
+        self._clients = [asyncio.create_task(client()) for _ in range(clients)]
+
+    async def unload(self) -> dict[str, int]:
+        """Finish with `load`: how many calls were answered, and what the others raised."""
+        self._resting = True
+        await asyncio.gather(*self._clients)
+        return self._loaded
+
+    def loaded(self) -> dict[str, int]:
+        """How many calls of `load` were answered up to now, and what the others raised."""
+        return self._loaded
 
     def send_unserializable(self, target: Any) -> None:
         """Send what no wire can carry."""
@@ -533,6 +617,12 @@ def _words(reason: Reason) -> str:
             return "NameLost"
         case _:
             return reason
+
+
+def _compute(seconds: float) -> None:
+    until, number = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        number += 1
 
 
 def _target(target: Any) -> Any:

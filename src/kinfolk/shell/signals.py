@@ -15,7 +15,7 @@ from kinfolk.core import relations as core
 from kinfolk.core.relations import OUTSIDE, Fate, Name, Relations
 from kinfolk.errors import NodeClosed
 from kinfolk.ids import Pid, check_name, check_node_name
-from kinfolk.messages import Down, Exit, PeerDown, PeerUp, Ref
+from kinfolk.messages import Down, Exit, PeerDown, PeerResumed, PeerStalled, PeerUp, Ref
 from kinfolk.reasons import KILL, Reason, heard, told
 from kinfolk.shell.tasks import Processes
 from kinfolk.wire import frames
@@ -114,9 +114,9 @@ class Signals:
             word, detail = told(reason)
             peer.post_from(frames.ExitSignal(target.local, sender or None, word, False, detail), sender, target.local)
 
-    def watch_node(self, own: int, node: str | None) -> None:
+    def watch_node(self, own: int, node: str | None, stalls: bool = False) -> None:
         """See `Process.monitor_node`."""
-        self._do(self.relations.watch_node(own, self._checked_node(node)))
+        self._do(self.relations.watch_node(own, self._checked_node(node), stalls))
 
     def unwatch_node(self, own: int, node: str | None) -> None:
         """See `Process.demonitor_node`."""
@@ -189,6 +189,14 @@ class Signals:
         """The session with the peer is over."""
         self._peers.pop(name, None)
         self._do(self.relations.peer_down(name, reason))
+
+    def peer_stalled(self, name: str, seconds: float) -> None:
+        """The peer's loop stands still."""
+        self._do(self.relations.peer_stalled(name, seconds))
+
+    def peer_resumed(self, name: str, seconds: float) -> None:
+        """The peer's loop turns again."""
+        self._do(self.relations.peer_resumed(name, seconds))
 
     def _linked(self, node: str, operation: frames.LinkMade) -> list[core.Change]:
         return self.relations.peer_linked(node, operation.sender, operation.target)
@@ -273,6 +281,10 @@ class Signals:
         lost = change.lost
         self._put(change.own, PeerUp(change.node) if lost is None else PeerDown(change.node, lost))
 
+    def _stall_seen(self, change: core.StallSeen) -> None:
+        kind = PeerResumed if change.over else PeerStalled
+        self._put(change.own, kind(change.node, change.seconds))
+
     def _put(self, own: int, message: object) -> None:
         process = self._processes.get(own)
         if process is not None:
@@ -318,6 +330,7 @@ class Signals:
         core.Signal: _signal,
         core.Fired: _fired,
         core.NodeSeen: _node_seen,
+        core.StallSeen: _stall_seen,
         core.Linked: _say_linked,
         core.Unlinked: _say_unlinked,
         core.UnlinkSeen: _say_unlink_seen,

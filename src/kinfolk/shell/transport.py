@@ -12,7 +12,7 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from math import inf
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from kinfolk import effects as fx
 from kinfolk.errors import AuthenticationFailed, NodeUnreachable, RemoteProtocolError
@@ -198,6 +198,11 @@ class Link(asyncio.BufferedProtocol):
     def may_be(self, uri: str) -> bool:
         """Whether the other end's certificate lets it be the node with this URI."""
         return self._named is None or uri in self._named
+
+    @property
+    def peername(self) -> tuple[Any, ...] | None:
+        """The address of the other end, as sockets have it."""
+        return None if self._tls is None else self._tls.get_extra_info("peername")
 
     @property
     def is_open(self) -> bool:
@@ -461,6 +466,11 @@ class Transport:
     def link(self, conn: int) -> Link:
         """The link of an open session."""
         return self._links[conn]
+
+    def peername(self, conn: int) -> tuple[Any, ...] | None:
+        """The address of the other end of a session, as sockets have it; None once the session has ended."""
+        link = self._links.get(conn)
+        return None if link is None else link.peername
 
     # --- effects ---
 

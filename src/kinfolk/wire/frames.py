@@ -39,6 +39,9 @@ ReasonWord = Annotated[str, Meta(min_length=1, max_length=1024)]
 ReasonDetail = Annotated[list[Annotated[str, Meta(max_length=16 * 1024)]], Meta(max_length=16)]
 Names = Annotated[list[Name], Meta(max_length=MAX_ROWS)]
 Numbers = Annotated[list[Number], Meta(max_length=MAX_ROWS)]
+Predecessor = tuple[NodeName, Number, Number]
+"""A claim of another node: that node, its creation, the position of the claim."""
+Predecessors = Annotated[list[Predecessor], Meta(max_length=MAX_ROWS)]
 Flags = Annotated[list[bool], Meta(max_length=MAX_ROWS)]
 """A column."""
 Nonce = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -282,12 +285,14 @@ class Peers(Operation, frozen=True):
     """PEER_LIST: the nodes that the sender is connected to. First frame of a session, each way.
 
     `creation` and `position` say how far the sender still mirrors the receiver's ledger, from an earlier session.
+    `creations` are those of the nodes, in the same order: who has left is not there again before a higher one is.
     """
 
     TAG = 0x12
     names: Annotated[list[NodeName], Meta(max_length=MAX_PEERS)]
     creation: Number = 0
     position: Number = 0
+    creations: Annotated[list[Number], Meta(max_length=MAX_PEERS)] = []
 
 
 class Ping(Operation, frozen=True):
@@ -304,6 +309,25 @@ class Pong(Operation, frozen=True):
 
     TAG = 0xF1
     sequence: Number
+
+
+class NodeLeft(Operation, frozen=True):
+    """LEAVE: the sender leaves the cluster. In this creation, the session's, it never comes back."""
+
+    TAG = 0x3F
+    creation: Number
+
+
+class StallPort(Operation, frozen=True):
+    """STALL_PORT: reports of your stalls reach me at this UDP port, for this session and under this key.
+
+    What a report is, is in `kinfolk.wire.stalls`.
+    """
+
+    TAG = 0x46
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    session: Number
+    key: Annotated[bytes, Meta(min_length=32, max_length=32)]
 
 
 class Goodbye(Operation, frozen=True):
@@ -325,6 +349,8 @@ class NameClaimed(Operation, frozen=True):
     name: Name
     local: Number
     stamp: Number
+    after: Predecessor | None = None
+    """The claim of another node that this one succeeds."""
 
 
 class NamesWithdrawn(Operation, frozen=True):
@@ -339,6 +365,16 @@ class NamesWithdrawn(Operation, frozen=True):
     claims: Numbers
     groups: Names = []
     local: Number = 0
+
+
+class NameMoved(Operation, frozen=True):
+    """MOVE: ledger entry `position` gives the claim of the name made at `claim` to the sender's process `local`."""
+
+    TAG = 0x41
+    position: Number
+    name: Name
+    claim: Number
+    local: Number
 
 
 class LedgerSynced(Operation, frozen=True):
@@ -359,6 +395,9 @@ class LedgerSynced(Operation, frozen=True):
     groups: Names = []
     """With `members` beside it: the groups that processes are members of."""
     members: Numbers = []
+    heirs: Numbers = []
+    """With `after` beside it: the rows of claims that succeed others, and those others."""
+    after: Predecessors = []
 
 
 class LedgerResumed(Operation, frozen=True):
@@ -443,6 +482,17 @@ class UnregistrationAsked(Operation, frozen=True):
     timeout_ms: Number
 
 
+class TransferAsked(Operation, frozen=True):
+    """ASK_TRANSFER: let this process have the name, if it is still held by the claim that you made at `claim`."""
+
+    TAG = 0x45
+    reference: Number
+    name: Name
+    claim: Number
+    pid: Pid
+    timeout_ms: Number
+
+
 class AskAnswered(Operation, frozen=True):
     """ASK_ANSWER: how it went; the outcomes are in `kinfolk.asks`.
 
@@ -460,6 +510,33 @@ class AskAnswered(Operation, frozen=True):
     detail: Annotated[str, Meta(max_length=1024)] = ""
 
 
+class SuccessionAsked(Operation, frozen=True):
+    """ASK_HEIR: claim this name for your process `local` as the heir of the claim that the sender made at `claim`."""
+
+    TAG = 0x42
+    reference: Number
+    name: Name
+    claim: Number
+    local: Number
+    on_lost: Word
+
+
+class SuccessionAnswered(Operation, frozen=True):
+    """HEIR_ANSWER: the receiver alone has yet to acknowledge the heir; or there is none. See `kinfolk.transfers`."""
+
+    TAG = 0x43
+    reference: Number
+    outcome: Word
+    detail: Annotated[str, Meta(max_length=1024)] = ""
+
+
+class SuccessionRevoked(Operation, frozen=True):
+    """REVOKE_HEIR: withdraw the heir that was asked for with this reference, unless it is confirmed."""
+
+    TAG = 0x44
+    reference: Number
+
+
 class AskSettled(Operation, frozen=True):
     """ASK_SETTLED: the asker has the answer and the name shall stay; or it waits no longer, and the name shall go."""
 
@@ -473,10 +550,11 @@ FRAMES: tuple[type[Operation], ...] = (
     Sent, SentToName, Broadcast, Called, Answered, Fragment,
     ExitSignal, LinkMade, LinkUndone, UnlinkAcknowledged, MonitorMade, MonitorUndone, MonitorFired,
     SpawnAsked, SpawnAnswered,
-    Peers, Ping, Pong, Goodbye,
-    NameClaimed, NamesWithdrawn, LedgerSynced, LedgerResumed, ResyncAsked, GroupEntered,
+    Peers, Ping, Pong, NodeLeft, StallPort, Goodbye,
+    NameClaimed, NamesWithdrawn, NameMoved, LedgerSynced, LedgerResumed, ResyncAsked, GroupEntered,
     NameConfirmed, Acknowledged, NameContested,
-    RegistrationAsked, UnregistrationAsked, AskAnswered, AskSettled,
+    RegistrationAsked, UnregistrationAsked, TransferAsked, AskAnswered, AskSettled,
+    SuccessionAsked, SuccessionAnswered, SuccessionRevoked,
 )  # fmt: skip
 """Every kind of frame; the tests are generated from it, so that a new one cannot be forgotten."""
 
