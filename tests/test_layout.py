@@ -18,6 +18,7 @@ LAYERS = [
     ["settings", "events", "registry", "groups", "blocking", "watches", "supervisor", "service", "node", "observer"],
     ["__init__"],
     ["cli", "demo", "__main__"],
+    ["testing"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 PURE = ["ids", "errors", "reasons", "seconds", "core", "wire", "effects", "agenda", "mesh", "orders", "asks", "kernel"]

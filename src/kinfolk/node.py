@@ -158,7 +158,7 @@ class Node:
         self._answers: dict[int, asyncio.Future[object]] = {}
         self._immediate: dict[int, object] = {}
         self._state = "new"
-        self._closing: asyncio.Task[None] | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._thread: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._os_process = os.getpid()
@@ -364,6 +364,36 @@ class Node:
                 self._closing = asyncio.create_task(closing, name=f"kinfolk: close {self._built.name}")
         if self._closing is not None:
             await asyncio.shield(self._closing)
+
+    def abandon(self) -> None:
+        """Be gone at once, as if the program had been killed: nobody is told, and nothing ends in good order.
+
+        For tests of what happens then. The tasks of its processes are cancelled, so their ``finally`` runs, with
+        `NodeClosed` from all that they ask of the node; a simulation runs not even that.
+        """
+        parts, was = self._built, self._state
+        self._state = "closed"
+        if parts is None or was == "closed":
+            return
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_future()
+            self._closing.set_result(None)
+        parts.driver.stop()
+        parts.transport.abandon()
+        parts.processes.abandon()
+        self._let_go(parts, NodeClosed(f"{parts.name} has crashed"))
+
+    def _let_go(self, parts: "_Parts", error: NodeClosed) -> None:
+        """Nobody waits any longer for what will not come."""
+        parts.dataplane.close(error)
+        for future in self._answers.values():
+            if not future.done():
+                future.set_exception(error)
+        self._answers.clear()
+        parts.names.close(error)
+        parts.groups.close(error)
+        parts.kernel.names.view.clear()
+        parts.kernel.names.groups.clear()
 
     async def _close(self, parts: "_Parts", started: bool, orderly: bool, caller: "asyncio.Task[Any] | None") -> None:
         if orderly:
@@ -844,7 +874,7 @@ class Node:
             papers = _papers(machine, settings, name)
             jitter = machine.random()
             creation = _creation(self._wall_clock(), jitter)
-            processes = Processes(name, creation, self._process_exited)
+            processes = Processes(name, creation, self._process_exited, machine.context)
             kernel = Kernel(
                 name, creation, self._times, jitter, is_alive=lambda local: processes.get(local) is not None
             )
