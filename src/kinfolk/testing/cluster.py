@@ -205,6 +205,12 @@ class Cluster(Sequence[Node]):
             for source, target in itertools.product(one, other):
                 network.stall(source, target)
 
+    def keep_apart(self, *words: str) -> None:
+        """Let nothing pass between nodes that have yet to start, by the first words of their names."""
+        network = self._memory("keep_apart")
+        for source, target in itertools.permutations(words, 2):
+            network.stall(source, target)
+
     def stall(self, source: Node, target: Node) -> None:
         """Let nothing that one node says arrive at another. What the other says arrives as before."""
         self._memory("stall").stall(self._place(source).word, self._place(target).word)
