@@ -58,6 +58,7 @@ class Cluster(Sequence[Node]):
         self._settings = settings
         self._words = (*WORDS, *(f"n{number}" for number in range(len(WORDS), count)))
         self._places: list[_Place] = []
+        self._rng: random.Random | None = None
         self._network: Network | None = None
         self._cookie = Cookie(new_cookie()) if loopback else COOKIE
         self._skew: dict[str, float] = {}
@@ -88,11 +89,13 @@ class Cluster(Sequence[Node]):
             if self._loopback:
                 raise RuntimeError("a simulation has no loopback: leave out loopback=True, or run it on a real loop")
             self._settings = {"heartbeat": 1.0, **self._settings}
+            self._rng = loop.rng
             self._network = Network(loop.rng, self._latency, loop.note if loop.log is not None else None)
         else:
             self._settings = {"heartbeat": HEARTBEAT, **self._settings}
+            self._rng = random.Random()  # noqa: S311 - no secret
             if not self._loopback:
-                self._network = Network(random.Random(), self._latency)  # noqa: S311 - no secret
+                self._network = Network(self._rng, self._latency)
         try:
             await asyncio.gather(*(self.add() for _ in range(self._count)))
             await self.settled()
@@ -145,6 +148,13 @@ class Cluster(Sequence[Node]):
         if self._main is not None:
             place.main = loop.create_task(_run(self._main, place.node), name=f"main of {place.word}", context=context)
         return place.node
+
+    @property
+    def rng(self) -> random.Random:
+        """For what the test itself leaves to chance: in a simulation, the seed decides that as well."""
+        if self._rng is None:
+            raise RuntimeError("the cluster has not started: use it as `async with cluster(3) as nodes`")
+        return self._rng
 
     # --- what happens to nodes ---
 

@@ -218,7 +218,8 @@ class _End(asyncio.Transport):
 
     def pushed(self) -> None:
         """What kept bytes from arriving may have gone."""
-        self.other._call(self._go_on)
+        end = self if self.other._dead else self.other  # nothing runs any longer where it was to arrive
+        end._call(self._go_on)
 
     # --- asyncio's side ---
 

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+from asyncio import events
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -35,8 +36,13 @@ def simulate(seed: int, main: Callable[[], Coroutine[Any, Any, T]], *, log: Call
     Raises:
         NotSimulated: something of the real world was wanted.
         Stuck: it waited for what will never happen.
+        RuntimeError: a loop is running already.
         Whatever `main` raises; and ExceptionGroup for errors that nobody caught, as asyncio would only log them.
     """
+    if events._get_running_loop() is not None:
+        raise RuntimeError(
+            "a loop is running here, and a simulation runs its own: call simulate() from a plain function"
+        )
     loop = SimulatedLoop(seed)
     lines, level = _Lines(loop), _log.level
     if log is not None:
