@@ -53,10 +53,11 @@ class Schedule:
     Args:
         seed: determines everything.
         log: gets everything that happens, line by line.
+        short: three nodes, a few clients at once, a fault or none: what shows how fast the simulation is.
     """
 
-    def __init__(self, seed: int, log: Callable[[str], object] | None = None) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, log: Callable[[str], object] | None = None, *, short: bool = False) -> None:
+        self.seed, self.short = seed, short
         self.log = log
         self.rng = random.Random(f"schedule {seed}")
         self.history = History(Bounds(HOP, SILENCE))
@@ -99,9 +100,9 @@ class Schedule:
         assert isinstance(loop, SimulatedLoop)
         self.loop = loop
         rng = self.rng
-        self.strangers = rng.random() < 0.2
-        self.race = rng.random() < 0.3
-        size = 1 if self.strangers else rng.choice((2, 3, 3, 3, 3, 4))
+        self.strangers = rng.random() < 0.2 and not self.short
+        self.race = rng.random() < 0.3 or self.short
+        size = 1 if self.strangers else 3 if self.short else rng.choice((2, 3, 3, 3, 3, 4))
         async with cluster(size, latency=LATENCY, heartbeat=HEARTBEAT, down_after=DOWN_AFTER) as self.nodes:
             if self.strangers:
                 await self._meet_strangers()
@@ -109,8 +110,9 @@ class Schedule:
                 # Forward alone: a node whose clock has gone back past its last start may be refused by who knows that.
                 self.nodes.set_clock(node, rng.choice((0.0, 0.0, 0.3, 1.0, 3600.0)))
             self._rest()
-            clients = [self._client() for _ in range(rng.randint(3, 8))]
-            await asyncio.gather(*clients, *(self._fault() for _ in range(rng.choice((1, 1, 1, 2)))))
+            clients = [self._client() for _ in range(rng.randint(2, 4) if self.short else rng.randint(3, 8))]
+            faults = [self._fault() for _ in range(1 if self.short else rng.choice((1, 1, 1, 2)))]
+            await asyncio.gather(*clients, *faults)
             await self._in_the_end()
         self.steps, self.seconds = loop.steps, loop.time()
 
@@ -289,10 +291,10 @@ class Schedule:
 
     async def _fault(self) -> None:
         rng = self.rng
-        what = rng.choice(FAULTS)
+        what = rng.choice(FAULTS[:7] if self.short else FAULTS)
         if what == "none" or (self.strangers and what in ("partition", "stall")):
             return  # healing them would let strangers meet
-        await asyncio.sleep(rng.choice((rng.random() * 0.05, rng.random() * 0.5, rng.random() * 3.0)))
+        await asyncio.sleep(rng.random() * (0.05 if self.short else rng.choice((0.05, 0.5, 3.0))))
         up = self._up()
         if len(up) < 2:
             return

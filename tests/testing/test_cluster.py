@@ -141,6 +141,15 @@ def test_a_node_without_power_is_missed_after_a_while(kind: str):
     run(kind, test)
 
 
+def test_a_wrong_setting_is_told_as_by_a_node_alone():
+    async def main() -> None:
+        async with cluster(2, max_outbox="much", cluster="no good"):
+            pass
+
+    with pytest.raises(ValueError, match="no good"):
+        simulate(0, main)
+
+
 def test_who_never_settles_is_told_what_is_missing():
     async def main() -> None:
         async with cluster(2) as nodes:

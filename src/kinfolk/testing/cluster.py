@@ -90,7 +90,8 @@ class Cluster(Sequence[Node]):
                 raise RuntimeError("a simulation has no loopback: leave out loopback=True, or run it on a real loop")
             self._settings = {"heartbeat": 1.0, **self._settings}
             self._rng = loop.rng
-            self._network = Network(loop.rng, self._latency, loop.note if loop.log is not None else None)
+            note = None if loop.log is None else loop.note
+            self._network = Network(loop.rng, self._latency, note, loop.wall_clock)
         else:
             self._settings = {"heartbeat": HEARTBEAT, **self._settings}
             self._rng = random.Random()  # noqa: S311 - no secret
@@ -123,8 +124,7 @@ class Cluster(Sequence[Node]):
         Args:
             settings: of `Node`, beside and before those of the cluster.
         """
-        place = _Place(self._words[len(self._places)] if len(self._places) < len(self._words) else f"n{len(self)}")
-        self._places.append(place)
+        place = _Place(self._words[len(self)] if len(self) < len(self._words) else f"n{len(self)}")
         return await self._start(place, settings)
 
     async def _start(self, place: "_Place", settings: dict[str, Any]) -> Node:
@@ -141,6 +141,8 @@ class Cluster(Sequence[Node]):
         given |= {**self._settings, **settings}
         place.node = Node(name, **given)
         place.up = True
+        if place not in self._places:
+            self._places.append(place)
         place.port = node_address(place.node.name).port
         context = place.program.context()
         loop = asyncio.get_running_loop()

@@ -22,7 +22,7 @@ from kinfolk.cookie import Cookie, ProofKeys
 from kinfolk.ids import Address
 from kinfolk.shell.machine import Caller, Machine, OtherEnd, Port, Protocol
 from kinfolk.shell.tls import OwnCertificates, Papers
-from kinfolk.testing.loop import PROGRAM, Program, SimulatedLoop
+from kinfolk.testing.loop import PROGRAM, Program
 
 LATENCY = 0.0002, 0.005
 FIRST_FREE_PORT = 49152
@@ -38,6 +38,7 @@ class Network:
         rng: decides the latencies, and everything that a program on one of the hosts takes as random.
         latency: seconds that bytes are under way, at least and at most.
         note: told of what happens, in words; None if nobody wants to know.
+        wall_clock: the right time, in nanoseconds since 1970.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class Network:
         rng: random.Random,
         latency: tuple[float, float] = LATENCY,
         note: Callable[..., None] | None = None,
+        wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.rng = rng
         self.latency = latency
         self._note = note
+        self.wall_clock = wall_clock
         self.ports: dict[Address, _MemoryPort] = {}
         self._stalled: set[tuple[str, str]] = set()
         self._dark: set[str] = set()  # hosts without power: nobody there says that nobody is there
@@ -508,9 +511,7 @@ class MemoryMachine(Machine):
 
     def wall_clock(self) -> int:
         """That of the simulation, and as wrong as this machine's."""
-        loop = asyncio.get_running_loop()
-        now = loop.wall_clock() if isinstance(loop, SimulatedLoop) else time.time_ns()
-        return now + int(self.skew * 1e9)
+        return self.network.wall_clock() + int(self.skew * 1e9)
 
     def monotonic(self) -> float:
         """That of the loop."""
