@@ -67,7 +67,7 @@ class _Check:
         self.lookups: list[Lookup] = []
         self.lost: list[Lost] = []
         self.rests: list[Rest] = []
-        exits: list[Exit] = []
+        self.exits: dict[str, Exit] = {}
         self.gone: dict[str, Gone] = {}
         self.faults: dict[frozenset[str], list[float]] = defaultdict(list)
         self.apart: dict[frozenset[str], list[Apart]] = defaultdict(list)
@@ -83,8 +83,9 @@ class _Check:
                     self.lost.append(happened)
                 case Rest():
                     self.rests.append(happened)
-                case Exit():
-                    exits.append(happened)
+                case Exit(pid, began, ended):
+                    first = self.exits.setdefault(pid, Exit(pid, began, ended))
+                    first.began, first.ended = min(first.began, began), min(first.ended, ended)
                 case Gone():
                     self.gone[happened.start] = happened
                 case Fault(pair, at):
@@ -92,7 +93,6 @@ class _Check:
                 case Apart(pair, began):
                     self.faults[pair].append(began)
                     self.apart[pair].append(happened)
-        self.exits = {happened.pid: happened for happened in exits}
         self.claims = [self._claim(register) for register in self.registers if register.outcome == "held"]
         self.by_name: dict[str, list[_Claim]] = defaultdict(list)
         for claim in self.claims:

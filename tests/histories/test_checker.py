@@ -101,6 +101,9 @@ RIGHT: dict[str, list[Happening]] = {
         Register("x", Q, 5.0, 5.1, "held"), look(CARL, Q, 5.2), rest(6.0), look(ADA, Q, 6.0), look(BOB, Q, 6.0),
     ],
     "while it is not confirmed": [REST, replace(HELD, ended=9.0), look(BOB, P, 2.1), look(CARL, None, 2.2)],
+    "one that is killed twice": [
+        REST, HELD, Exit(P, 3.0, 3.1), Exit(P, 8.0, 8.1), Register("x", Q, 3.2, 3.3, "held"), look(CARL, Q, 4.0),
+    ],
     "one on each side of a partition, and the younger is told": [
         REST, apart(ADA, BOB, 1.5, 4.0), HELD, Register("x", Q, 2.0, 2.2, "held"), Lost("x", Q, 4.5),
         look(BOB, P, 4.6), rest(9.0), look(ADA, P, 9.0), look(BOB, P, 9.0),

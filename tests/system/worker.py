@@ -29,6 +29,7 @@ from kinfolk import (
     Crash,
     Down,
     Exit,
+    KinfolkError,
     NameAdded,
     NameLost,
     NameTaken,
@@ -438,6 +439,17 @@ class Worker:
     async def unregister(self, name: str, timeout: float | None = None) -> None:
         """Give up a name."""
         await self.node.names.unregister(name, timeout=timeout)
+
+    async def give_up(self, name: str) -> tuple[str | None, bool]:
+        """Give up a name: whom it is taken from, if anybody has it here, and whether that has ended well."""
+        pid = self.whereis(name)
+        if pid is None:
+            return None, False
+        try:
+            await self.node.names.unregister(name)
+        except KinfolkError:
+            return pid, False
+        return pid, True
 
     async def release(self, name: str) -> None:
         """Give up the last registration of a name."""
