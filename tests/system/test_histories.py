@@ -116,10 +116,11 @@ class Recorder:
         await self.look(alive)
         self.history.add(Rest(frozenset(worker.name for worker in alive), at, time.monotonic()))
 
-    async def losses(self) -> None:
-        """Who was told that he has lost a name."""
-        for pid, worker in self.pids.items():
-            if worker.runs:
+    async def losses(self, workers: Iterable[Worker]) -> None:
+        """Which of their processes were told that they have lost a name. To be asked once, at the end."""
+        workers = list(workers)
+        for pid, worker in list(self.pids.items()):
+            if worker in workers:
                 for what, name in await worker.ask("seen", pid=pid):
                     assert what == "NameLost", "and nothing else was told"
                     self.history.add(Lost(name, pid, time.monotonic()))
@@ -143,8 +144,9 @@ class Recorder:
         network.heal()
 
     async def die(self, worker: Worker) -> None:
-        now = time.monotonic()
         creation = (await worker.state()).creation
+        await self.losses([worker])
+        now = time.monotonic()
         self.history.fault([worker.name], [other.name for other in self.workers], now)
         self.history.add(Gone(f"{worker.name}/{creation:x}", now))
         await worker.kill()
@@ -171,7 +173,7 @@ async def run(fleet: Fleet, seed: int, seconds: float) -> list[Any]:
         until = time.monotonic() + seconds / 4  # at peace again
         await asyncio.gather(*(recorder.client(until) for _ in range(3)))
         await recorder.rest()
-        await recorder.losses()
+        await recorder.losses(recorder.alive())
     history = recorder.history
     held = [what for what in history.happened if isinstance(what, Register) and what.outcome == "held"]
     assert len(held) > 5 and sum(isinstance(what, Lookup) for what in history.happened) > 100
