@@ -125,14 +125,20 @@ class _Check:
                     withdrawn.append(other.ended)
         for told in self.lost:
             if told.name == name and told.pid == pid:
-                # It was lost before it was told; and not before something had happened, or that is the violation.
-                ends.append(min((at for at in self._faults_of(pid) if at >= register.began), default=register.ended))
+                ends.append(self._may_be_lost(register))  # which is before it is told
                 sure.append(told.at)
         gone = self._gone(pid)
         if gone is not None:
             ends.append(gone.at)
             sure.append(gone.at)
         return _Claim(name, pid, register.began, register.ended, min(ends), min(sure), min(withdrawn))
+
+    def _may_be_lost(self, register: Register) -> float:
+        """From when on a claim that is lost may have been: with the first fault, or at once where one was not over."""
+        node, began = node_of(register.pid), register.began
+        if any(self._peace(node, other, began) == inf for other in self._nodes()):
+            return register.ended
+        return min((at for at in self._faults_of(register.pid) if at >= began), default=register.ended)
 
     def _faults_of(self, pid: str) -> list[float]:
         node = node_of(pid)

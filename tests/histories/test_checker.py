@@ -108,6 +108,10 @@ RIGHT: dict[str, list[Happening]] = {
         REST, apart(ADA, BOB, 1.5, 4.0), HELD, Register("x", Q, 2.0, 2.2, "held"), Lost("x", Q, 4.5),
         look(BOB, P, 4.6), rest(9.0), look(ADA, P, 9.0), look(BOB, P, 9.0),
     ],
+    "one of a partition, whose end takes it away before anything else happens": [
+        REST, apart(ADA, BOB, 1.5, 4.0), HELD, Register("x", Q, 1.6, 1.7, "held"), look(ADA, Q, 4.2),
+        Register("x", R, 4.8, 4.9, "held"), fault(ADA, CARL, 5.0), Lost("x", P, 6.0), Exit(Q, 4.5, 4.5), rest(9.0),
+    ],
     "beyond a partition, until the silence is noticed": [REST, HELD, apart(ADA, BOB, 3.0), look(BOB, P, 9.05)],
     "and again when it is over": [
         REST, HELD, apart(ADA, BOB, 3.0, 12.0), look(BOB, None, 11.0), look(BOB, P, 12.1),
