@@ -30,7 +30,11 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"there is no workload {', '.join(unknown)}: there are {', '.join(WORDS)}")
     chosen = [word for word in WORDS if not only or word in only]
     chosen = chosen or [word for word in WORDS if any(word.startswith(start) for start in only)]
-    asyncio.run(run(chosen, options.rounds))
+    try:
+        asyncio.run(run(chosen, options.rounds))
+    except KeyboardInterrupt:
+        print("Stopped. What had been measured before is kept.", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -59,7 +63,9 @@ async def run(chosen: Sequence[str], rounds: int) -> None:
             report.write(new, {}, rounds)
         if GROWTH in chosen:
             say("growth: cost against size ...")
-            new, curves = await growth.measure(Path(work), say)
+            new, curves, failures = await growth.measure(Path(work), say)
+            for what, why in failures.items():
+                console.print(f"growth: without {what}: {why}", markup=False)
             rows += new
             report.write(new, curves, rounds)
     report.show(console, rows)

@@ -1,4 +1,4 @@
-"""``python -m bench.document``: put the last results into docs/performance.md, and draw its pictures.
+"""``python -m bench.document``: put the last results into docs/performance.md and the README, and draw the pictures.
 
 What stands there between ``<!-- measured: NAME -->`` and ``<!-- end -->`` is written here, from the file of results and
 nothing else; the rest of the page is prose. So no number of it is ever copied by hand.
@@ -10,24 +10,28 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import pictures, report
+from bench import report
 from bench.report import Row, figure, ratio, spread, verdict
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
+README = ROOT / "README.md"
 PICTURES = ROOT / "docs" / "pictures"
 
 _SECTION = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def main() -> int:
-    """Write the page and its pictures anew."""
+    """Write the pages and the pictures anew."""
     results = report.read()
     if not results["results"]:
         print("There are no results: run make bench first.", file=sys.stderr)
         return 1
-    PAGE.write_text(filled(PAGE.read_text(), results))
-    for path in (PAGE, *pictures.draw(results, PICTURES)):
+    from bench import pictures  # matplotlib: only those who draw need it
+
+    for page in (PAGE, README):
+        page.write_text(filled(page.read_text(), results))
+    for path in (PAGE, README, *pictures.draw(results, PICTURES)):
         print(path.relative_to(ROOT))
     return 0
 
@@ -45,12 +49,45 @@ def _machine(results: Mapping[str, Any]) -> str:
     machine, rows = results["machine"], results["results"]
     times = sorted(row["at"] for row in rows)
     loads = sorted(row["load"] for row in rows)
-    busy = " The machine was not quiet, so these figures are preliminary." if loads[-1] > machine["cores"] + 3 else ""
+    busy = " The machine was not quiet, so these figures are preliminary." if _is_busy(results) else ""
     return (
         f"Measured from {times[0]} to {times[-1]} (UTC) on {machine['cores']} cores of {machine['processor']}, "
         f"{machine['system']}, Python {machine['python']}; at most {machine['rounds']} rounds. Load of the machine "
         f"right after each workload: {loads[0]:g} to {loads[-1]:g}, of which the measurement itself is up to 4.{busy}"
         f"\n\n{', '.join(f'{name} {version}' for name, version in machine['packages'].items())}."
+    )
+
+
+def _is_busy(results: Mapping[str, Any]) -> bool:
+    """Whether others used the machine as well: a measurement itself keeps about four programs busy."""
+    return bool(max(row["load"] for row in results["results"]) > results["machine"]["cores"] + 3)
+
+
+def _quotes(results: Mapping[str, Any]) -> str:
+    """Three figures for the README, each with its references."""
+    rows = {(row["workload"], row["metric"], row["loop"], row["against"]): row for row in results["results"]}
+
+    def quoted(workload: str, metric: str, loop: str, text: str, *references: str) -> str:
+        found = [rows.get((workload, metric, loop, reference)) for reference in references]
+        shown = [row for row in found if row is not None and row["ours"] is not None and row["reference"] is not None]
+        if not shown:
+            return ""
+        beside = ", ".join(f"{row['against']} {figure(row['reference'], row['unit'])}" for row in shown)
+        return f"- {text}: **{figure(shown[0]['ours'], shown[0]['unit'])}** ({beside})"
+
+    busy = "(The machine was not quiet in that run, so these figures are preliminary.)\n"
+    return "\n".join(
+        filter(
+            None,
+            [
+                busy if _is_busy(results) else "",
+                quoted(
+                    "lookup", "each", "asyncio", "a name is looked up, on any node, in", "dict.get", "redis", "etcd"
+                ),
+                quoted("register16", "rate", "uvloop", "names confirmed by three nodes", "erlang global", "etcd"),
+                quoted("oneway", "rate", "uvloop", "messages to another node, over TLS", "erlang TLS", "xoscar TCP"),
+            ],
+        )
     )
 
 
@@ -123,6 +160,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 SECTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "machine": _machine,
+    "quotes": _quotes,
     "goals": _goals,
     "misses": _misses,
     "others": _others,

@@ -3,14 +3,15 @@
 Curves, each with the values of one quantity for several sizes; and the rows of what has a goal.
 """
 
+import asyncio
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench import ours
-from bench.harness import LIMIT, Goal, Outcome, Progress, Workload, results
+from bench.harness import LIMIT, Goal, Outcome, Progress, Sample, Workload, results
 from bench.stage import PythonAgent, Stage, together
 from bench.workloads import casts
 from kinfolk.cookie import new_cookie
@@ -21,6 +22,8 @@ NODES = (2, 5, 10, 20, 30)
 LOOP = "asyncio"
 EXTRA, CONFIRMED = 2_000, 100
 IDLE_SECONDS = 6.0
+ENOUGH = 600.0
+"""Seconds after which one size is given up."""
 COUNTED = 500
 """Registers, or exits, of which the bytes are counted."""
 
@@ -71,25 +74,31 @@ def _curves() -> dict[str, Curve]:
     }
 
 
-async def measure(work: Path, say: Progress) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """All curves, for the file of results; and rows for what has a goal."""
-    curves = _curves()
-    rows: list[dict[str, Any]] = []
-    for size in NAMES:
-        say(f"growth: {size} names")
-        async with Stage(work) as stage:
-            sample = await _names(stage, size, curves)
-        if size == NAMES[-1]:
-            rows = results(Outcome(_MILLION, {f"kinfolk {LOOP}": [sample]}, {}))
-    for size in PROCESSES:
-        say(f"growth: {size} processes")
-        async with Stage(work) as stage:
-            await _processes(stage, size, curves)
+async def measure(work: Path, say: Progress) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, str]]:
+    """Rows for what has a goal, all curves for the file of results, and what could not be measured, and why."""
+    curves, failures = _curves(), dict[str, str]()
+    samples: dict[str, list[Sample]] = {}
+
+    async def attempt(what: str, measured: Callable[[Stage], Awaitable[Any]]) -> None:
+        say(f"growth: {what}")
+        try:
+            async with Stage(work) as stage, asyncio.timeout(ENOUGH):
+                sample = await measured(stage)
+        except Exception as error:  # noqa: BLE001 - one size that is too much must not take the others with it
+            failures[what] = f"{type(error).__name__}: {error}"
+        else:
+            if what == f"{NAMES[-1]:,} names":
+                samples[f"kinfolk {LOOP}"] = [sample]
+
     for size in NODES:
-        say(f"growth: {size} nodes")
-        async with Stage(work) as stage:
-            await _nodes(stage, size, curves)
-    return rows, {word: _written(curve) for word, curve in curves.items()}
+        await attempt(f"{size} nodes", lambda stage, size=size: _nodes(stage, size, curves))  # type: ignore[misc]
+    for size in PROCESSES:
+        await attempt(f"{size:,} processes", lambda stage, size=size: _processes(stage, size, curves))  # type: ignore[misc]
+    for size in NAMES:
+        await attempt(f"{size:,} names", lambda stage, size=size: _names(stage, size, curves))  # type: ignore[misc]
+    missing = {} if samples else {f"kinfolk {LOOP}": failures.get(f"{NAMES[-1]:,} names", "failed")}
+    rows = results(Outcome(_MILLION, samples, missing))
+    return rows, {word: _written(curve) for word, curve in curves.items()}, failures
 
 
 def _written(curve: Curve) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ median of its rounds; its spread are the lowest and the highest ratio to the ref
 
 import asyncio
 import statistics
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ Opening = Callable[[Stage], Awaitable[Measure]]
 Progress = Callable[[str], None]
 
 LOOPS = ("asyncio", "uvloop")
+ENOUGH = 40.0
+"""Seconds of one workload after which no further round begins: on a slow machine fewer rounds, not an hour."""
 LIMIT = "limit"
 """The reference of a goal that is a figure."""
 
@@ -119,7 +122,10 @@ async def measure(workload: Workload, rounds: int, work: Path, say: Progress) ->
                 say(f"{workload.word}: warming up {name}")
                 await attempt(name, run)
         count = min(rounds, workload.rounds)
+        begun = time.monotonic()
         for turn in range(count):
+            if turn and time.monotonic() - begun > ENOUGH:
+                break
             for name, run in _rotated(measures, turn):
                 if turn >= workload.few.get(name, count):
                     continue

@@ -12,6 +12,15 @@ from bench.report import Row, figure
 
 OURS, BARE, THEIRS = "#1f6feb", "#b9bec6", "#6e7781"
 COLUMNS = 3
+HIGHLIGHTS = {
+    ("lookup", "each"),
+    ("register16", "rate"),
+    ("loss", "gone"),
+    ("oneway", "rate"),
+    ("call", "p50"),
+    ("local", "call"),
+}
+"""What the README shows."""
 
 # Same results, same file: no dates, no random ids; text stays text.
 mpl.rcParams.update({"svg.hashsalt": "kinfolk", "svg.fonttype": "none", "font.size": 8})
@@ -20,10 +29,16 @@ mpl.rcParams.update({"svg.hashsalt": "kinfolk", "svg.fonttype": "none", "font.si
 def draw(results: Mapping[str, Any], folder: Path) -> list[Path]:
     """Draw all pictures that there are results for; the files."""
     folder.mkdir(exist_ok=True)
-    return [*_comparison(results["results"], folder), *_growth(results.get("growth", {}), folder)]
+    rows = results["results"]
+    highlights = [row for row in rows if (row["workload"], row["metric"]) in HIGHLIGHTS]
+    return [
+        *_comparison(rows, folder / "comparison.svg"),
+        *_comparison(highlights, folder / "highlights.svg"),
+        *_growth(results.get("growth", {}), folder / "growth.svg"),
+    ]
 
 
-def _comparison(rows: Sequence[Row], folder: Path) -> Iterator[Path]:
+def _comparison(rows: Sequence[Row], path: Path) -> Iterator[Path]:
     """One panel for each metric of each workload: ours and every reference, as bars."""
     panels: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
@@ -48,14 +63,14 @@ def _comparison(rows: Sequence[Row], folder: Path) -> Iterator[Path]:
         axis.tick_params(labelsize=6)
         axis.tick_params(axis="x", which="both", labelbottom=False, length=0)
         axis.spines[["top", "right", "bottom"]].set_visible(False)
-    yield _save(made, folder / "comparison.svg")
+    yield _save(made, path)
 
 
 def _is_bare(name: str) -> bool:
     return name.startswith(("bare", "sockets"))
 
 
-def _growth(curves: Mapping[str, Any], folder: Path) -> Iterator[Path]:
+def _growth(curves: Mapping[str, Any], path: Path) -> Iterator[Path]:
     """One panel for each curve."""
     shown = {word: curve for word, curve in curves.items() if curve["series"]}
     if not shown:
@@ -76,7 +91,7 @@ def _growth(curves: Mapping[str, Any], folder: Path) -> Iterator[Path]:
         axis.spines[["top", "right"]].set_visible(False)
         if len(curve["series"]) > 1:
             axis.legend(fontsize=6, frameon=False)
-    yield _save(made, folder / "growth.svg")
+    yield _save(made, path)
 
 
 def _sheet(count: int, height: float) -> tuple[Figure, list[Any]]:

@@ -87,7 +87,8 @@ def read(path: Path = RESULTS) -> dict[str, Any]:
 
 def write(rows: list[dict[str, Any]], curves: Mapping[str, Any], rounds: int) -> None:
     """Put new results in the place of old ones of the same workloads. Those of another machine are forgotten."""
-    old, here = read(), machine()
+    old: dict[str, Any] = read()
+    here = machine()
     if any(old["machine"].get(key) != here[key] for key in ("cores", "processor", "system", "python")):
         old = {"machine": {}, "results": []}
     for row in rows:

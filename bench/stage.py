@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 ROOT = Path(__file__).parent.parent
 ERLANG = Path(__file__).parent / "erlang"
-PATIENCE = 180.0
+PATIENCE = 600.0
 """Seconds after which an order that has not been answered never will be."""
 ONE_CORE = 0
 """Where both ends run when round trips are compared: else the waking of an idle core is what is measured."""

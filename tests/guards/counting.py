@@ -6,7 +6,7 @@ import socket
 import sys
 import tracemalloc
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,7 +73,7 @@ class Traffic:
 
 
 @contextmanager
-def tasks_counted() -> Iterator[Counter[str]]:
+def tasks_counted() -> Generator[Counter[str], None, None]:
     """Counts the tasks that the running loop makes meanwhile, by what they run."""
     loop, made = asyncio.get_running_loop(), Counter[str]()
 
