@@ -6,6 +6,9 @@ cheaper lowers its bound. How long things take is measured by `make bench`, and 
 
 import asyncio
 import itertools
+from typing import NoReturn
+
+import pytest
 
 from kinfolk import Call, Node, Pid, Process
 from tests.guards.counting import Traffic, blocks_left, bytes_at_once, bytes_kept, tasks_counted
@@ -209,3 +212,27 @@ async def test_a_process_is_one_task_and_takes_little_memory(nodes: Nodes):
         await spawn()
     assert sum(made.values()) == 200
     assert await bytes_kept(spawn) <= 200 * 5_000, "counted: 3,730 for each"
+
+
+class Unlisted(dict[str, Pid]):
+    """A table that nobody may go through."""
+
+    def items(self) -> NoReturn:
+        raise AssertionError("looks at every name")
+
+    __iter__ = keys = values = items
+
+
+async def test_the_end_of_a_process_looks_at_no_local_name_of_others(nodes: Nodes, monkeypatch: pytest.MonkeyPatch):
+    ada = await nodes.start("ada")
+    one, other = ada.spawn(idle), ada.spawn(idle)
+    local = ada.names.local
+    for number in range(3):
+        local.register(f"one {number}", one)
+        local.register(f"other {number}", other)
+    local.unregister("one 0")
+    monkeypatch.setattr(local, "_holders", Unlisted(local._holders))
+    ada.kill(one)
+    assert [local.whereis(f"one {number}") for number in range(3)] == [None] * 3
+    assert local.of(other) == ["other 0", "other 1", "other 2"]
+    assert local.of(one) == []
