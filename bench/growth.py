@@ -5,7 +5,7 @@ Curves, each with the values of one quantity for several sizes; and the rows of 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,14 +165,14 @@ async def _nodes(stage: Stage, size: int, curves: Mapping[str, Curve]) -> None:
     await together(one.run(ours.peers, size - 1), crowd.run(ours.crowd_peers, size - 1))
 
     curves["nodes-register"].add("kinfolk", size, (await one.run(ours.register, CONFIRMED, 1))["p50"])
-    both = (one, crowd)
-    said, answered = await _said(both, one.run(ours.repeat_register, COUNTED))
+    said, answered = await _traffic(one, one.run(ours.repeat_register, COUNTED))
     curves["wire"].add("a register, by its node", size, said / COUNTED / (size - 1))
     curves["wire"].add("a register, by its peer", size, answered / COUNTED / (size - 1))
     await one.run(ours.end_registered)
     await one.run(ours.owners, COUNTED)
     await crowd.run(ours.crowd_names, COUNTED)
-    said, answered = await _said(both, together(one.run(ours.stop_owners, 1, 0.002), crowd.run(ours.crowd_names, 0)))
+    exits = together(one.run(ours.stop_owners, 1, 0.002), crowd.run(ours.crowd_names, 0))
+    said, answered = await _traffic(one, exits)
     curves["wire"].add("an exit, by its node", size, said / COUNTED / (size - 1))
     curves["wire"].add("an exit, by its peer", size, answered / COUNTED / (size - 1))
 
@@ -180,7 +180,7 @@ async def _nodes(stage: Stage, size: int, curves: Mapping[str, Curve]) -> None:
     await one.run(ours.quiet, IDLE_SECONDS)
     after = await one.run(ours.used)
     curves["nodes-idle-processor"].add("kinfolk", size, (after["cpu"] - before["cpu"]) / IDLE_SECONDS / (size - 1))
-    minute = (after["bytes"] - before["bytes"]) / IDLE_SECONDS * 60
+    minute = (after["said"] - before["said"]) / IDLE_SECONDS * 60
     curves["nodes-idle-bytes"].add("kinfolk", size, minute / (size - 1))
 
     joiner = await stage.python(LOOP)
@@ -196,9 +196,9 @@ async def _nodes(stage: Stage, size: int, curves: Mapping[str, Curve]) -> None:
     curves["nodes-loss"].add("kinfolk", size, await crowd.run(ours.crowd_names, 0) - killed)
 
 
-async def _said(agents: Sequence[PythonAgent], work: Awaitable[object]) -> list[float]:
-    """The bytes that each of these programs says on its connections during some work."""
-    before = await together(*(agent.run(ours.used) for agent in agents))
+async def _traffic(one: PythonAgent, work: Awaitable[object]) -> tuple[float, float]:
+    """The bytes that this program says and hears on its connections during some work."""
+    before = await one.run(ours.used)
     await work
-    after = await together(*(agent.run(ours.used) for agent in agents))
-    return [late["bytes"] - early["bytes"] for early, late in zip(before, after, strict=True)]
+    after = await one.run(ours.used)
+    return after["said"] - before["said"], after["heard"] - before["heard"]

@@ -404,23 +404,25 @@ async def crowd_names(here: Here, count: int) -> float:
 
 
 async def used(here: Here) -> dict[str, float]:
-    """What this program has used so far: seconds of the processor, and bytes said on all its connections.
+    """What this program has used so far: seconds of the processor, and bytes said and heard on all its connections.
 
-    The bytes are those of TCP, acknowledged: with what TLS adds, without headers.
+    The bytes are those of TCP: with what TLS adds, without headers.
     """
-    return {"cpu": time.process_time(), "bytes": float(_bytes_said())}
+    said, heard = _bytes()
+    return {"cpu": time.process_time(), "said": float(said), "heard": float(heard)}
 
 
-def _bytes_said() -> int:
-    total = 0
+def _bytes() -> tuple[int, int]:
+    said = heard = 0
     for entry in os.listdir("/proc/self/fd"):
         with suppress(OSError):
             if not os.readlink(f"/proc/self/fd/{entry}").startswith("socket:"):
                 continue
             with socket.socket(fileno=os.dup(int(entry))) as sock:
                 info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-                total += struct.unpack_from("<Q", info, 120)[0]  # tcpi_bytes_acked
-    return total
+                acknowledged, received = struct.unpack_from("<QQ", info, 120)  # tcpi_bytes_acked, tcpi_bytes_received
+                said, heard = said + acknowledged, heard + received
+    return said, heard
 
 
 async def quiet(here: Here, seconds: float) -> None:
