@@ -12,15 +12,15 @@ LAYERS = [
     ["ids", "errors", "reasons", "seconds"],
     ["core"],
     ["cookie", "wire"],
-    ["effects", "agenda", "mesh", "orders", "asks", "kernel"],
+    ["effects", "agenda", "mesh", "orders", "tenure", "asks", "kernel"],
     ["messages", "mailbox", "process", "server", "allowed"],
-    ["shell"],
+    ["shell", "registries"],
     ["settings", "events", "registry", "groups", "blocking", "watches", "supervisor", "service", "node", "observer"],
     ["__init__"],
     ["cli", "demo", "__main__"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
-PURE = ["ids", "errors", "reasons", "seconds", "core", "wire", "effects", "agenda", "mesh", "orders", "asks", "kernel"]
+PURE = [*LAYERS[0], "core", "wire", *LAYERS[3]]
 OUTSIDE = {"asyncio", "socket", "ssl", "time", "threading", "secrets", "os", "subprocess", "selectors"}
 
 MODULES = sorted(SOURCE.rglob("*.py"))

@@ -279,7 +279,7 @@ def test_a_cookie_never_stands_in_the_file(place):
     ("text", "says"),
     [
         ("name = ", "is not valid TOML"),
-        ('nmae = "ada"', "has unknown keys nmae: known are cluster, cookie_file, join, listen, name"),
+        ('nmae = "ada"', "has unknown keys nmae: known are cluster, cookie_file, etcd_authority"),
         ("name = 5", "kinfolk.toml: name must be a string"),
         ("cluster = 0", "kinfolk.toml: cluster must be a string"),
         ("cookie_file = [5]", "kinfolk.toml: cookie_file must be a file, or a list of files"),

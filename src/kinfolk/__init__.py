@@ -34,6 +34,7 @@ from kinfolk.messages import Call, Down, Exit, PeerDown, PeerUp, Ref, Replies, R
 from kinfolk.node import Node, run, start
 from kinfolk.process import Process, current_process
 from kinfolk.reasons import Crash, Reason, Stop
+from kinfolk.registries.etcd import Etcd
 from kinfolk.registry import Names, NameWatch, Registration, Resync
 from kinfolk.server import Server
 from kinfolk.shell.alarms import Alarm
@@ -54,6 +55,7 @@ __all__ = [
     "Cookie",
     "Crash",
     "Down",
+    "Etcd",
     "Exit",
     "GroupResync",
     "GroupWatch",

@@ -9,6 +9,7 @@ Names are decided in `core.names`, sessions in `core.members`, whom to dial in `
 """
 
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -18,7 +19,7 @@ from msgspec import Struct
 
 from kinfolk import effects as fx
 from kinfolk.agenda import Agenda
-from kinfolk.asks import Asks
+from kinfolk.asks import Asks, Registrar
 from kinfolk.core import changes as core
 from kinfolk.core.ledger import Claim, Log
 from kinfolk.core.members import Members, Session, Verdict
@@ -32,6 +33,7 @@ from kinfolk.errors import (
 from kinfolk.ids import MAX_CREATION, MAX_NAME_BYTES, Address, Pid, check_node_name
 from kinfolk.mesh import Mesh
 from kinfolk.orders import Orders
+from kinfolk.tenure import MARGIN, Tenure
 from kinfolk.wire import frames
 from kinfolk.wire.handshake import printable
 
@@ -77,6 +79,8 @@ class Kernel:
         rng: gives the jitter of redials.
         names_type: the name table; the simulation puts in ones with a rule removed.
         is_alive: whether a process of this node, by its local id, is alive.
+        authority: what decides about names, if it is not the mesh: how it is called in messages. Then `tenure` holds
+            them, and no name is in the ledgers.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Kernel:
         rng: random.Random,
         names_type: type[Names] = Names,
         is_alive: Callable[[int], bool] = lambda _: True,
+        authority: str | None = None,
     ) -> None:
         self.name, self.creation, self.settings = name, creation, settings
         self.names = names_type(
@@ -113,10 +118,13 @@ class Kernel:
             forget_after=settings.forget_after,
             rng=rng,
         )
-        self._asks = Asks(
-            self._agenda, self.names, self._say, self._creation_of, is_alive, slack=2 * settings.heartbeat
-        )
+        self._asks = Asks(self._agenda, self._say, self._creation_of, is_alive, slack=2 * settings.heartbeat)
         self._orders = Orders(self._agenda, self.names, self._apply, self._asks.answer, settings.heartbeat)
+        self.tenure: Tenure | None = None
+        if authority is not None:
+            ttl = math.ceil(settings.down_after + MARGIN)
+            self.tenure = Tenure(self._agenda, name, creation, ttl, authority, self._asks.answer, self._outrun)
+        self._registrar: Registrar = self.tenure or self._orders
         self._conns = 0
         self._pings = 0
         self._turn_wanted = False
@@ -210,8 +218,7 @@ class Kernel:
                 self._mesh.drop(target, fact.error)
                 return
             case "stale" if not (self.members.creations or self.creation_is_final or fact.number >= MAX_CREATION):
-                self.creation = self.names.creation = max(self.creation, fact.number) + 1
-                self._do(fx.RaiseCreation(self.creation))
+                self._raise_creation(fact.number)
                 self._mesh.dial(target)
                 return
             case _:
@@ -273,7 +280,7 @@ class Kernel:
         self._agenda.later(("kept", session.peer), self.settings.keep_mirrors)
         self._agenda.later(("lost", session.peer), self.settings.forget_after)
         self._do(fx.PeerDown(session.peer, session.creation, conn, reason))
-        self._asks.peer_down(session.peer, self._orders)
+        self._asks.peer_down(session.peer, self._registrar)
         # A connection that drops is dialled again soon, however often; not so a peer with whom every session breaks.
         lasted = level < logging.WARNING or self._agenda.now.mono - session.opened > self.settings.heartbeat
         self._mesh.peer_lost(session.peer, lasted)
@@ -298,25 +305,27 @@ class Kernel:
 
     def _register(self, order: fx.Register) -> None:
         if order.pid.node == self.name:
-            self._orders.register(order)
+            self._registrar.register(order)
         else:
             self._asks.register(order)
 
     def _abandon(self, order: fx.Abandon) -> None:
-        self._orders.abandon(order)
+        self._registrar.abandon(order)
         self._asks.abandon(order.ref)
         self._mesh.abandon(order.ref)
 
     def _unregister(self, order: fx.Unregister) -> None:
         holder = order.holder
-        if holder is None and order.position is None and order.name not in self.names.own:
-            holder = self.names.whereis(order.name)
+        if holder is None and order.position is None and not self._registrar.owns(order.name):
+            holder = self._registrar.whereis(order.name)
         if holder is None or holder.node == self.name:
-            self._orders.unregister(order)
+            self._registrar.unregister(order)
         else:
-            self._asks.unregister(order, holder)
+            self._asks.unregister(order, holder, self._registrar.position_of(order.name, holder))
 
     def _process_exited(self, fact: fx.ProcessExited) -> None:
+        if self.tenure is not None:
+            self.tenure.exited(fact.local)
         self._apply(self.names.process_exited(fact.local))
 
     def _join_group(self, order: fx.JoinGroup) -> None:
@@ -324,6 +333,29 @@ class Kernel:
 
     def _leave_group(self, order: fx.LeaveGroup) -> None:
         self._apply(self.names.leave(order.group, order.pid))
+
+    # --- an authority outside the mesh ---
+
+    def _enter_registry(self, order: fx.EnterRegistry) -> None:
+        assert self.tenure is not None, "the node has one"
+        self.tenure.enter(order)
+
+    def _told_by_authority(self, fact: fx.Consulted | fx.Snapshot | fx.Changed | fx.Current | fx.Unfollowed) -> None:
+        assert self.tenure is not None, "the node has one"
+        self.tenure.TOLD[type(fact)](self.tenure, fact)
+
+    def _outrun(self, known: int) -> bool:
+        """A later start of this node is known. Whether this one has become one later still: nobody knows it yet."""
+        if self.members.creations or self.creation_is_final or known >= MAX_CREATION:
+            return False
+        self._raise_creation(known)
+        return True
+
+    def _raise_creation(self, known: int) -> None:
+        self.creation = self.names.creation = max(self.creation, known) + 1
+        if self.tenure is not None:
+            self.tenure.creation = self.creation
+        self._do(fx.RaiseCreation(self.creation))
 
     # --- what the name table changed ---
 
@@ -517,16 +549,16 @@ class Kernel:
     def _registration_asked(self, session: Session, operation: frames.RegistrationAsked) -> None:
         _checked(operation.name)
         pid = Pid(self.name, self.creation, operation.local)
-        self._asks.asked_to_register(session.peer, operation, pid, self._orders)
+        self._asks.asked_to_register(session.peer, operation, pid, self._registrar)
 
     def _unregistration_asked(self, session: Session, operation: frames.UnregistrationAsked) -> None:
-        self._asks.asked_to_unregister(session.peer, operation, self._orders)
+        self._asks.asked_to_unregister(session.peer, operation, self._registrar)
 
     def _ask_answered(self, session: Session, operation: frames.AskAnswered) -> None:
         self._asks.answered(session.peer, operation)
 
     def _ask_settled(self, session: Session, operation: frames.AskSettled) -> None:
-        self._asks.settled(session.peer, operation, self._orders)
+        self._asks.settled(session.peer, operation, self._registrar)
 
     # --- time ---
 
@@ -536,7 +568,7 @@ class Kernel:
                 case ("beat",):
                     self._beat(due)
                 case ("order", int(ref)):
-                    self._orders.due(ref)
+                    self._registrar.due(ref)
                 case ("withdrawal", int(position)):
                     self._orders.accepted(position)  # silent peers hear it in order: no reason to raise
                 case ("ask", int(ref)):
@@ -545,6 +577,8 @@ class Kernel:
                     self._mesh.redial_due(address)
                 case ("join", int(ref)):
                     self._mesh.due(ref)
+                case ("tenure", str(what), int(number)) if self.tenure is not None:
+                    self.tenure.timer(what, number)
                 case ("free", str(name)):
                     self._orders.still_free(name)
                 case ("kept", str(peer)):
@@ -576,7 +610,7 @@ class Kernel:
     def _shutdown(self, order: fx.Shutdown) -> None:
         error = NodeClosed(f"{self.name} is closed")
         self._asks.close(error)
-        self._orders.close(error)
+        self._registrar.close(error)
         self._mesh.close(error)
         for session in list(self.members.sessions.values()):
             self._do(fx.Close(session.conn, "closed", f"{self.name} has been closed"))
@@ -587,7 +621,7 @@ class Kernel:
 
     def _after_shutdown(self, happened: fx.Input) -> None:
         match happened:
-            case fx.Register(ref=ref) | fx.Unregister(ref=ref) | fx.Join(ref=ref):
+            case fx.Register(ref=ref) | fx.Unregister(ref=ref) | fx.Join(ref=ref) | fx.EnterRegistry(ref=ref):
                 self._do(fx.Fail(ref, NodeClosed(f"{self.name} is closed")))
             case fx.Proved(conn=conn):
                 self._do(fx.Refuse(conn, "closed", f"{self.name} is closing"))
@@ -701,6 +735,12 @@ class Kernel:
         fx.Join: _join,
         fx.Forget: _forget,
         fx.KeysChanged: _keys_changed,
+        fx.EnterRegistry: _enter_registry,
+        fx.Consulted: _told_by_authority,
+        fx.Snapshot: _told_by_authority,
+        fx.Changed: _told_by_authority,
+        fx.Current: _told_by_authority,
+        fx.Unfollowed: _told_by_authority,
         fx.Shutdown: _shutdown,
     }
     _OPERATIONS: ClassVar[dict[type, Callable[..., None]]] = {

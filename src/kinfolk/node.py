@@ -25,6 +25,7 @@ from kinfolk import effects as fx
 from kinfolk.allowed import Allowed, Spawnable
 from kinfolk.blocking import Blocking
 from kinfolk.cookie import Cookie, Hidden
+from kinfolk.core.names import Names as NameTable
 from kinfolk.core.relations import OUTSIDE, Relations
 from kinfolk.core.restarts import Strategy
 from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeUnreachable, NoProcess
@@ -34,6 +35,7 @@ from kinfolk.kernel import Kernel, Settings
 from kinfolk.messages import Ref, Replies
 from kinfolk.process import Body, Process, Runnable
 from kinfolk.reasons import SHUTDOWN, Crash, Reason
+from kinfolk.registries.etcd import Client, Etcd
 from kinfolk.registry import Names
 from kinfolk.seconds import check_seconds
 from kinfolk.server import Started, is_server
@@ -48,6 +50,7 @@ from kinfolk.shell.tasks import Processes
 from kinfolk.shell.tls import Credentials, OwnCertificates, node_uri
 from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Transport, bind
 from kinfolk.supervisor import Child, Supervising, Supervision, Supervisor
+from kinfolk.tenure import MARGIN, Tenure
 from kinfolk.wire.codec import Codec
 from kinfolk.wire.handshake import Identity
 
@@ -78,6 +81,8 @@ class Node:
         tls: certificates of your own authority, each naming its node, in place of those derived from the cookie.
         listen: the address to bind, if it is not the one in the name.
         cluster: the name of the cluster; nodes of others are refused.
+        registry: who decides about names: "mesh", the default, or etcd, as ``"etcd://host:2379[,host:2379...]"`` or an
+            `Etcd`. All nodes of a cluster need the same. See docs/etcd.md.
         heartbeat: seconds between signs of life.
         down_after: seconds of silence after which a peer is lost; default 5 heartbeats.
         join_timeout: seconds in which a seed must answer; then the node starts alone and keeps dialling.
@@ -109,6 +114,7 @@ class Node:
         tls: OwnCertificates | None = None,
         listen: str | None = None,
         cluster: str | None = None,
+        registry: str | Etcd | None = None,
         heartbeat: float = 1.0,
         down_after: float | None = None,
         join_timeout: float = 5.0,
@@ -131,7 +137,7 @@ class Node:
         if not 0 < heartbeat < silence:
             raise ValueError("heartbeat must be positive, and down_after longer than a heartbeat")
         self._settings = kinfolk.settings.resolve(
-            name=name, listen=listen, cluster=cluster, join=join, **self._keys.reveal()
+            name=name, listen=listen, cluster=cluster, join=join, registry=registry, **self._keys.reveal()
         )
         self._times = Settings(heartbeat=heartbeat, down_after=silence)
         self._join_timeout = join_timeout
@@ -223,6 +229,7 @@ class Node:
         Raises:
             AuthenticationFailed: a seed refused the cookie, the version, the cluster or the name.
             NodeUnreachable: fewer than `min_peers` answered in time.
+                With etcd as the registry: etcd did not answer within `join_timeout`.
             OSError: the address cannot be bound, or a file of `tls` cannot be read, or others can read the key.
             ValueError: the files of `tls` do not fit, or its certificate does not name this node; or what `allow_spawn`
                 names is not there.
@@ -242,6 +249,8 @@ class Node:
             parts.transport.start(loop)
             parts.driver.start(loop)
             parts.processes.start()
+            if parts.client is not None:
+                await self._enter_registry(parts.client)
             await self._join()
             self._serve()
         except BaseException:
@@ -254,8 +263,18 @@ class Node:
         me = self._parts.processes.spawn(service, (), node=self)
         self._parts.names.local.register(SERVICE_NAME, me.pid)
 
+    async def _enter_registry(self, client: Client) -> None:
+        try:
+            await self.ordered(lambda ref: fx.EnterRegistry(ref, self._join_timeout))
+        except NodeUnreachable as error:
+            if client.refused is not None:
+                raise client.refused from None
+            raise NodeUnreachable(f"{error} ({client.trouble or 'no answer'})") from None
+
     async def _join(self) -> None:
-        seeds = self._settings.join
+        seeds, tenure = self._settings.join, self._parts.kernel.tenure
+        if tenure is not None:
+            seeds += tuple(Seed.parse(node) for node in sorted(tenure.nodes) if node != self.name)
         if not self._settings.neighbours:
             await self.ordered(lambda ref: fx.Join(ref, seeds, self._join_timeout, True, self._min_peers))
             return
@@ -324,7 +343,12 @@ class Node:
         del cookie
         self.check_open()
         settings = kinfolk.settings.resolve(
-            name=self.name, listen=str(self._settings.listen), cluster=self.cluster, join=[], **keys.reveal()
+            name=self.name,
+            listen=str(self._settings.listen),
+            cluster=self.cluster,
+            join=[],
+            registry=self._settings.registry or kinfolk.settings.MESH,
+            **keys.reveal(),
         )
         self._parts.transport.rekey(_credentials(settings, self.name))
         self._keys = keys
@@ -371,7 +395,9 @@ class Node:
         parts.names.close(error)
         parts.groups.close(error)
         await parts.transport.close(CLOSE_TIMEOUT)
-        parts.kernel.names.view.clear()
+        if parts.client is not None:
+            await parts.client.close()
+        parts.table.view.clear()
         parts.kernel.names.groups.clear()
         if started:
             _log.info("%s is closed", parts.name)
@@ -676,6 +702,10 @@ class Node:
         """The encoding of messages, for the processes of this node."""
         return self._codec
 
+    def clock(self) -> float:
+        """The time in seconds that the node counts in, from any thread."""
+        return self._parts.driver.clock()
+
     def submit(self, happened: fx.Input) -> None:
         """Give the kernel an input."""
         self._parts.driver.submit(happened)
@@ -776,6 +806,10 @@ class Node:
         assert self._loop is not None, "nothing comes or goes before the node runs"
         self._loop.call_soon(self.submit, fx.Turn())
 
+    def _consult(self, effect: fx.Consult) -> None:
+        assert self._parts.client is not None, "the node has an authority to consult"
+        self._parts.client.consult(effect.request)
+
     def _dial(self, effect: fx.Dial) -> None:
         self._parts.transport.dial(effect)
 
@@ -808,6 +842,7 @@ class Node:
         fx.RaiseCreation: _raise_creation,
         fx.Log: _write_log,
         fx.Count: _count,
+        fx.Consult: _consult,
     }
 
     # --- putting it together ---
@@ -831,17 +866,28 @@ class Node:
             creation = _creation(self._wall_clock(), jitter)
             processes = Processes(name, creation, self._process_exited)
             kernel = Kernel(
-                name, creation, self._times, jitter, is_alive=lambda local: processes.get(local) is not None
+                name,
+                creation,
+                self._times,
+                jitter,
+                is_alive=lambda local: processes.get(local) is not None,
+                authority=None if settings.registry is None else str(settings.registry),
             )
+            table = kernel.tenure or kernel.names
             # Released by the first join: names taken before it are ours only if nobody in the cluster has them.
             kernel.names.hold()
             driver = Driver(kernel, self._perform, self._wall_clock)
-            names = Names(self, kernel.names, self._times.down_after + 2 * self._times.heartbeat)
+            client = None
+            if settings.registry is not None and kernel.tenure is not None:
+                pulse = self._times.heartbeat
+                ttl = kernel.tenure.ttl - MARGIN
+                client = Client(settings.registry, settings.cluster, ttl, pulse, driver.submit, driver.clock)
+            names = Names(self, table, self._times.down_after + 2 * self._times.heartbeat)
             groups = Groups(self, kernel.names.groups, WeakSet())
             signals = Signals(
                 Relations(name, creation, lambda local: processes.get(local) is not None),
                 processes,
-                kernel.names.whereis,
+                table.whereis,
                 names.local.whereis,
                 driver.afterwards,
             )
@@ -853,7 +899,7 @@ class Node:
                 processes,
                 signals,
                 spawns,
-                kernel.names.whereis,
+                table.whereis,
                 names.local.whereis,
                 kernel.names.groups,
                 self._codec,
@@ -875,7 +921,9 @@ class Node:
         except BaseException:
             sock.close()
             raise
-        return _Parts(name, kernel, driver, processes, signals, spawns, alarms, dataplane, transport, names, groups)
+        return _Parts(
+            name, kernel, table, client, driver, processes, signals, spawns, alarms, dataplane, transport, names, groups
+        )
 
     def _process_exited(self, process: Process, reason: Reason) -> None:
         parts = self._parts
@@ -897,6 +945,10 @@ class _Parts:
 
     name: str
     kernel: Kernel
+    table: NameTable | Tenure
+    """Who has which name: the mesh's, or an authority's."""
+    client: Client | None
+    """What talks to that authority."""
     driver: Driver
     processes: Processes
     signals: Signals
