@@ -268,7 +268,7 @@ class Granted(Struct, frozen=True):
 
 
 class Done(Struct, frozen=True):
-    """Answer of Revoke, of Put if it has written, and of Remove, whether or not the key was there."""
+    """Answer of Revoke, of Put if it has written, and of Remove: there is no such key, as of this revision."""
 
     revision: int
 
@@ -278,7 +278,7 @@ class NoLease(Struct, frozen=True):
 
 
 class Consulted(Struct, frozen=True):
-    """The answer to a request. Fact: Put has found this. None: nobody knows whether it has been carried out."""
+    """The answer to a request. Fact: Put or Remove has found this, and left it. None: nobody knows whether it has been carried out."""
 
     request: Request
     answer: Granted | Done | Fact | NoLease | None

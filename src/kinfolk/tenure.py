@@ -642,6 +642,8 @@ class Tenure:
         own.asking = False
         if isinstance(answer, fx.Done):
             self._is_gone(own, answer.revision)
+        elif isinstance(answer, fx.Fact):
+            self._is_gone(own, answer.revision - 1)  # somebody else has written it since
         else:
             self._later("again", number, AGAIN)
 
@@ -731,7 +733,7 @@ class Tenure:
         if own is not None and own.state is State.HELD:
             if own.revision < revision:
                 self._lose(own)
-        elif seen is not None and own is None and seen.revision < revision:
+        elif seen is not None and seen.revision < revision and (own is None or seen.pid != own.pid):
             self._hide(name)
 
     def _show(self, name: str, seen: _Seen, early: bool = False) -> None:

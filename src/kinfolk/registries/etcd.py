@@ -220,7 +220,7 @@ class Client:
                 return fx.NoLease()
             raise
         found = () if done.succeeded else done.responses[0].response_range.kvs
-        if isinstance(request, fx.Put) and found:
+        if found:
             return self._fact(found[0])
         return fx.Done(done.header.revision)
 
