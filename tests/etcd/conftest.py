@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kinfolk.demo import etcd
-from tests.etcd.nodes import EtcdNodes
+from tests.etcd.nodes import EtcdNodes, nodes_of
 
 
 @pytest.fixture(scope="session")
@@ -46,5 +46,5 @@ def _serve(size: int) -> Iterator[etcd.Server]:
 @pytest.fixture
 async def nodes(server: etcd.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EtcdNodes]:
     """Makes nodes with names in etcd, and closes them; then no task of theirs is left."""
-    async for made in EtcdNodes.within(server.url, tmp_path, monkeypatch):
+    async with nodes_of(server.url, tmp_path, monkeypatch) as made:
         yield made

@@ -3,7 +3,8 @@
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,17 @@ class EtcdNodes(Nodes):
         settings = {"registry": self.url, "cluster": self.cluster, **settings}
         return super().make(word, *join, **settings)
 
-    @classmethod
-    async def within(cls, url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> "AsyncIterator[EtcdNodes]":
-        """The nodes of a test, far from the user's settings; at its end no task is left."""
-        for key in [key for key in os.environ if key.startswith("KINFOLK_")]:
-            monkeypatch.delenv(key)
-        monkeypatch.setenv("KINFOLK_HOME", str(home / "home"))
-        monkeypatch.chdir(home)
-        nodes = cls(url)
-        try:
-            yield nodes
-        finally:
-            await nodes.close()
-        assert asyncio.all_tasks() == {asyncio.current_task()}, "tasks are left over"
+
+@asynccontextmanager
+async def nodes_of(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[EtcdNodes]:
+    """The nodes of a test, far from the user's settings; at its end no task is left."""
+    for key in [key for key in os.environ if key.startswith("KINFOLK_")]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("KINFOLK_HOME", str(home / "home"))
+    monkeypatch.chdir(home)
+    nodes = EtcdNodes(url)
+    try:
+        yield nodes
+    finally:
+        await nodes.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}, "tasks are left over"
