@@ -278,7 +278,7 @@ class NoLease(Struct, frozen=True):
 
 
 class Consulted(Struct, frozen=True):
-    """The answer to a request. Fact: Put or Remove has found this, and left it. None: nobody knows whether it has been carried out."""
+    """The answer to a request. Fact: Put or Remove has found this, and left it. None: it may have been carried out."""
 
     request: Request
     answer: Granted | Done | Fact | NoLease | None
