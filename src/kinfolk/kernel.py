@@ -479,6 +479,8 @@ class Kernel:
         peer = session.peer
         if operation.creation != session.creation:
             raise RemoteProtocolError(f"syncs creation {operation.creation:x} in a session of {session.creation:x}")
+        if operation.names and self._claims_with_mesh(session):
+            return
         if not self.names.is_syncing(peer):
             session.mistrusted = False
             self._do(fx.Count("mirrors_synced"))
@@ -502,6 +504,14 @@ class Kernel:
         if operation.done and session.conn in self.members.sessions:
             self._apply(self.names.sync_done(peer))
 
+    def _claims_with_mesh(self, session: Session) -> bool:
+        """Whether a peer claims names although an authority decides about them here; then its session ends."""
+        if self.tenure is None:
+            return False
+        text = f"it registers names with the mesh, but they are in {self.tenure.authority} here"
+        self._end(session, "registry", f"{text}: give all nodes of a cluster the same registry", logging.WARNING)
+        return True
+
     def _ledger_resumed(self, session: Session, operation: frames.LedgerResumed) -> None:
         self._apply(self.names.resumed(session.peer, operation.position, operation.until))
         self._do(fx.Count("mirrors_resumed"))
@@ -512,6 +522,8 @@ class Kernel:
             self._sync_anew(session)
 
     def _name_claimed(self, session: Session, operation: frames.NameClaimed) -> None:
+        if self._claims_with_mesh(session):
+            return
         pid = Pid(session.peer, session.creation, operation.local)
         claim = Claim(_checked(operation.name), pid, operation.position, operation.stamp)
         self._apply(self.names.peer_claimed(session.peer, claim, self._agenda.now.wall_ms))

@@ -41,6 +41,7 @@ def run(
     join: Annotated[str | None, Parameter(help=_JOIN)] = None,
     listen: str | None = None,
     cluster: str | None = None,
+    registry: str | None = None,
     cookie_file: Annotated[list[Path] | None, Parameter(negative="")] = None,
     allow_spawn: Annotated[list[str] | None, Parameter(help=_ALLOW_SPAWN, negative="")] = None,
     log_level: Literal["debug", "info", "warning", "error"] = "info",
@@ -57,6 +58,8 @@ def run(
         The address to bind, if it is not the one in the name.
     cluster
         Name of the cluster.
+    registry
+        Who decides about names: mesh, or etcd://host:2379 with more members after commas.
     cookie_file
         File of the cluster's cookie, of mode 0600. Of several, the first is used and the others are accepted.
     log_level
@@ -67,7 +70,13 @@ def run(
     seeds = None if join is None else [seed.strip() for seed in join.split(",") if seed.strip()]
     try:
         node = Node(
-            name, join=seeds, listen=listen, cluster=cluster, cookie_file=cookie_file, allow_spawn=allow_spawn or ()
+            name,
+            join=seeds,
+            listen=listen,
+            cluster=cluster,
+            registry=registry,
+            cookie_file=cookie_file,
+            allow_spawn=allow_spawn or (),
         )
         _ = node.name  # binds the port and loads the certificates: what is wrong with them is a mistake in the command
     except (ValueError, OSError) as error:
