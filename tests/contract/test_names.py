@@ -246,6 +246,7 @@ async def test_7_lookup_waits_for_nothing_and_all_else_ends_in_time(contract: Co
             assert isinstance(await ended(what), error)
             assert loop.time() - begun < 3
         assert ada.names.whereis("mine") is None
+        assert (ada.names.staleness() == 0.0) == (contract.registry == "mesh")
 
 
 async def test_10_a_node_that_starts_again_has_none_of_its_old_names_and_its_old_pids_are_dead(contract: Contract):

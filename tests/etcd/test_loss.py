@@ -206,7 +206,7 @@ def leader(server: etcd.Server) -> etcd.Member:
     """The member that leads at present."""
     for member in server.members:
         try:
-            with urllib.request.urlopen(f"http://{member.endpoint}/metrics", timeout=1) as answer:
+            with urllib.request.urlopen(f"{member.state}/metrics", timeout=1) as answer:
                 if b"etcd_server_is_leader 1" in answer.read():
                     return member
         except OSError:

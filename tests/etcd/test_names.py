@@ -1,5 +1,9 @@
 """Names in etcd, between nodes of one program: registered, found, given up, lost with their processes and nodes."""
 
+import asyncio
+
+import pytest
+
 from kinfolk import NameTaken
 from tests.etcd.nodes import EtcdNodes
 from tests.node.nodes import echo, ended, holders, idle, until
@@ -22,3 +26,30 @@ async def test_a_name_is_registered_found_called_given_up_and_lost_with_its_proc
     assert bob.names.whereis("x") is None
     await until(lambda: ada.names.whereis("x") is None)
     await ada.names.register("x", ada.spawn(idle))
+
+
+async def test_nodes_with_names_in_the_mesh_and_in_etcd_do_not_mix(nodes: EtcdNodes, caplog: pytest.LogCaptureFixture):
+    ada = await nodes.start("ada")
+    bob = await nodes.start("bob", ada, registry="mesh")
+    await until(lambda: ada.peers() == [bob.name])
+    bob.names.register_nowait("x", bob.spawn(idle))
+    await until(lambda: "give all nodes of a cluster the same registry" in caplog.text)
+    assert ada.names.whereis("x") is None
+
+
+async def test_a_name_that_falls_free_is_taken_by_who_waits_for_that_and_etcd_holds_what_is_seen(nodes: EtcdNodes):
+    ada, bob = await nodes.start("ada"), await nodes.start("bob")
+    claim = await ada.names.register("x", ada.spawn(idle))
+    await until(lambda: bob.names.whereis("x"))
+    watch = bob.names.watch("x")
+    await anext(watch)
+    await claim.release()
+    await anext(watch)
+    new = await bob.names.register("x", bob.spawn(idle))
+    waiting = asyncio.create_task(bob.names.unregister("x"))
+    again = asyncio.create_task(bob.names.register("x", bob.spawn(idle)))  # once the former is gone
+    await waiting
+    assert (await again).pid != new.pid
+    assert bob.kernel.tenure is not None and set(bob.kernel.tenure.nodes) == {ada.name, bob.name}
+    await ada.close()
+    await until(lambda: set(bob.kernel.tenure.nodes) == {bob.name} if bob.kernel.tenure else False)

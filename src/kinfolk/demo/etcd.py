@@ -22,14 +22,14 @@ class Member:
     Args:
         directory: where it keeps its data and its log.
         word: its name in the cluster.
-        client, peer: its ports.
+        ports: one for clients, one for other members, one to ask how it is.
         options: further arguments for it.
     """
 
-    def __init__(self, directory: Path, word: str, client: int, peer: int, options: tuple[str, ...] = ()) -> None:
+    def __init__(self, directory: Path, word: str, ports: tuple[int, int, int], options: tuple[str, ...] = ()) -> None:
         self.word = word
-        self.endpoint = f"127.0.0.1:{client}"
-        self.peer = f"http://127.0.0.1:{peer}"
+        self.endpoint, peer, state = (f"127.0.0.1:{port}" for port in ports)
+        self.peer, self.state = f"http://{peer}", f"http://{state}"
         self._directory = directory
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -45,6 +45,7 @@ class Member:
                     *("--listen-client-urls", f"{scheme}://{self.endpoint}"),
                     *("--advertise-client-urls", f"{scheme}://{self.endpoint}"),
                     *("--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer),
+                    *("--listen-metrics-urls", self.state),
                     *("--initial-cluster", ",".join(f"{member.word}={member.peer}" for member in members)),
                     *("--heartbeat-interval", "50", "--election-timeout", "500"),
                     *self._options,
@@ -58,7 +59,7 @@ class Member:
     def is_ready(self) -> bool:
         """Whether it serves, and knows a leader."""
         try:
-            with urllib.request.urlopen(f"http://{self.endpoint}/health", timeout=1) as answer:
+            with urllib.request.urlopen(f"{self.state}/health", timeout=1) as answer:  # noqa: S310 - of ours
                 return b"true" in answer.read()
         except OSError:
             return False
@@ -86,9 +87,9 @@ class Server:
     """
 
     def __init__(self, directory: Path, size: int = 1, options: tuple[str, ...] = ()) -> None:
-        ports = _free_ports(2 * size)
+        ports = iter(_free_ports(3 * size))
         self.members = [
-            Member(directory, f"etcd{number}", ports[2 * number], ports[2 * number + 1], options)
+            Member(directory, f"etcd{number}", (next(ports), next(ports), next(ports)), options)
             for number in range(size)
         ]
 

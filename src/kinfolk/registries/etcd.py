@@ -91,7 +91,7 @@ class Client:
 
     Raises:
         ImportError: grpcio or protobuf are not installed.
-        OSError: a file of `etcd` cannot be read.
+        OSError: a file of `etcd` cannot be read, or others can read its key.
     """
 
     def __init__(
@@ -416,6 +416,8 @@ def _endpoint(text: str) -> str:
 def _credentials(grpc: Any, etcd: Etcd) -> Any:
     if etcd.authority is None:
         return None
+    if etcd.key is not None:
+        check_private(Path(etcd.key), "the file with the key for etcd")
     chain = [None if path is None else Path(path).read_bytes() for path in (etcd.certificate, etcd.key)]
     return grpc.ssl_channel_credentials(Path(etcd.authority).read_bytes(), chain[1], chain[0])
 
