@@ -98,6 +98,8 @@ class Names:
         self._given: dict[str, int] = {}  # position of the claim that somebody has a Registration of
         self._watches: WeakSet[NameWatch] = WeakSet()
         self.whereis = table.whereis
+        self.leased = isinstance(table, Tenure)
+        """Whether names are held by a lease from an authority, which can end unseen."""
         self.local = LocalNames(node)
 
     def snapshot(self) -> dict[str, Pid]:

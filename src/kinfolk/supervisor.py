@@ -38,7 +38,7 @@ from kinfolk.shell.alarms import Alarm
 
 if TYPE_CHECKING:
     from kinfolk.node import Node
-    from kinfolk.registry import NameWatch
+    from kinfolk.registry import Names, NameWatch
 
 _log = logging.getLogger("kinfolk")
 
@@ -528,7 +528,7 @@ class Supervising:
             pid = await self._win(slot, name, watch)
             await self._begin(slot, pid)
             async for _ in watch:
-                if names.whereis(name) not in (None, pid):
+                if _is_lost(names, name, pid):
                     self._post(self._has_lost_name, slot, pid)
         finally:
             watch.close()
@@ -564,7 +564,7 @@ class Supervising:
 
     def _must_be_gone(self, slot: _Slot, pid: Pid) -> None:
         name = slot.child.name
-        if name is not None and self.me.node.names.whereis(name) not in (None, pid):
+        if name is not None and _is_lost(self.me.node.names, name, pid):
             self._too_late(slot, pid)
 
     def _stop_child(self, action: core.Stop) -> None:
@@ -706,6 +706,12 @@ class Supervising:
             for call in self._asked:
                 call.reply()
             self._asked.clear()
+
+
+def _is_lost(names: "Names", name: str, pid: Pid) -> bool:
+    """Whether another node may run what has this name. One that lost its lease does not see who has the name now."""
+    holder = names.whereis(name)
+    return holder != pid and (holder is not None or names.leased)
 
 
 async def _changed(watch: "NameWatch", seconds: float) -> bool:

@@ -21,6 +21,7 @@ from kinfolk import (
     NotConfirmed,
     Pid,
     Reason,
+    Request,
     Server,
 )
 from kinfolk import effects as fx
@@ -160,6 +161,40 @@ async def test_a_singleton_stands_by_while_etcd_stalls_and_then_runs_once(own: E
     await until(lambda: len(history) == 3 and len(holders(mesh, "chief")) == 1, within=20)
     await asyncio.sleep(1)
     assert len(history) == 3
+
+
+class Work(Request[None], tag="work"):
+    pass
+
+
+class Busy(Server):
+    """Has messages that it cannot leave."""
+
+    async def init(self, history: list[str]) -> None:
+        self.word = self.node.name.partition("@")[0]
+        history.append(self.word)
+
+    async def work(self, message: Work) -> None:
+        await asyncio.sleep(60)
+
+
+async def test_a_singleton_cut_off_in_the_midst_of_a_message_is_ended_after_its_shutdown_time(
+    own: EtcdNodes, own_server: etcd.Server
+):
+    history: list[str] = []
+    async with Way(own_server) as way:
+        ada, bob = await own.start("ada", registry=way.url), await own.start("bob")
+        for node in (ada, bob):
+            await node.supervise([Child(Busy, history, name="busy", singleton=True, shutdown=0.5)])
+        pid = ada.names.whereis("busy")
+        assert pid is not None and pid.node == ada.name
+        ada.send(pid, Work())
+        way.stall()
+        await until(lambda: ada.names.whereis("busy") is None and ada.is_alive(pid))
+        await until(lambda: not ada.is_alive(pid), within=1.5)
+        await until(lambda: history == ["ada", "bob"])
+        await way.cut()
+        await own.close()
 
 
 async def test_a_node_cut_off_from_etcd_loses_its_names_and_keeps_its_sessions(own: EtcdNodes, own_server: etcd.Server):
