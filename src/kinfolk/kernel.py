@@ -30,7 +30,7 @@ from kinfolk.errors import (
     NodeClosed,
     RemoteProtocolError,
 )
-from kinfolk.ids import MAX_CREATION, MAX_NAME_BYTES, Address, Pid, check_node_name
+from kinfolk.ids import MAX_CREATION, MAX_NAME_BYTES, Address, Pid, Seed, check_node_name
 from kinfolk.mesh import Mesh
 from kinfolk.orders import Orders
 from kinfolk.tenure import MARGIN, Tenure
@@ -123,7 +123,9 @@ class Kernel:
         self.tenure: Tenure | None = None
         if authority is not None:
             ttl = math.ceil(settings.down_after + MARGIN)
-            self.tenure = Tenure(self._agenda, name, creation, ttl, authority, self._asks.answer, self._outrun)
+            self.tenure = Tenure(
+                self._agenda, name, creation, ttl, authority, self._asks.answer, self._outrun, self._node_gone
+            )
         self._registrar: Registrar = self.tenure or self._orders
         self._conns = 0
         self._pings = 0
@@ -350,6 +352,10 @@ class Kernel:
             return False
         self._raise_creation(known)
         return True
+
+    def _node_gone(self, node: str) -> None:
+        """The authority knows a node no longer: without a session with it, it is not dialled either."""
+        self._mesh.forget([Seed.parse(node)])
 
     def _raise_creation(self, known: int) -> None:
         self.creation = self.names.creation = max(self.creation, known) + 1

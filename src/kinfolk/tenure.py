@@ -128,6 +128,7 @@ class Tenure:
         authority: what it is called in messages, with its address.
         answer: tells whoever gave an order how it ended.
         outrun: told that a later start of this node is known; whether `creation` has become one later still.
+        node_gone: told that another node has no lease any longer.
 
     Attributes:
         whereis: ``whereis(name) -> Pid | None``: the holder, by one lookup, from any thread.
@@ -145,6 +146,7 @@ class Tenure:
         authority: str,
         answer: Callable[[fx.Succeed | fx.Fail], None],
         outrun: Callable[[int], bool],
+        node_gone: Callable[[str], None],
     ) -> None:
         self._agenda = agenda
         self.node, self.creation = node, creation
@@ -152,6 +154,7 @@ class Tenure:
         self.ttl = ttl
         self._answer = answer
         self._outrun = outrun
+        self._node_gone = node_gone
         self.view: dict[str, Pid] = {}
         self.refused: frozenset[Pid | tuple[str, int]] = frozenset()
         """Nobody: whoever goes leaves the view in one step."""
@@ -340,6 +343,8 @@ class Tenure:
     def snapshot(self, part: fx.Snapshot) -> None:
         """Some of all that was there at one revision."""
         if part.first:
+            if part.revision < self._revision:
+                self._begin_anew()
             self._complete = False
             self._unseen = {_NAMES + name for name in self._seen} | {_NODES + node for node in self.nodes}
         for fact in part.facts:
@@ -353,6 +358,17 @@ class Tenure:
             self._current = max(self._current, self._followed)
             self._told_through(part.revision)
             self._enter_done()
+
+    def _begin_anew(self) -> None:
+        """The authority has another history than the one we know: it lost its data, or an old copy has its place."""
+        self._agenda.log(logging.ERROR, f"{self.authority} has forgotten what it has told: it has lost its data")
+        if self.stage is Stage.HELD:
+            self._lose_lease(f"{self.authority} has lost its data")
+        for name in [name for name, seen in self._seen.items() if seen.pid.node != self.node]:
+            self._hide(name)
+        self.nodes.clear()
+        self._floors.clear()
+        self._revision = 0
 
     def changed(self, told: fx.Changed) -> None:
         """The next changes."""
@@ -725,7 +741,8 @@ class Tenure:
         """There is no such key since before or at this revision."""
         name, node = key.removeprefix(_NAMES), key.removeprefix(_NODES)
         if name == key:
-            self.nodes.pop(node, None)
+            if self.nodes.pop(node, None) is not None and node != self.node:
+                self._node_gone(node)
             if node == self.node and self.stage is Stage.HELD and self._entered < revision:
                 self._lose_lease(f"{self.authority} has it no longer")
             return

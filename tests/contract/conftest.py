@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from kinfolk import Node, Pid
-from tests.etcd.conftest import server as server
 from tests.etcd.nodes import nodes_of
 from tests.node.nodes import Nodes, holders, until
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import shutil
 import signal
 import urllib.request
 from collections.abc import AsyncIterator, Callable
@@ -367,6 +368,23 @@ async def test_a_history_that_is_compacted_meanwhile_is_made_up_for_by_a_snapsho
         await asyncio.wait([following])
         assert ada.counters["leases_lost"] == 0
         await own.close()
+
+
+async def test_an_etcd_that_has_lost_its_data_is_joined_anew(own: EtcdNodes, own_server: etcd.Server):
+    mesh = ada, bob = [await own.start(word) for word in ("ada", "bob")]
+    told: list[Any] = []
+    for number in range(10):  # so that the new history is behind the old
+        await bob.names.register(f"old/{number}", bob.spawn(idle))
+    pid = (await ada.names.register("x", ada.spawn(collect, told), on_lost="message")).pid
+    (member,) = own_server.members
+    member.kill()
+    shutil.rmtree(member._directory / member.word)
+    member.start(own_server.members)
+    await until(lambda: told == [NameLost], within=20)
+    await ada.names.register("x", pid, timeout=20)
+    other = (await bob.names.register("y", bob.spawn(idle), timeout=20)).pid
+    await until(lambda: all(node.names.snapshot() == {"x": pid, "y": other} for node in mesh), within=20)
+    assert told == [NameLost]
 
 
 def _revision(node: Node) -> int:

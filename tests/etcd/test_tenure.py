@@ -8,7 +8,7 @@ from kinfolk import effects as fx
 from kinfolk.errors import NameTaken
 from kinfolk.ids import Pid
 from kinfolk.tenure import MARGIN, Stage, Tenure
-from tests.etcd.world import TTL, Node, World
+from tests.etcd.world import TTL, Etcd, Node, World
 
 SEEDS, MANY, STEPS = 40, 3000, 250
 
@@ -168,6 +168,29 @@ def test_a_start_that_is_older_than_one_in_etcd_stays_out_and_a_newer_one_ends_t
     world.finish(old)  # hears that its lease is over, and looks who is there
     assert old.tenure.stage is Stage.ENTERING and not old.view and old.told == ["x"]
     assert new.tenure.stage is Stage.HELD
+
+
+def test_an_etcd_that_has_lost_its_data_takes_all_names_and_they_can_be_registered_anew():
+    world = ByHand()
+    ada, bob = world.nodes["ada"], world.nodes["bob"]
+    world.register(ada, "x")
+    world.finish(ada)
+    world.register(bob, "y")
+    world.finish(bob)
+    while world.tell_one(ada):
+        pass
+    assert set(ada.view) == {"x", "y"}
+    world.check()
+    world.etcd = Etcd()
+    ada.tenure._complete = False
+    ada.do("unfollowed", fx.Unfollowed(True))
+    ada.do("snapshot", fx.Snapshot(1, [], True, True))
+    assert not ada.view and ada.told == ["x"]
+    world.register(bob, "z")  # it has not noticed yet, and is told by the answer
+    world.finish(bob)
+    ref = world.register(ada, "y")
+    world.finish(ada)
+    assert ref in ada.succeeded and bob.told == ["y"]
 
 
 def test_what_is_no_fact_is_passed_over():

@@ -92,7 +92,9 @@ class Node:
         self.name = f"{word}@127.0.0.1:4370"
         self.creation = creation
         self.agenda = Agenda()
-        self.tenure = world.tenure(self.agenda, self.name, creation, TTL, "etcd", self.answer, lambda known: False)
+        self.tenure = world.tenure(
+            self.agenda, self.name, creation, TTL, "etcd", self.answer, lambda known: False, lambda node: None
+        )
         self.requests: list[fx.Request] = []
         self.answers: list[fx.Consulted] = []
         self.follows: int | None = None  # told up to this revision
