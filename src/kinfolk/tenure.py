@@ -362,8 +362,7 @@ class Tenure:
     def _begin_anew(self) -> None:
         """The authority has another history than the one we know: it lost its data, or an old copy has its place."""
         self._agenda.log(logging.ERROR, f"{self.authority} has forgotten what it has told: it has lost its data")
-        if self.stage is Stage.HELD:
-            self._lose_lease(f"{self.authority} has lost its data")
+        self._renew()  # whether our lease is of the new history, only the authority knows
         for name in [name for name, seen in self._seen.items() if seen.pid.node != self.node]:
             self._hide(name)
         self.nodes.clear()

@@ -182,9 +182,12 @@ def test_an_etcd_that_has_lost_its_data_takes_all_names_and_they_can_be_register
     assert set(ada.view) == {"x", "y"}
     world.check()
     world.etcd = Etcd()
+    for node in world.nodes.values():
+        node.known.clear()
     ada.tenure._complete = False
     ada.do("unfollowed", fx.Unfollowed(True))
     ada.do("snapshot", fx.Snapshot(1, [], True, True))
+    world.finish(ada)
     assert not ada.view and ada.told == ["x"]
     world.register(bob, "z")  # it has not noticed yet, and is told by the answer
     world.finish(bob)

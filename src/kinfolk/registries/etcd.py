@@ -7,6 +7,7 @@ RPC; when its answer does not come, nobody knows whether it was carried out, and
 import asyncio
 import logging
 import os
+import random
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ class Client:
         self._known = rpc.messages()
         self._credentials = _credentials(self._grpc, etcd)
         self._channels: dict[str, tuple[Any, Any]] = {}  # each with its methods
-        self._at = 0
+        self._at = random.randrange(len(etcd.endpoints))  # noqa: S311 - no secret: nodes spread over the members
         self._token: str | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._following: asyncio.Task[None] | None = None
