@@ -42,7 +42,7 @@ class ByHand(World):
     """A world in which only what is told to happens. All nodes are in, and have been told of all others."""
 
     def __init__(self) -> None:
-        super().__init__(1)
+        super().__init__(-1)
         for node in self.nodes.values():
             self.finish(node)
         for node in self.nodes.values():
@@ -217,7 +217,12 @@ def test_what_is_no_fact_is_passed_over():
 
 class CountsFromTheAnswer(Tenure):
     def _set_until(self, begun: float, ttl: int) -> None:
-        super()._set_until(self._agenda.now.mono, ttl + int(MARGIN))
+        super()._set_until(self._agenda.now.mono, ttl)
+
+
+class LeavesNoMargin(Tenure):
+    def _set_until(self, begun: float, ttl: int) -> None:
+        super()._set_until(begun, ttl + int(MARGIN))
 
 
 class DoesNotRevoke(Tenure):
@@ -262,6 +267,7 @@ class ResumesAfterACompaction(Tenure):
 
 RULES = [
     CountsFromTheAnswer,
+    LeavesNoMargin,
     DoesNotRevoke,
     KeepsWhatItHeld,
     DoesNotKnowItsOwnWrite,

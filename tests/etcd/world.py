@@ -38,7 +38,8 @@ class Etcd:
     given: int = 0
     stopped: bool = False
 
-    def carry_out(self, request: fx.Request, now: float) -> fx.Granted | fx.Done | fx.Fact | fx.NoLease:
+    def carry_out(self, request: fx.Request, now: float, lag: float) -> fx.Granted | fx.Done | fx.Fact | fx.NoLease:
+        """Do what is asked. `lag`: how long ago a leader was deposed that still renews a lease for its full time."""
         match request:
             case fx.Grant(ttl=ttl):
                 self.given += 1
@@ -47,7 +48,7 @@ class Etcd:
             case fx.Renew(lease=lease):
                 if self.leases.get(lease, 0.0) <= now:
                     return fx.Granted(lease, 0)
-                self.leases[lease] = now + TTL
+                self.leases[lease] = now + TTL - lag
                 return fx.Granted(lease, TTL)
             case fx.Revoke(lease=lease):
                 self.end(lease)
@@ -91,6 +92,7 @@ class Node:
         self.world = world
         self.name = f"{word}@127.0.0.1:4370"
         self.creation = creation
+        self.speed = 1.0 if world.seed < 0 else world.random.choice([0.95, 1.0, 1.05])
         self.agenda = Agenda()
         self.tenure = world.tenure(
             self.agenda, self.name, creation, TTL, "etcd", self.answer, lambda known: False, lambda node: None
@@ -112,8 +114,13 @@ class Node:
         self.known: Counter[str] = Counter()  # the latest revision that it has known a name at
         self._show, self.tenure._show = self.tenure._show, self.show  # type: ignore[method-assign]
 
+    @property
+    def clock(self) -> float:
+        """The time by its own clock, which may be a little fast or slow."""
+        return self.world.now * self.speed
+
     def do(self, act: str, *args: object) -> None:
-        self.agenda.now = fx.Now(self.world.now, 0)
+        self.agenda.now = fx.Now(self.clock, 0)
         getattr(self.tenure, act)(*args)
         for effect in self.agenda.take():
             self.perform(effect)
@@ -148,7 +155,7 @@ class Node:
 
     def answer(self, effect: fx.Succeed | fx.Fail) -> None:
         deadline = self.waits_for.pop(effect.ref)
-        assert self.world.now <= deadline + 0.001, "every order is answered within its deadline"
+        assert self.clock <= deadline + 0.001, "every order is answered within its deadline"
         if isinstance(effect, fx.Succeed) and isinstance(effect.value, Claim):
             self.claims.append(effect.value)
         if isinstance(effect, fx.Fail):
@@ -158,7 +165,7 @@ class Node:
             self.entered = True
 
     def time_passed(self) -> None:
-        for key, _ in list(self.agenda.timers.due(self.world.now)):
+        for key, _ in list(self.agenda.timers.due(self.clock + 1e-9)):
             match key:
                 case ("tenure", str(what), int(number)):
                     self.do("timer", what, number)
@@ -170,7 +177,7 @@ class Node:
 
     def holds(self) -> dict[str, bytes]:
         """The names that this node relies on at this moment, by its own clock."""
-        if self.tenure.stage is not Stage.HELD or self.world.now >= self.tenure.until:
+        if self.tenure.stage is not Stage.HELD or self.clock >= self.tenure.until:
             return {}
         return {own.name: own.value for own in self.tenure._own.values() if own.state is State.HELD}
 
@@ -179,7 +186,7 @@ class World:
     """One schedule.
 
     Args:
-        seed: decides everything.
+        seed: decides everything; a negative one makes clocks and leaders faultless.
         tenure: what nodes are; one with a rule left out shows what it is for.
     """
 
@@ -210,7 +217,7 @@ class World:
 
     def order(self, node: Node, act: str, make: object, timeout: float) -> int:
         self.refs += 1
-        node.waits_for[self.refs] = self.now + timeout
+        node.waits_for[self.refs] = node.clock + timeout
         assert callable(make)
         node.do(act, make(self.refs))
         return self.refs
@@ -228,13 +235,16 @@ class World:
         self.did[act.__name__] += 1
         act(node)
 
+    def lag(self) -> float:
+        return self.random.choice([0.0, 0.0, 0.5]) if self.seed >= 0 else 0.0
+
     # --- what may happen ---
 
     def deliver(self, node: Node) -> None:
         """A request arrives, and is carried out."""
         if node.requests and not self.etcd.stopped:
             request = node.requests.pop(self.random.randrange(len(node.requests)))
-            node.answers.append(fx.Consulted(request, self.etcd.carry_out(request, self.now)))
+            node.answers.append(fx.Consulted(request, self.etcd.carry_out(request, self.now, self.lag())))
 
     def hear(self, node: Node) -> None:
         """An answer arrives."""
@@ -261,7 +271,7 @@ class World:
     def haunt(self, node: Node) -> None:
         """A request that nobody waits for is carried out after all."""
         if self.ghosts and not self.etcd.stopped:
-            self.etcd.carry_out(self.ghosts.pop(self.random.randrange(len(self.ghosts))), self.now)
+            self.etcd.carry_out(self.ghosts.pop(self.random.randrange(len(self.ghosts))), self.now, self.lag())
 
     def tell(self, node: Node) -> None:
         """Some of what has changed is told, or all there is."""
@@ -312,7 +322,7 @@ class World:
     def pass_time(self, seconds: float) -> None:
         until = self.now + seconds
         while True:
-            dues = [due for one in self.nodes.values() if (due := one.agenda.timers.next()) is not None]
+            dues = [due / one.speed for one in self.nodes.values() if (due := one.agenda.timers.next()) is not None]
             if not dues or min(dues) > until:
                 break
             self.now = max(self.now, min(dues))
