@@ -14,16 +14,18 @@ MADE_FOR := $(shell { pwd; echo "$(PYTHON)"; } | cksum | cut -d ' ' -f 1)
 RUNTIME := $(VENV)/.ready-$(MADE_FOR)-runtime
 TEST := $(VENV)/.ready-$(MADE_FOR)-test
 CHECK := $(VENV)/.ready-$(MADE_FOR)-check
+DOCS := $(VENV)/.ready-$(MADE_FOR)-docs
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check test-slow clean
+.PHONY: help demo test check test-slow docs clean
 
 help:
 	@echo 'make demo       three nodes in three OS processes find each other, share names, die and return'
 	@echo 'make test       the tests (PYTEST_ARGS="-k names -x" chooses among them)'
 	@echo 'make check      lint, format and types: ruff, mypy, pyright'
 	@echo 'make test-slow  the tests that take long or need more than Python packages'
+	@echo 'make docs       the documentation, into build/docs'
 	@echo 'make clean      remove the virtual environment, caches and builds'
 	@echo
 	@echo 'PYTHON=/path/to/python3.12 chooses the interpreter (3.11 or newer), VENV=dir the environment ($(VENV)).'
@@ -44,6 +46,11 @@ check: $(CHECK)
 test-slow: $(TEST)
 	@$(PY) -m pytest -m slow --timeout=600 $(PYTEST_ARGS) || test $$? -eq 5
 
+# Warnings are errors, references that lead nowhere among them.
+docs: $(DOCS)
+	$(PY) -m sphinx --fail-on-warning --keep-going -q -b html docs build/docs
+	@echo 'Open build/docs/index.html'
+
 clean:
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -56,6 +63,9 @@ $(TEST): pyproject.toml constraints.txt
 
 $(CHECK): pyproject.toml constraints.txt
 	$(call set-up,.[test$(comma)check])
+
+$(DOCS): pyproject.toml constraints.txt
+	$(call set-up,.[docs])
 
 comma := ,
 

@@ -9,18 +9,31 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "kinfolk"
 
 LAYERS = [
-    ["ids", "errors", "reasons", "seconds"],
+    ["ids", "errors", "reasons", "seconds", "counters"],
     ["core"],
     ["cookie", "wire"],
     ["effects", "agenda", "mesh", "orders", "tenure", "asks", "kernel"],
     ["messages", "mailbox", "process", "server", "allowed"],
     ["shell", "registries"],
-    ["settings", "events", "registry", "groups", "blocking", "watches", "supervisor", "service", "node", "observer"],
+    [
+        "settings",
+        "events",
+        "registry",
+        "groups",
+        "blocking",
+        "watches",
+        "supervisor",
+        "leaving",
+        "console",
+        "service",
+        "node",
+        "observer",
+    ],
     ["__init__"],
     ["cli", "demo", "__main__"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
-PURE = [*LAYERS[0], "core", "wire", *LAYERS[3]]
+PURE = [*LAYERS[0], *LAYERS[1], "wire", *LAYERS[3]]
 OUTSIDE = {"asyncio", "socket", "ssl", "time", "threading", "secrets", "os", "subprocess", "selectors"}
 
 MODULES = sorted(SOURCE.rglob("*.py"))

@@ -9,7 +9,7 @@ Source: process groups as in erlang/otp (pg); a broadcast that crosses each link
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from msgspec import Struct
 
@@ -42,7 +42,11 @@ class Groups:
     """
 
     def __init__(
-        self, node: "Node", table: GroupTable, watches: "WeakSet[GroupWatch]", own: "Process | None" = None
+        self,
+        node: "Node",
+        table: GroupTable,
+        watches: "WeakKeyDictionary[GroupWatch, None]",
+        own: "Process | None" = None,
     ) -> None:
         self._node = node
         self._table = table
@@ -103,7 +107,8 @@ class Groups:
         It is encoded once, and goes once to each node with members, as far as they are known here; there it reaches
         whoever is a member at that moment. As with `send`, what goes to a lost node is dropped and counted, and
         messages of one sender arrive in their order. Members on one node get the same object, not copies of their own:
-        they should not change it. A member whose mailbox is full misses it, which is counted.
+        they should not change it. A member whose mailbox is full misses it, and so do all members on a node for which
+        more waits than `high_water` allows; both is counted.
 
         Args:
             group: nobody may be in it; then nothing happens.
@@ -133,7 +138,7 @@ class Groups:
         """
         self._node.check_open()
         watch = GroupWatch(self._table, pattern, max_events)
-        self._watches.add(watch)
+        self._watches[watch] = None
         return watch
 
     # --- for the node ---

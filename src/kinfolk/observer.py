@@ -5,6 +5,7 @@ waits for its word. All it may say is a call to the node's own service (`kinfolk
 """
 
 import asyncio
+import copy
 import secrets
 from collections.abc import Sequence
 from types import TracebackType
@@ -26,8 +27,8 @@ from kinfolk.ids import Seed
 from kinfolk.service import SERVICE_NAME
 from kinfolk.shell.tls import SERVER_NAME, Credentials, OwnCertificates, named_nodes, node_uri, peer_fingerprint
 from kinfolk.shell.transport import dial_error, refusal_error
-from kinfolk.wire import codec, frames
-from kinfolk.wire.handshake import NONCE_BYTES, Dialler, Fingerprints, Identity, Proved, Refused
+from kinfolk.wire import codec, frames, handshake
+from kinfolk.wire.handshake import NONCE_BYTES, Dialler, Fingerprints, Identity, Proved
 from kinfolk.wire.session import Event, Opened, Operations, Session, State
 
 _READ = 256 * 1024
@@ -61,12 +62,15 @@ class Observer:
         tls: OwnCertificates | None = None,
         timeout: float = 5.0,
     ) -> None:
-        self.name = ""
         self._seed = Seed.parse(where)
         self._credentials = Credentials.of(cookies, tls)
         self._cluster = cluster
         self._timeout = timeout
         self._codec = codec.Codec()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.name = ""
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._session: Session | None = None
         self._calling = asyncio.Lock()
@@ -138,6 +142,40 @@ class Observer:
         if outcome != codec.OK:
             raise codec.error_of(outcome, str(value))
         return value
+
+    async def act(self, request: object, *, timeout: float | None = None) -> Any:
+        """Ask the node's service to do something, and return what came of it.
+
+        Raises:
+            CallTimeout, NodeLost: it ended so.
+            KinfolkError: it ended in another error, whose text this has; or as `call`.
+        """
+        outcome, *told = await self.call(request, timeout=timeout)
+        if outcome == "done":
+            return told[0]
+        kind, text = told
+        raise {"CallTimeout": CallTimeout, "NodeLost": NodeLost}.get(kind, KinfolkError)(text)
+
+    def another(self) -> "Observer":
+        """An observer of the same node, whose session has yet to be opened: this one waits for one answer at a time."""
+        other = copy.copy(self)
+        other._begin()
+        return other
+
+    async def wait_end(self, timeout: float) -> None:
+        """Wait until the node ends the session.
+
+        Raises:
+            CallTimeout: it has not, within so many seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while self._session is not None:
+                    await self._turn()
+        except TimeoutError:
+            raise CallTimeout(f"{self.name} has not closed within {timeout:g} s") from None
+        except (OSError, RemoteProtocolError):
+            pass
 
     async def close(self) -> None:
         """End the session. Closing again does nothing."""
@@ -231,7 +269,7 @@ class Observer:
             case Opened(peer=peer):
                 self._check_certificate(peer)
                 self.name = peer
-            case Refused():
+            case handshake.Refused():
                 raise refusal_error(event)
             case Operations(operations=operations):
                 for operation in operations:

@@ -115,6 +115,7 @@ class Process:
         "parent",
         "pid",
         "prune_at",
+        "started",
         "task",
     )
 
@@ -126,12 +127,14 @@ class Process:
         self.parent: Pid | None = None
         self.exit_reason: Reason | None = None
         """None as long as it lives."""
-        self.open_calls: set[Call[Any]] | None = None
+        self.open_calls: dict[Call[Any], None] | None = None
         """Calls that it has not answered; None as long as there never was one."""
         self.prune_at = PRUNE_FROM
         """At so many, those whose callers have given up are thrown out."""
         self.task: asyncio.Task[Any] | None = None
         """The task that it is; None before the node has started."""
+        self.started: float | None = None
+        """When its code began, on the scale of its loop's `time`, in seconds; None before."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._filters: dict[tuple[type[Any], bool], Match] | None = None
 
@@ -165,7 +168,7 @@ class Process:
 
         Returns:
             The body of a `send`, or a `Call`, or what the node has to tell: `Exit`, `Down`, `PeerUp`, `PeerDown`,
-            `NameLost`, `NameTaken`.
+            `PeerStalled`, `PeerResumed`, `NameLost`, `NameTaken`.
 
         Raises:
             TimeoutError: nothing came in time; no message was taken.
@@ -279,6 +282,17 @@ class Process:
         self.check_alive()
         self.node.check_open()
         self.node.dataplane.send(target, message, self.pid.local)
+
+    async def send_when_clear(self, target: "Target", message: object, *, timeout: float | None = None) -> None:
+        """Send a message as soon as the link is clear, as `Node.send_when_clear` does, with this process as the sender.
+
+        Raises:
+            NoProcess: this process is dead.
+            Exception: what `Node.send_when_clear` raises.
+        """
+        self.check_alive()
+        self.node.check_open()
+        await self.node.dataplane.send_when_clear(target, message, timeout, self.pid.local)
 
     @overload
     async def call(self, target: "Target", request: Replies[R], *, timeout: float | None = 5.0) -> R: ...
@@ -520,11 +534,13 @@ class Process:
         if flush:
             self.mailbox.discard(lambda message: type(message) is Down and message.ref == ref)
 
-    def monitor_node(self, node: str | None = None) -> None:
+    def monitor_node(self, node: str | None = None, *, stalls: bool = False) -> None:
         """Watch a node: a `PeerUp` or `PeerDown` arrives now, for how it is, and then with each change.
 
         Args:
             node: its name; None for every node, of which those that are connected are told now.
+            stalls: whether a `PeerStalled` is to arrive when the event loop of a connected node stands still, and a
+                `PeerResumed` when it turns again.
 
         Before a `PeerUp` no message of that node arrives, and after a `PeerDown` none. Watching again does nothing.
 
@@ -532,7 +548,7 @@ class Process:
             NoProcess, NodeClosed: as `link`.
             ValueError: no node name, or this node's own.
         """
-        self._signals.watch_node(self.pid.local, node)
+        self._signals.watch_node(self.pid.local, node, stalls)
 
     def demonitor_node(self, node: str | None = None) -> None:
         """Undo `monitor_node`. What has arrived stays in the mailbox.
@@ -568,12 +584,15 @@ class Process:
         """This task is the process from now on; called in it."""
         self.task = task
         self._loop = task.get_loop()  # Without it, current_task() takes three times as long on Python 3.11.
+        self.started = self._loop.time()
         _current.set(self)
 
     def end(self, reason: Reason) -> None:
         """The process is dead from now on."""
         self.exit_reason = reason
-        self.mailbox.take_all()
+        unread = self.mailbox.take_all()
+        if unread:  # the callers among them are told
+            self.node.counters["unread_messages"] += sum(type(message) is not Call for message in unread)
 
     def check_alive(self) -> None:
         """Raise NoProcess if it is dead."""

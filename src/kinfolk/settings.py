@@ -20,14 +20,20 @@ from msgspec import Struct
 from kinfolk.cookie import Cookie, Hidden, read_cookie_file, user_cookie
 from kinfolk.ids import Address, Seed, check_word, node_address
 from kinfolk.registries.etcd import SCHEME, Etcd
+from kinfolk.seconds import check_seconds
 from kinfolk.shell.tls import OwnCertificates
 
 _KEYS = {
-    *("name", "listen", "cluster", "cookie_file", "join", "tls_certificate", "tls_key", "tls_authority"),
-    *("registry", "etcd_user", "etcd_password_file", "etcd_authority", "etcd_certificate", "etcd_key"),
-}
+    "name", "listen", "cluster", "cookie_file", "join", "drain_timeout", "high_water", "max_outbox",
+    "tls_certificate", "tls_key", "tls_authority",
+    "registry", "etcd_user", "etcd_password_file", "etcd_authority", "etcd_certificate", "etcd_key",
+}  # fmt: skip
 DEFAULT_CLUSTER = "kinfolk"
 MESH = "mesh"
+DRAIN_TIMEOUT = 25.0
+"""Seconds; orchestrators kill a program 30 s after they have told it to end."""
+MAX_OUTBOX = 64 * 1024 * 1024
+"""Bytes that may wait for a peer at all, unless something else is set."""
 
 CookieArgument = str | Cookie | Sequence[str | Cookie] | None
 FileArgument = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
@@ -48,6 +54,12 @@ class Settings(Struct, frozen=True):
     """Whether nothing was said of whom to join, so that the nodes of this user on this machine find each other."""
     registry: Etcd | None
     """The authority over names, if it is not the mesh."""
+    drain_timeout: float
+    """Seconds that the node may take to finish its work when it is to leave."""
+    high_water: int
+    """Bytes that may wait for a peer before users' messages are refused."""
+    max_outbox: int
+    """Bytes that may wait for a peer at all."""
 
 
 def resolve(
@@ -60,7 +72,10 @@ def resolve(
     tls: OwnCertificates | None = None,
     join: Sequence[str] | None = None,
     registry: str | Etcd | None = None,
+    drain_timeout: float | None = None,
     allow_weak_cookie: bool = False,
+    high_water: int | None = None,
+    max_outbox: int | None = None,
     environ: Mapping[str, str] | None = None,
     directory: Path | None = None,
 ) -> Settings:
@@ -92,6 +107,13 @@ def resolve(
         )
     own = not cookies
     authority = given.registry(registry)
+    most = given.number("max_outbox", max_outbox) or MAX_OUTBOX
+    mark = given.number("high_water", high_water) or max(1, most // 2)
+    if mark > most // 2:
+        raise ValueError(
+            f"high_water={mark} is too high for max_outbox={most}: give at most half of it, so that there is room for"
+            " what must be said to a congested peer"
+        )
     return Settings(
         name=full_name,
         listen=at,
@@ -101,6 +123,9 @@ def resolve(
         tls=tls or given.own_certificates(),
         neighbours=seeds is None and own and authority is None,
         registry=authority,
+        drain_timeout=given.seconds("drain_timeout", drain_timeout, DRAIN_TIMEOUT),
+        high_water=mark,
+        max_outbox=most,
     )
 
 
@@ -126,6 +151,31 @@ class _Given:
         if value is not None and not isinstance(value, str):
             raise ValueError(f"kinfolk.toml: {key} must be a string")
         return value
+
+    def seconds(self, key: str, argument: float | None, default: float) -> float:
+        if argument is not None:
+            return check_seconds(argument, key)
+        variable = self._variable(key)
+        try:
+            return check_seconds(float(variable) if variable else self._file.get(key, default), key)
+        except (TypeError, ValueError):
+            where = f"KINFOLK_{key.upper()}" if variable else f"kinfolk.toml: {key}"
+            raise ValueError(f"{where} must be a number of seconds, 0 or more, as in 25") from None
+
+    def number(self, key: str, argument: int | None) -> int | None:
+        """A number of at least 1; None if there is none."""
+        value: object = argument
+        if value is None:
+            value = self._variable(key) or self._file.get(key)
+        if value is None:
+            return None
+        try:
+            number = msgspec.convert(value, int, strict=False)
+        except msgspec.ValidationError:
+            number = 0
+        if number < 1:
+            raise ValueError(f"{key}={value!r}: give a number of bytes, at least 1")
+        return number
 
     def seeds(self, argument: Sequence[str] | None) -> tuple[Seed, ...] | None:
         given: object = argument

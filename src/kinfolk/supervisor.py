@@ -8,7 +8,6 @@ supervisor goes on. What happens then comes into its mailbox like everything els
 import asyncio
 import logging
 import math
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVarTuple, get_args
 
@@ -24,6 +23,7 @@ from kinfolk.errors import (
     NameLost,
     NameTaken,
     NameUnknown,
+    NodeDraining,
     NodeLost,
     NoProcess,
     NotConfirmed,
@@ -48,7 +48,7 @@ SHUTDOWN_TIMEOUT = 5.0
 """Seconds that a child may take to end in good order, by default."""
 _AS_USUAL = -1.0
 
-_TROUBLE = (NameTaken, NotConfirmed, NameLost, NameUnknown, NodeLost, CallTimeout)
+_TROUBLE = (NameTaken, NotConfirmed, NameLost, NameUnknown, NodeLost, NodeDraining, CallTimeout)
 """What keeps a child from running through no fault of its own."""
 
 
@@ -307,8 +307,8 @@ class Supervising:
         self._reason: Reason = SHUTDOWN
         self._asked: list[Call[Any]] = []  # who wants to know when the start is complete
         self._watches_nodes = False
-        self._random = random.Random()  # noqa: S311 - no secret
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._random = me.node.machine.random()
+        self._tasks: dict[asyncio.Task[None], None] = {}
 
     async def run(self) -> None:
         """The life of the process."""
@@ -391,6 +391,12 @@ class Supervising:
         if slot.id in self._restarts.children:
             self._do(self._restarts.remove(slot.id))
 
+    def singletons(self) -> dict[str, Process | None]:
+        """The ids of its singletons, each with its process if its code runs here."""
+        return {
+            slot.id: slot.process if slot.gate is None else None for slot in self.slots.values() if slot.child.singleton
+        }
+
     def infos(self) -> list[ChildInfo]:
         """See `Supervision.children`."""
         children = self._restarts.children
@@ -460,8 +466,8 @@ class Supervising:
     def _in_task(self, slot: _Slot, starting: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> None:
         """Go on with a start in a task. It makes the coroutine itself: it may be cancelled before its first step."""
         task = slot.task = asyncio.create_task(self._watched(slot, starting, *args))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.__delitem__)
 
     async def _watched(self, slot: _Slot, starting: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> None:
         try:
@@ -536,7 +542,7 @@ class Supervising:
     async def _win(self, slot: _Slot, name: str, watch: "NameWatch") -> Pid:
         names, attempt = self.me.node.names, 0
         while True:
-            if names.whereis(name) is None:
+            if names.whereis(name) is None and not self.me.node.draining:
                 pid = self._spawn(slot)
                 try:
                     await names.register(name, pid)
@@ -730,7 +736,9 @@ def _node_is_gone(slot: _Slot) -> bool:
     """Whether the node of a child elsewhere is lost, or closes: then its processes end with "shutdown", unasked."""
     if slot.on is None or slot.stopping:
         return False
-    return slot.reason in (NOCONNECTION, SHUTDOWN) if slot.error is None else isinstance(slot.error, NodeLost)
+    if slot.error is not None:
+        return isinstance(slot.error, NodeLost | NodeDraining)
+    return slot.reason in (NOCONNECTION, SHUTDOWN)
 
 
 def _kind_of_end(slot: _Slot) -> End:

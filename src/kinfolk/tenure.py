@@ -202,6 +202,10 @@ class Tenure:
             return own.revision or None
         return claim.stamp or None
 
+    def names_of(self, local: int) -> list[str]:
+        """The names that a process of ours has or claims, in the order in which it claimed them."""
+        return list(self._by_process.get(local, ()))
+
     def owns(self, name: str) -> bool:
         """Whether this node claims the name."""
         return name in self._own

@@ -8,21 +8,22 @@ link lives by its callbacks alone. What one turn of the loop produced for a peer
 import asyncio
 import dataclasses
 import logging
-import os
-import secrets
-import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from math import inf
+from typing import Any, Final, cast
 
 from kinfolk import effects as fx
 from kinfolk.errors import AuthenticationFailed, NodeUnreachable, RemoteProtocolError
-from kinfolk.ids import Address, Seed
+from kinfolk.ids import Seed
 from kinfolk.shell.dataplane import CONTROL, DataPlane, Waiting
 from kinfolk.shell.driver import Driver
-from kinfolk.shell.tls import SERVER_NAME, Credentials, named_nodes, node_uri, peer_fingerprint, probable_cause
+from kinfolk.shell.gate import Gate
+from kinfolk.shell.machine import Caller, Machine, Port
+from kinfolk.shell.tls import Papers, node_uri, probable_cause
 from kinfolk.wire import frames
+from kinfolk.wire.frames import FRAGMENT_BYTES
 from kinfolk.wire.handshake import NONCE_BYTES, Dialler, Fingerprints, Identity, Listener, Proved, Refused
 from kinfolk.wire.session import OBSERVED, Event, Opened, Operations, Session, State
 
@@ -30,9 +31,6 @@ _log = logging.getLogger("kinfolk")
 
 HANDSHAKE_TIMEOUT = 5.0
 """Seconds from the first packet to an open session."""
-SHUTDOWN_TIMEOUT = 1.0
-"""Seconds in which the other end must take what we still have to say to it when a connection is closed."""
-ACCEPT_AT_ONCE = 64
 MAX_HALF_OPEN = 512
 """Connections that have not finished TLS; above, the oldest is dropped."""
 MAX_HALF_OPEN_PER_HOST = 128
@@ -45,14 +43,17 @@ READ_SLICE = 0.005
 OBSERVER_SILENCE = 600.0
 """Seconds after which an observer that says nothing is taken for gone: nobody beats for observers. Those that wait for
 events ask every few seconds."""
-WRITE_BUFFER = 256 * 1024
-"""Bytes handed to TLS and not yet written, above which the rest waits in the outbox."""
+WRITE_BUFFER = 64 * 1024
+"""Bytes handed to TLS and not yet written, above which the rest waits in the outbox: nothing can overtake them."""
 WRITE_PART = 64 * 1024
 """TLS encrypts in records of 16 KiB; far larger writes only copy more."""
+FEED_AT_ONCE = 4
+"""Fragments of large messages that one link writes before others get their turn."""
+TELL_CONGESTION = 10.0
+"""Seconds in which the log tells of one link at most once that it is congested."""
 
-_TLS_HANDSHAKE = b"\x16"
-"""The first byte of every TLS connection: the content type of a handshake record (RFC 8446, 5.1)."""
-
+_NOTHING = memoryview(b"")
+_OPEN: Final = State.OPEN  # by its own name: it stands in the way of every message
 _NO_REFUSAL = frozenset({"duplicate", "closed"})
 """Codes of REFUSED that say "not this connection" rather than "not you"."""
 
@@ -60,7 +61,7 @@ _NO_REFUSAL = frozenset({"duplicate", "closed"})
 class Link(asyncio.BufferedProtocol):
     """One connection and its session."""
 
-    def __init__(self, transport: "Transport", credentials: Credentials, conn: int, seed: Seed | None) -> None:
+    def __init__(self, transport: "Transport", credentials: Papers, conn: int, seed: Seed | None) -> None:
         self._owner = transport
         self._named: frozenset[str] | None = None  # by the other end's certificate, where certificates name nodes
         self.credentials = credentials
@@ -69,6 +70,10 @@ class Link(asyncio.BufferedProtocol):
         self._session: Session | None = None
         self._flushing = False
         self._paused = False
+        self._rest: memoryview[int] = _NOTHING  # taken out of the outbox and not yet handed to TLS
+        self._held = 0  # bytes that wait beside the outbox: while it is 0, the backlog is empty
+        self._high_water = transport.high_water
+        self._told_congestion = -inf  # when the log did
         self._reading_paused = False
         self._unread = False  # whether frames wait in the buffer for their turn
         self._then: Callable[[], None] | None = None  # what is to be done when they have been handled
@@ -86,6 +91,9 @@ class Link(asyncio.BufferedProtocol):
         self.has_transport = False
         """Whether asyncio owns the socket."""
         self.calls: dict[int, Waiting] = {}
+        self.congested = False
+        """Whether more waits than the high-water mark allows: no user's message may be added, only what must be."""
+        self.gate = Gate()
         self.bytes_in = 0
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the session opens, or with the reason why it did not."""
@@ -100,9 +108,9 @@ class Link(asyncio.BufferedProtocol):
         # No isinstance: uvloop's transports behave like asyncio's, and derive from none of them.
         self._tls = made = cast("asyncio.Transport", transport)
         made.set_write_buffer_limits(high=WRITE_BUFFER)
-        tls: ssl.SSLObject = made.get_extra_info("ssl_object")
-        self._session = self._owner.new_session(self, peer_fingerprint(tls))
-        self._named = named_nodes(tls) if self.credentials.names_nodes else None
+        other = self._owner.machine.other_end(made, self.credentials)
+        self._session = self._owner.new_session(self, other.fingerprint)
+        self._named = other.names
         self._flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -166,6 +174,7 @@ class Link(asyncio.BufferedProtocol):
             self._lost(exc)
 
     def _lost(self, exc: Exception | None) -> None:
+        self._release()
         what = self._session.connection_lost() if self._session else "the connection ended during TLS"
         self._owner.lost(self, f"{what} ({exc})" if exc else what, exc)
 
@@ -191,6 +200,11 @@ class Link(asyncio.BufferedProtocol):
         return self._named is None or uri in self._named
 
     @property
+    def peername(self) -> tuple[Any, ...] | None:
+        """The address of the other end, as sockets have it."""
+        return None if self._tls is None else self._tls.get_extra_info("peername")
+
+    @property
     def is_open(self) -> bool:
         """Whether operations can be said and heard."""
         return self._session is not None and self._session.state is State.OPEN
@@ -206,32 +220,76 @@ class Link(asyncio.BufferedProtocol):
             self.opened.set_exception(error)
             self.opened.exception()  # the task that waits may be cancelled and never look
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for the peer: here, and in TLS."""
+        if self._session is None or self._tls is None:
+            return 0
+        return len(self._session.outbox) + self._held + self._tls.get_write_buffer_size()
+
     def post(self, operation: frames.Operation) -> None:
         """Append an operation to the outbox; it leaves with whatever else this turn of the loop brings."""
-        if self.session.state is State.OPEN:
-            self.session.outbox.encode(operation)
-            self._posted()
+        session = self.session
+        if session.state is _OPEN:
+            session.outbox.encode(operation)
+            self._posted(session)
 
     def post_encoded(self, tag: int, operation: bytes) -> None:
         """Append an operation that was encoded before, for several links."""
-        if self.session.state is State.OPEN:
-            self.session.outbox.append(tag, operation)
-            self._posted()
+        session = self.session
+        if session.state is State.OPEN:
+            session.outbox.append(tag, operation)
+            self._posted(session)
+
+    def post_from(self, operation: frames.Operation, sender: int, target: int | None, size: int = 0) -> None:
+        """Post what a process says to another: after all that it has said to it before, not after what others say.
+
+        Args:
+            sender, target: as for `Backlog.add`.
+            size: bytes of its body.
+
+        Raises:
+            MessageTooLarge: as `Backlog.add`.
+        """
+        session = self.session
+        if size > FRAGMENT_BYTES or (self._held and session.backlog.holds(sender, target)):
+            self.post_encoded_from(operation.TAG, frames.encode_operation(operation), sender, target)
+        elif session.state is _OPEN:
+            session.outbox.encode(operation)
+            self._posted(session)
+
+    def post_encoded_from(self, tag: int, operation: bytes, sender: int, target: int | None) -> None:
+        """As `post_from`, for an operation that was encoded before.
+
+        Raises:
+            MessageTooLarge: as `Backlog.add`.
+        """
+        session = self.session
+        if len(operation) <= FRAGMENT_BYTES and not session.backlog.holds(sender, target):
+            self.post_encoded(tag, operation)
+        elif session.state is State.OPEN:
+            session.backlog.add(tag, operation, sender, target)
+            self._count_held(session)
+            self._posted(session)
 
     def want_drain(self) -> None:
         """Tell the kernel once little is waiting."""
         self._wants_drain = True
-        self._posted()
+        self._posted(self.session)
 
     def close(self, code: str = "", detail: str = "") -> None:
         """End the session, with a goodbye if there is a code, and close the connection once that is written."""
-        if self._session is not None:
-            self._session.close(code, detail)
-            self._flush()
+        session = self._session
+        if session is not None:
+            while session.state is State.OPEN and session.backlog:
+                session.backlog.feed(session.outbox)
+            session.close(code, detail)
+            self._write_all(session)
         self._end()
 
     def abort(self) -> None:
         """Close the connection without writing what waits."""
+        self._release()
         if self._tls is not None:
             self._tls.abort()
 
@@ -239,25 +297,88 @@ class Link(asyncio.BufferedProtocol):
         """Write at once what waits."""
         self._flush()
 
-    def _posted(self) -> None:
-        if len(self.session.outbox) > self._owner.max_outbox:
+    def _posted(self, session: Session) -> None:
+        if len(session.outbox) + self._held > self._high_water:
+            self._filled(session)
+        if not self._flushing:
+            self._flush_soon()
+
+    def _filled(self, session: Session) -> None:
+        """More waits than the high-water mark allows."""
+        if not self.congested:
+            self.congested = True
+            self._told_congestion = self._owner.congested(self, self._told_congestion)
+        if len(session.outbox) + self._held > self._owner.max_outbox:
             self._owner.overflown(self)
-        elif not self._flushing:
-            self._flushing = True
-            self._owner.loop.call_soon(self._flush)
+
+    def _flush_soon(self) -> None:
+        self._flushing = True
+        self._owner.loop.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flushing = False
+        self._flush()
 
     def _flush(self) -> None:
-        self._flushing = False
+        """Hand to TLS what waits, as far as TLS takes it: the outbox, and behind all of it one fragment, and again.
+
+        So neither holds up the other: who says something waits for one fragment at most, a large message for what is
+        in the outbox at its turn.
+        """
         session, tls = self._session, self._tls
-        if session is None or tls is None or self._paused or tls.is_closing():
+        if session is None or tls is None or tls.is_closing():
             return
-        if session.outbox:
-            taken = memoryview(session.outbox.take())
-            for start in range(0, len(taken), WRITE_PART):
-                tls.write(taken[start : start + WRITE_PART])
-        if self._wants_drain and not self._paused and session.state is State.OPEN:
+        fed = 0
+        while not self._paused:
+            if self._rest:
+                part, self._rest = self._rest[:WRITE_PART], self._rest[WRITE_PART:]
+                tls.write(part)
+                continue
+            if not session.outbox:
+                self._drained(session)
+            if session.backlog and fed < FEED_AT_ONCE:
+                session.backlog.feed(session.outbox)
+                fed += 1
+            if not session.outbox:
+                if session.backlog and not self._flushing:
+                    self._flush_soon()
+                break
+            self._rest = memoryview(session.outbox.take())
+        self._count_held(session)
+        self._let_in(session)
+
+    def _drained(self, session: Session) -> None:
+        """The outbox is empty: the kernel may have waited for that."""
+        if self._wants_drain and session.state is State.OPEN:
             self._wants_drain = False
             self._owner.loop.call_soon(self._owner.drained, self)
+
+    def _let_in(self, session: Session) -> None:
+        """Those who wait for room are let in, one by one, as long as there is some; then everybody."""
+        if not self.congested:
+            return
+        while session.state is State.OPEN and len(session.outbox) + self._held <= self._high_water:
+            if not self.gate.let_in():
+                self.congested = False
+                return
+
+    def _write_all(self, session: Session) -> None:
+        """Hand all that waits to TLS, which has a second to write it: nothing comes after it."""
+        tls = self._tls
+        if tls is None or tls.is_closing():
+            return
+        for waiting in (self._rest, memoryview(session.outbox.take())):
+            for start in range(0, len(waiting), WRITE_PART):
+                tls.write(waiting[start : start + WRITE_PART])
+        self._release()
+
+    def _count_held(self, session: Session) -> None:
+        self._held = len(session.backlog) + len(self._rest)
+
+    def _release(self) -> None:
+        """Nothing that has been taken out of the outbox will be written."""
+        self._rest = _NOTHING
+        self._held = 0
 
     def _end(self) -> None:
         if self._tls is not None and not self._tls.is_closing():
@@ -268,8 +389,9 @@ class Transport:
     """The connections of one node: accepts, dials, and carries out what the kernel wants done with them.
 
     Args:
-        sock: bound and listening, not blocking.
-        credentials: for TLS and the handshake.
+        machine: what it runs on, which dials for it.
+        port: where it is reached.
+        credentials: for TLS and the handshake, from the machine.
         identity: gives the node's identity, which may change until the first session.
         driver: gets the facts.
         dataplane: gets the frames that are messages.
@@ -277,13 +399,15 @@ class Transport:
         new_connection: gives numbers to connections that are accepted.
         heartbeat: seconds; how closely the kernel needs to know when bytes came.
         dial_timeout: seconds from TCP to an open session; a stopped machine's kernel still accepts connections.
-        max_outbox: bytes that may wait for one peer.
+        high_water: bytes that may wait for one peer before users' messages are refused.
+        max_outbox: bytes that may wait for one peer at all.
     """
 
     def __init__(
         self,
-        sock: socket.socket,
-        credentials: Credentials,
+        machine: Machine,
+        port: Port,
+        credentials: Papers,
         identity: Callable[[], Identity],
         driver: Driver,
         dataplane: DataPlane,
@@ -292,11 +416,14 @@ class Transport:
         *,
         heartbeat: float,
         dial_timeout: float,
+        high_water: int,
         max_outbox: int,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop
+        self.high_water = high_water
         self.max_outbox = max_outbox
-        self._sock = sock
+        self.machine = machine
+        self._port = port
         self._credentials = credentials
         self._identity = identity
         self._driver = driver
@@ -310,22 +437,16 @@ class Transport:
         self._half_open: dict[int, tuple[str, asyncio.Task[None]]] = {}
         self._unproved: dict[int, asyncio.Task[None]] = {}
         self._dialling = asyncio.Semaphore(MAX_DIALS)
-        self._started = False
-        self._pause: asyncio.TimerHandle | None = None  # until the port is looked at again
         self._empty: asyncio.Future[None] | None = None  # done when the last link of a closing node has gone
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Accept connections from now on."""
-        self.loop, self._started = loop, True
-        self._listen()
+        self.loop = loop
+        self._port.listen(loop, self._accepted, self._cannot_accept)
 
     async def close(self, timeout: float) -> None:
         """Free the port, end every connection; what waits is written within `timeout` seconds or not at all."""
-        if self._pause is not None:
-            self._pause.cancel()
-        elif self._started:
-            self.loop.remove_reader(self._sock)
-        self._sock.close()
+        self._port.close()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -338,13 +459,18 @@ class Transport:
         for link in list(self._links.values()):
             link.abort()
 
-    def rekey(self, credentials: Credentials) -> None:
+    def rekey(self, credentials: Papers) -> None:
         """Use these for every connection that begins from now on; those that are there go on."""
         self._credentials = credentials
 
     def link(self, conn: int) -> Link:
         """The link of an open session."""
         return self._links[conn]
+
+    def peername(self, conn: int) -> tuple[Any, ...] | None:
+        """The address of the other end of a session, as sockets have it; None once the session has ended."""
+        link = self._links.get(conn)
+        return None if link is None else link.peername
 
     # --- effects ---
 
@@ -399,33 +525,17 @@ class Transport:
 
     # --- connections that are not open yet ---
 
-    def _listen(self) -> None:
-        self._pause = None
-        self.loop.add_reader(self._sock, self._accept_waiting)
+    def _cannot_accept(self, error: OSError) -> None:
+        self._counters["accept_errors"] += 1
+        _log.error("cannot accept connections: %s; trying again in a second", error)
 
-    def _accept_waiting(self) -> None:
-        """Take in the connections that wait at our port, a bounded number in one turn of the loop."""
-        for _ in range(ACCEPT_AT_ONCE):
-            try:
-                sock, address = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                # Out of descriptors or memory: those that are there go on, new ones wait in the kernel's queue.
-                self._counters["accept_errors"] += 1
-                _log.error("cannot accept connections: %s; trying again in a second", error)
-                self.loop.remove_reader(self._sock)
-                self._pause = self.loop.call_later(1.0, self._listen)
-                return
-            sock.setblocking(False)
-            self._accepted(sock, str(address[0]))
-
-    def _accepted(self, sock: socket.socket, host: str) -> None:
+    def _accepted(self, caller: Caller) -> None:
+        """Somebody has connected."""
+        host = caller.host
         link = Link(self, self._credentials, self._new_connection(), None)
-        task = self.loop.create_task(self._accept(link, sock, host), name=f"kinfolk: accept {host}")
-        # Not at the end of `_accept`: a task that is cancelled before its first step never gets there. Once asyncio has
-        # made a transport of the socket, closing it is that one's business.
-        task.add_done_callback(lambda _: None if link.has_transport else sock.close())
+        task = self.loop.create_task(self._accept(link, caller), name=f"kinfolk: accept {host}")
+        # Not at the end of `_accept`: a task that is cancelled before its first step never gets there.
+        task.add_done_callback(lambda _: None if link.has_transport else caller.close())
         self._track(link.conn, task)
         self._make_room(host)
         self._half_open[link.conn] = host, task
@@ -442,18 +552,11 @@ class Transport:
         self._counters["half_open_dropped"] += 1
         task.cancel()
 
-    async def _accept(self, link: Link, sock: socket.socket, host: str) -> None:
-        conn = link.conn
+    async def _accept(self, link: Link, caller: Caller) -> None:
+        conn, host = link.conn, caller.host
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT):
-                await _tls_begins(self.loop, sock)
-                await self.loop.connect_accepted_socket(
-                    lambda: self._connecting(link),
-                    sock,
-                    ssl=link.credentials.server,
-                    ssl_handshake_timeout=2 * HANDSHAKE_TIMEOUT,  # ours ends first, and covers the rest as well
-                    ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
-                )
+                await caller.secure(link.credentials, lambda: self._connecting(link))
                 self._half_open.pop(conn, None)
                 if len(self._unproved) >= MAX_UNPROVED:
                     self._drop(self._unproved.pop(next(iter(self._unproved))))
@@ -483,15 +586,7 @@ class Transport:
         link = Link(self, self._credentials, conn, seed)
         try:
             async with self._dialling, asyncio.timeout(self._dial_timeout):
-                await self.loop.create_connection(
-                    lambda: self._connecting(link),
-                    seed.address.host,
-                    seed.address.port,
-                    ssl=link.credentials.client,
-                    server_hostname=SERVER_NAME,
-                    ssl_handshake_timeout=2 * HANDSHAKE_TIMEOUT,
-                    ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
-                )
+                await self.machine.dial(self.loop, seed.address, link.credentials, lambda: self._connecting(link))
                 await link.opened
         except _RefusedError as refused:
             failed = fx.DialFailed(conn, refused.code, refused.error, refused.number)
@@ -535,7 +630,7 @@ class Transport:
     def new_session(self, link: Link, peer: bytes) -> Session:
         """The session of a connection whose TLS is up, and whose other end has a certificate with this fingerprint."""
         fingerprints = Fingerprints(link.credentials.fingerprint, peer)
-        nonce = secrets.token_bytes(NONCE_BYTES)
+        nonce = self.machine.nonce(NONCE_BYTES)
         me = dataclasses.replace(self._identity(), keys=link.credentials.keys)
         if link.seed is None:
             return Session(Listener(me, fingerprints=fingerprints, nonce=nonce))
@@ -636,12 +731,23 @@ class Transport:
         if link.session.state is State.OPEN:
             self._driver.submit(fx.Drained(link.conn))
 
+    def congested(self, link: Link, last: float) -> float:
+        """More waits for this peer than the high-water mark. Returns when the log told of it for the last time."""
+        now = self.loop.time()
+        if link.is_observer:  # no message of a user's goes there
+            return last
+        self._counters["links_congested"] += 1
+        if now - last < TELL_CONGESTION:
+            return last
+        _log.warning("the link to %s is congested: %d bytes wait for it", link.name, link.waiting)
+        return now
+
     def overflown(self, link: Link) -> None:
         """The peer does not read what is said to it."""
         if self._links.get(link.conn) is not link:
             return
         self._counters["outbox_overflows"] += 1
-        reason = f"{len(link.session.outbox)} bytes wait for it, more than max_outbox allows: it does not read"
+        reason = f"{link.waiting} bytes wait for it, more than max_outbox allows: it does not read"
         if link.is_observer:
             _log.warning("the session with an observer ends: %s", reason)
         link.session.close("overflow", reason)
@@ -670,31 +776,6 @@ class _RefusedError(Exception):
         self.code, self.error, self.number = code, error, number
 
 
-def bind(address: Address) -> socket.socket:
-    """A listening socket at this address, not blocking. Port 0 takes a free one.
-
-    Raises:
-        OSError: which address could not be bound, and the likely cause.
-    """
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
-    family, kind, protocol, _, where = found[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        if os.name == "posix":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(where)
-        sock.listen(1024)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        text = f"cannot listen on {address}: {error.strerror}; is another node running there?"
-        raise OSError(error.errno, text) from None
-    return sock
-
-
 def refusal_error(refused: Refused) -> AuthenticationFailed | NodeUnreachable:
     """What a refusal of the other end's is to the user who dialled it."""
     if refused.code in _NO_REFUSAL:
@@ -706,9 +787,7 @@ def _no_node(link: Link, error: RemoteProtocolError) -> NodeUnreachable:
     return NodeUnreachable(f"{link.seed} does not speak as a kinfolk node does: {error}")
 
 
-def dial_error(
-    seed: Seed, error: OSError, ours: Credentials, *, past_tls: bool
-) -> AuthenticationFailed | NodeUnreachable:
+def dial_error(seed: Seed, error: OSError, ours: Papers, *, past_tls: bool) -> AuthenticationFailed | NodeUnreachable:
     """What to tell who dialled. TCP failed: unreachable. TLS failed, or it ended before ACK: most likely the cookie."""
     ended = ssl.SSLError | ConnectionResetError | ConnectionAbortedError | BrokenPipeError
     if past_tls or isinstance(error, ended):
@@ -716,26 +795,6 @@ def dial_error(
         reason = "certificate" if own else "cookie"
         return AuthenticationFailed(f"{seed} did not let us in: {probable_cause(error, own=own)}", reason)
     return NodeUnreachable(f"cannot connect to {seed}: {error.strerror or error}; is it running there?")
-
-
-async def _tls_begins(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
-    """Wait for the first byte of a TLS handshake. asyncio's TLS takes 300 KiB from the start: not for just anybody.
-
-    Raises:
-        RemoteProtocolError: something else has come.
-        ConnectionResetError: the other end has closed.
-    """
-    come = asyncio.Event()
-    loop.add_reader(sock, come.set)
-    try:
-        await come.wait()
-    finally:
-        loop.remove_reader(sock)
-    first = sock.recv(1, socket.MSG_PEEK)
-    if not first:
-        raise ConnectionResetError("closed without a word")
-    if first != _TLS_HANDSHAKE:
-        raise RemoteProtocolError("what it says is not TLS: no kinfolk node")
 
 
 def _why(error: Exception, link: Link) -> str:
