@@ -107,12 +107,15 @@ class Client:
         self._etcd = etcd
         self._prefix = f"/kinfolk/{cluster}/".encode()
         self._end = self._prefix[:-1] + b"0"  # the next after "/"
-        self._patience = max(0.5, min(2.0, ttl / 3))
+        self._patience = max(0.25, min(2.0, ttl / 4))  # so that a renewal can fail and be asked of another member
         self._pulse = pulse
         self._tell = tell
         self._clock = clock
         self._grpc = rpc.grpc()
         self._known = rpc.messages()
+        # What comes of a member that cannot be reached, that stops in between, or that refuses.
+        errors = (TimeoutError, self._grpc.RpcError, rpc.module_of_errors().BaseError, asyncio.InvalidStateError)
+        self._failures: tuple[type[Exception], ...] = (*errors, AuthenticationFailed)
         self._credentials = _credentials(self._grpc, etcd)
         self._channels: dict[str, tuple[Any, Any]] = {}  # each with its methods
         self._at = random.randrange(len(etcd.endpoints))  # noqa: S311 - no secret: nodes spread over the members
@@ -170,7 +173,7 @@ class Client:
                 async with asyncio.timeout(self._patience):
                     answer = await self._about_lease(request)
             self.refused = None
-        except (TimeoutError, self._grpc.RpcError, AuthenticationFailed) as error:
+        except self._failures as error:
             self._failed(endpoint, error)
         self._tell(fx.Consulted(request, answer))
 
@@ -231,7 +234,7 @@ class Client:
         try:
             async with asyncio.timeout(_GOODBYE):
                 await self._revoke(lease)
-        except (TimeoutError, self._grpc.RpcError, AuthenticationFailed) as error:
+        except self._failures as error:
             _log.info("%s could not be told that the node closes, its lease will end by itself: %s", self._etcd, error)
 
     # --- the watch ---
@@ -243,7 +246,7 @@ class Client:
             if not after:
                 after = await self._snapshot()
             compacted = await self._watch(after)
-        except (TimeoutError, self._grpc.RpcError, AuthenticationFailed) as error:
+        except self._failures as error:
             self._failed(endpoint, error)
         self._tell(fx.Unfollowed(compacted))
 
@@ -300,7 +303,7 @@ class Client:
             asked.append(self._clock())
             try:
                 await stream.write(request)
-            except (self._grpc.RpcError, asyncio.InvalidStateError):
+            except self._failures:
                 return  # whoever reads is told
             await asyncio.sleep(self._pulse)
 
