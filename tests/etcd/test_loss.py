@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 import shutil
 import signal
 import urllib.request
@@ -303,29 +304,48 @@ async def fold(node: Node, names: dict[str, Pid]) -> None:
 
 
 class Load:
-    """Nodes that fight for a few names, and note from when to when each has held one for certain."""
+    """Nodes that fight for a few names, and note when each was told what."""
 
     def __init__(self) -> None:
         self.held: dict[str, list[tuple[float, float]]] = {}
+        """From when to when somebody has held a name for certain: from the answer of its register to its release."""
+        self.claimed: dict[tuple[str, Pid], list[tuple[float, float]]] = {}
+        """From when to when somebody may have held it: from its register to the answer of its release."""
+        self.refused: list[tuple[str, Pid, float, float]] = []
+        """Who was said to hold a name, and from when to when that was asked."""
 
     async def fight(self, node: Node, name: str) -> None:
-        loop, pid = asyncio.get_running_loop(), node.spawn(idle)
+        clock, pid = asyncio.get_running_loop().time, node.spawn(idle)
+        claimed = self.claimed.setdefault((name, pid), [])
         while True:
+            begun = clock()
+            claimed.append((begun, math.inf))
             try:
                 claim = await node.names.register(name, pid, timeout=2)
-            except (NameTaken, NotConfirmed):
+            except NameTaken as error:
+                claimed.pop()
+                self.refused.append((name, error.holder, begun, clock()))
                 await asyncio.sleep(0.01)
                 continue
-            since = loop.time()
+            except NotConfirmed:
+                continue  # it may come late
+            since = clock()
             await asyncio.sleep(0.02)
-            self.held.setdefault(name, []).append((since, loop.time()))
+            let_go = clock()
+            self.held.setdefault(name, []).append((since, let_go))
             await claim.release(timeout=2)
+            if clock() < let_go + 2:  # else nobody knows when it is carried out
+                claimed[-1] = begun, clock()
 
     def check(self) -> int:
+        """Whether there is an order in which all of it happened one after the other. How often a name was held."""
         for held in self.held.values():
             held.sort()
             for (_, end), (begin, _) in itertools.pairwise(held):
                 assert end <= begin, "two have held it at once"
+        for name, holder, begun, ended_at in self.refused:
+            claims = self.claimed[name, holder]
+            assert any(since <= ended_at and begun <= until for since, until in claims), "refused for nobody"
         return sum(map(len, self.held.values()))
 
 
@@ -348,6 +368,7 @@ async def test_the_leader_is_killed_and_comes_back_under_load_and_nothing_is_los
         await asyncio.to_thread(three.wait_until_ready)
         assert all(node.is_alive(pids[name]) for name, node in kept.items())
     assert not any(task.done() for task in tasks), tasks
+    assert load.refused, "it has been fought"
     for task in tasks[len(mesh) :]:
         task.cancel()
     await asyncio.wait(tasks[len(mesh) :])
