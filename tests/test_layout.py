@@ -12,8 +12,8 @@ LAYERS = [
     ["ids", "errors", "reasons", "seconds", "counters"],
     ["core"],
     ["cookie", "wire"],
-    ["effects", "agenda", "mesh", "orders", "tenure", "asks", "kernel"],
-    ["messages", "mailbox", "process", "server", "allowed"],
+    ["effects", "agenda", "mesh", "orders", "tenure", "transfers", "asks", "kernel"],
+    ["messages", "mailbox", "handover", "process", "server", "allowed"],
     ["shell", "registries"],
     [
         "settings",

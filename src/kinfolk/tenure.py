@@ -206,6 +206,10 @@ class Tenure:
         """The names that a process of ours has or claims, in the order in which it claimed them."""
         return list(self._by_process.get(local, ()))
 
+    def moving(self, name: str) -> Pid | None:
+        """Who is about to get the name from its holder. Nobody: names do not move here."""
+        return None
+
     def owns(self, name: str) -> bool:
         """Whether this node claims the name."""
         return name in self._own

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from kinfolk import NameTaken
+from kinfolk import Child, NameTaken, NotMoved, Server
 from tests.etcd.nodes import EtcdNodes
 from tests.node.nodes import echo, ended, holders, idle, until
 
@@ -53,3 +53,31 @@ async def test_a_name_that_falls_free_is_taken_by_who_waits_for_that_and_etcd_ho
     assert bob.kernel.tenure is not None and set(bob.kernel.tenure.nodes) == {ada.name, bob.name}
     await ada.close()
     await until(lambda: set(bob.kernel.tenure.nodes) == {bob.name} if bob.kernel.tenure else False)
+
+
+class Tally(Server):
+    """A singleton that would hand its state over."""
+
+    async def init(self, history: list[str]) -> None:
+        self.history = history
+        history.append(self.node.name)
+
+    async def hand_over(self) -> list[str]:
+        return self.history
+
+    async def take_over(self, state: list[str]) -> None:
+        raise AssertionError("names in etcd do not move")
+
+
+async def test_names_do_not_move_and_a_singleton_of_a_node_that_leaves_begins_elsewhere(nodes: EtcdNodes):
+    ada, bob = await nodes.start("ada"), await nodes.start("bob")
+    pid = (await ada.names.register("x", ada.spawn(idle))).pid
+    for node in (ada, bob):
+        await until(lambda: node.names.whereis("x") == pid)  # noqa: B023 - it is waited for here
+        assert isinstance(await ended(node.names.transfer("x", node.spawn(idle))), NotMoved)
+    assert holders([ada, bob], "x") == {pid}
+    history: list[str] = []
+    for node in (ada, bob):
+        await node.supervise([Child(Tally, history, name="tally", singleton=True)])
+    await ada.drain()
+    await until(lambda: history == [ada.name, bob.name])
