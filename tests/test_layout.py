@@ -12,9 +12,9 @@ LAYERS = [
     ["ids", "errors", "reasons", "seconds", "counters"],
     ["core"],
     ["cookie", "wire"],
-    ["effects", "agenda", "mesh", "orders", "transfers", "asks", "kernel"],
+    ["effects", "agenda", "mesh", "orders", "tenure", "transfers", "asks", "kernel"],
     ["messages", "mailbox", "handover", "process", "server", "allowed"],
-    ["shell"],
+    ["shell", "registries"],
     [
         "settings",
         "events",

@@ -51,6 +51,7 @@ def run(
     join: Annotated[str | None, Parameter(help=_JOIN)] = None,
     listen: str | None = None,
     cluster: str | None = None,
+    registry: str | None = None,
     cookie_file: Annotated[list[Path] | None, Parameter(negative="")] = None,
     allow_spawn: Annotated[list[str] | None, Parameter(help=_ALLOW_SPAWN, negative="")] = None,
     drain_timeout: Annotated[float | None, Parameter(help=_DRAIN_TIMEOUT)] = None,
@@ -74,6 +75,8 @@ def run(
         The address to bind, if it is not the one in the name.
     cluster
         Name of the cluster.
+    registry
+        Who decides about names: mesh, or etcd://host:2379 with more members after commas.
     cookie_file
         File of the cluster's cookie, of mode 0600. Of several, the first is used and the others are accepted.
     allow_shell
@@ -92,6 +95,7 @@ def run(
             join=seeds,
             listen=listen,
             cluster=cluster,
+            registry=registry,
             cookie_file=cookie_file,
             allow_spawn=allow_spawn or (),
             drain_timeout=drain_timeout,
