@@ -15,6 +15,7 @@ RUNTIME := $(VENV)/.ready-$(MADE_FOR)-runtime
 TEST := $(VENV)/.ready-$(MADE_FOR)-test
 CHECK := $(VENV)/.ready-$(MADE_FOR)-check
 DOCS := $(VENV)/.ready-$(MADE_FOR)-docs
+SOAK := $(VENV)/.ready-$(MADE_FOR)-soak
 
 # Measurements need what they are compared with, and nothing else does.
 BENCH_VENV ?= .venv-bench
@@ -29,6 +30,7 @@ help:
 	@echo 'make test       the tests (PYTEST_ARGS="-k names -x" chooses among them)'
 	@echo 'make check      lint, format and types: ruff, mypy, pyright'
 	@echo 'make test-slow  the tests that take long or need more than Python packages'
+	@echo 'make soak       five processes under steady work and faults (MINUTES=30), on both event loops'
 	@echo 'make docs       the documentation, into build/docs'
 	@echo 'make bench      measure beside references, all in 15 minutes (ONLY=lookup,call a part, ROUNDS=3 fewer rounds)'
 	@echo 'make bench-docs tables and pictures of docs/performance.md from the last measurement'
@@ -51,6 +53,11 @@ check: $(CHECK)
 # pytest ends with 5 when nothing was selected; every other end is passed on.
 test-slow: $(TEST)
 	@$(PY) -m pytest -m slow --timeout=600 $(PYTEST_ARGS) || test $$? -eq 5
+
+MINUTES ?= 30
+
+soak: $(SOAK)
+	@$(PY) -m tests.soak --minutes $(MINUTES)
 
 # Warnings are errors, references that lead nowhere among them.
 docs: $(DOCS)
@@ -75,6 +82,9 @@ $(TEST): pyproject.toml constraints.txt
 
 $(CHECK): pyproject.toml constraints.txt
 	$(call set-up,.[test$(comma)check])
+
+$(SOAK): pyproject.toml constraints.txt
+	$(call set-up,.[test$(comma)fast])
 
 $(DOCS): pyproject.toml constraints.txt
 	$(call set-up,.[docs])

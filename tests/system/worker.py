@@ -51,19 +51,22 @@ from kinfolk import (
 from kinfolk.registry import Registration
 
 
-class RoutedLoop(asyncio.SelectorEventLoop):
+def routed_loop(routes: dict[int, int]) -> asyncio.AbstractEventLoop:
     """A loop that connects elsewhere than it is told: to the proxy of this dialler and that listener.
 
-    Within TLS a proxy cannot see who dials; so each dialler has a port of its own for each listener.
+    Within TLS a proxy cannot see who dials; so each dialler has a port of its own for each listener. It is asyncio's
+    loop, or the one that KINFOLK_TEST_LOOP names.
     """
+    base: Any = asyncio.SelectorEventLoop
+    if os.environ.get("KINFOLK_TEST_LOOP") == "uvloop":
+        base = importlib.import_module("uvloop").Loop
 
-    def __init__(self, routes: dict[int, int]) -> None:
-        super().__init__()
-        self._routes = routes
+    class Routed(base):  # type: ignore[misc]  # known only now
+        async def create_connection(self, factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
+            return await super().create_connection(factory, host, routes.get(port, port), **options)
 
-    async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
-        """As asyncio's, to the port of the route."""
-        return await super().create_connection(protocol_factory, host, self._routes.get(port, port), **options)
+    made: asyncio.AbstractEventLoop = Routed()
+    return made
 
 
 class Actor:
@@ -731,7 +734,7 @@ def main() -> None:
         return
     home = move_in(channel)
     routes = {int(port): proxy for port, proxy in home["routes"].items()}
-    with asyncio.Runner(loop_factory=lambda: RoutedLoop(routes)) as runner:
+    with asyncio.Runner(loop_factory=lambda: routed_loop(routes)) as runner:
         runner.run(live(channel))
 
 
