@@ -14,16 +14,20 @@ MADE_FOR := $(shell { pwd; echo "$(PYTHON)"; } | cksum | cut -d ' ' -f 1)
 RUNTIME := $(VENV)/.ready-$(MADE_FOR)-runtime
 TEST := $(VENV)/.ready-$(MADE_FOR)-test
 CHECK := $(VENV)/.ready-$(MADE_FOR)-check
+FUZZ := $(VENV)/.ready-$(MADE_FOR)-fuzz
+
+MINUTES ?= 5
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check test-slow clean
+.PHONY: help demo test check test-slow fuzz clean
 
 help:
 	@echo 'make demo       three nodes in three OS processes find each other, share names, die and return'
 	@echo 'make test       the tests (PYTEST_ARGS="-k names -x" chooses among them)'
 	@echo 'make check      lint, format and types: ruff, mypy, pyright'
 	@echo 'make test-slow  the tests that take long or need more than Python packages'
+	@echo 'make fuzz       feed codec, handshake, sessions and a node with made-up bytes (MINUTES=5)'
 	@echo 'make clean      remove the virtual environment, caches and builds'
 	@echo
 	@echo 'PYTHON=/path/to/python3.12 chooses the interpreter (3.11 or newer), VENV=dir the environment ($(VENV)).'
@@ -41,8 +45,11 @@ check: $(CHECK)
 	$(PY) -m pyright --pythonpath $(PY)
 
 # pytest ends with 5 when nothing was selected; every other end is passed on.
-test-slow: $(TEST)
+test-slow: $(FUZZ)
 	@$(PY) -m pytest -m slow --timeout=600 $(PYTEST_ARGS) || test $$? -eq 5
+
+fuzz: $(FUZZ)
+	@$(PY) -m tests.fuzz --minutes $(MINUTES) $(FUZZ_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -56,6 +63,9 @@ $(TEST): pyproject.toml constraints.txt
 
 $(CHECK): pyproject.toml constraints.txt
 	$(call set-up,.[test$(comma)check])
+
+$(FUZZ): pyproject.toml constraints.txt
+	$(call set-up,.[test$(comma)fuzz])
 
 comma := ,
 
