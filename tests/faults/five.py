@@ -1,20 +1,17 @@
 """Five nodes, as every scenario has them, and what always has to hold whatever is done to them."""
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from tests.system.fleet import Fleet, Raised, State, Worker, agreed, resident, states, until
+from tests.system.fleet import SLACK, Fleet, Raised, State, Worker, agreed, resident, states, until
 
 H = 0.25
 """Seconds between two heartbeats."""
 D = 5 * H
 """Seconds of silence after which a node is down."""
-SLACK = float(os.environ.get("KINFOLK_FAULTS_SLACK", "4"))
-"""How much longer things may take than they should, since machines are shared: 1 is what is promised on an idle one."""
 WORDS = ("ada", "bob", "carl", "dora", "eve")
 """The nodes 1 to 5."""
 MIB = 1024 * 1024

@@ -14,9 +14,9 @@ import pytest
 
 from kinfolk.wire import frames
 from kinfolk.wire.frames import encode_frame
-from tests.faults.five import GROWTH, MIB, SLACK, WORDS, D, Five, H, calls_undisturbed, five_nodes, taken, within
+from tests.faults.five import GROWTH, MIB, WORDS, D, Five, H, calls_undisturbed, five_nodes, taken, within
 from tests.system.chaos import Network
-from tests.system.fleet import Fleet, Raised, Worker, agreed, always, check_agreement, resident, states, until
+from tests.system.fleet import SLACK, Fleet, Raised, Worker, agreed, always, check_agreement, resident, states, until
 from tests.system.stranger import Stranger
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.five import SLACK, WORDS, D, Five, H, five_nodes, within
+from tests.faults.five import WORDS, D, Five, H, five_nodes, within
 from tests.faults.switch import Switch, missing
-from tests.system.fleet import Fleet, Nursery, Raised, agreed, always, check_agreement, states, until
+from tests.system.fleet import SLACK, Fleet, Nursery, Raised, agreed, always, check_agreement, states, until
 
 pytestmark = [
     pytest.mark.slow,
