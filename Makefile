@@ -15,12 +15,13 @@ RUNTIME := $(VENV)/.ready-$(MADE_FOR)-runtime
 TEST := $(VENV)/.ready-$(MADE_FOR)-test
 CHECK := $(VENV)/.ready-$(MADE_FOR)-check
 FUZZ := $(VENV)/.ready-$(MADE_FOR)-fuzz
+DOCS := $(VENV)/.ready-$(MADE_FOR)-docs
 
 MINUTES ?= 5
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check test-slow fuzz clean
+.PHONY: help demo test check test-slow fuzz docs clean
 
 help:
 	@echo 'make demo       three nodes in three OS processes find each other, share names, die and return'
@@ -28,6 +29,7 @@ help:
 	@echo 'make check      lint, format and types: ruff, mypy, pyright'
 	@echo 'make test-slow  the tests that take long or need more than Python packages'
 	@echo 'make fuzz       feed codec, handshake, sessions and a node with made-up bytes (MINUTES=5)'
+	@echo 'make docs       the documentation, into build/docs'
 	@echo 'make clean      remove the virtual environment, caches and builds'
 	@echo
 	@echo 'PYTHON=/path/to/python3.12 chooses the interpreter (3.11 or newer), VENV=dir the environment ($(VENV)).'
@@ -51,6 +53,11 @@ test-slow: $(FUZZ)
 fuzz: $(FUZZ)
 	@$(PY) -m tests.fuzz --minutes $(MINUTES) $(FUZZ_ARGS)
 
+# Warnings are errors, references that lead nowhere among them.
+docs: $(DOCS)
+	$(PY) -m sphinx --fail-on-warning --keep-going -q -b html docs build/docs
+	@echo 'Open build/docs/index.html'
+
 clean:
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -66,6 +73,9 @@ $(CHECK): pyproject.toml constraints.txt
 
 $(FUZZ): pyproject.toml constraints.txt
 	$(call set-up,.[test$(comma)fuzz])
+
+$(DOCS): pyproject.toml constraints.txt
+	$(call set-up,.[docs])
 
 comma := ,
 

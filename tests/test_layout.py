@@ -9,18 +9,30 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "kinfolk"
 
 LAYERS = [
-    ["ids", "errors", "reasons", "seconds"],
+    ["ids", "errors", "reasons", "seconds", "counters"],
     ["core"],
     ["cookie", "wire"],
     ["effects", "agenda", "mesh", "orders", "asks", "kernel"],
     ["messages", "mailbox", "process", "server", "allowed"],
     ["shell"],
-    ["settings", "events", "registry", "groups", "blocking", "watches", "supervisor", "service", "node", "observer"],
+    [
+        "settings",
+        "events",
+        "registry",
+        "groups",
+        "blocking",
+        "watches",
+        "supervisor",
+        "console",
+        "service",
+        "node",
+        "observer",
+    ],
     ["__init__"],
     ["cli", "demo", "__main__"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
-PURE = ["ids", "errors", "reasons", "seconds", "core", "wire", "effects", "agenda", "mesh", "orders", "asks", "kernel"]
+PURE = [*LAYERS[0], *LAYERS[1], "wire", *LAYERS[3]]
 OUTSIDE = {"asyncio", "socket", "ssl", "time", "threading", "secrets", "os", "subprocess", "selectors"}
 
 MODULES = sorted(SOURCE.rglob("*.py"))

@@ -160,11 +160,12 @@ async def test_a_call_is_expired_once_its_caller_has_given_up():
     import asyncio
 
     now = asyncio.get_running_loop().time()
-    forgotten: list[Any] = []
+    kept: dict[Any, None] = {}
     for deadline, expired in ((None, False), (now + 1000, False), (now, True)):
         call = Call("x", None, Answers())
         assert not call.expired
-        call.opened(deadline, forgotten.append)
+        kept[call] = None
+        call.opened(deadline, kept)
         assert call.expired is expired
     call.reply()
-    assert forgotten == [call]
+    assert len(kept) == 2 and call not in kept

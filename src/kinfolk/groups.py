@@ -9,7 +9,7 @@ Source: process groups as in erlang/otp (pg); a broadcast that crosses each link
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from msgspec import Struct
 
@@ -42,7 +42,11 @@ class Groups:
     """
 
     def __init__(
-        self, node: "Node", table: GroupTable, watches: "WeakSet[GroupWatch]", own: "Process | None" = None
+        self,
+        node: "Node",
+        table: GroupTable,
+        watches: "WeakKeyDictionary[GroupWatch, None]",
+        own: "Process | None" = None,
     ) -> None:
         self._node = node
         self._table = table
@@ -133,7 +137,7 @@ class Groups:
         """
         self._node.check_open()
         watch = GroupWatch(self._table, pattern, max_events)
-        self._watches.add(watch)
+        self._watches[watch] = None
         return watch
 
     # --- for the node ---

@@ -27,18 +27,20 @@ class Mailbox:
 
     Attributes:
         messages: what waits, oldest first. Only the one who receives may take from it.
+        taken: how many were received so far.
 
     Raises:
         ValueError: the limit is less than 1.
     """
 
-    __slots__ = ("_examined", "_limit", "_wake", "messages")
+    __slots__ = ("_examined", "_limit", "_wake", "messages", "taken")
 
     def __init__(self, limit: int | None = None) -> None:
         if limit is not None and limit < 1:
             raise ValueError(f"max_mailbox={limit}: a mailbox must have room for at least 1 message (None: no bound)")
         self._limit = sys.maxsize if limit is None else limit
         self.messages: deque[Any] = deque()
+        self.taken = 0
         self._wake: asyncio.Future[None] | None = None  # set while a receive waits
         self._examined = 0  # so many, the oldest, do not match what that receive wants
 
@@ -85,6 +87,7 @@ class Mailbox:
         if match is None:
             while not messages:
                 await self._arrival()
+            self.taken += 1
             return messages.popleft()
         # What is there already, in portions that grow: the first match costs little, and a long backlog is walked once.
         examined, portion = 0, 16
@@ -92,6 +95,7 @@ class Mailbox:
             for message in list(islice(messages, examined, examined + portion)):
                 if match(message):
                     del messages[examined]
+                    self.taken += 1
                     return message
                 examined += 1
             portion *= 2
@@ -103,6 +107,7 @@ class Mailbox:
             message = messages[self._examined]
             if match(message):
                 del messages[self._examined]
+                self.taken += 1
                 return message
             self._examined += 1
 

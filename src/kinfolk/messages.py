@@ -165,14 +165,14 @@ class Call(Generic[B]):
         sender: the calling process; None if the call came from outside of one.
     """
 
-    __slots__ = ("_answer", "_deadline", "_forget", "body", "sender")
+    __slots__ = ("_among", "_answer", "_deadline", "body", "sender")
     __match_args__ = ("body",)
 
     def __init__(self, body: B, sender: Pid | None, answer: Callable[[str, object], None]) -> None:
         self.body = body
         self.sender = sender
         self._answer: Callable[[str, object], None] | None = answer
-        self._forget: Callable[[Call[Any]], None] | None = None
+        self._among: dict[Call[Any], None] | None = None
         self._deadline: float | None = None
 
     def __repr__(self) -> str:
@@ -222,10 +222,10 @@ class Call(Generic[B]):
 
     # --- for the node ---
 
-    def opened(self, deadline: float | None, forget: Callable[["Call[Any]"], None]) -> None:
-        """The call is in a mailbox: when its caller gives up (loop time), and whom to tell that it is answered."""
+    def opened(self, deadline: float | None, among: "dict[Call[Any], None]") -> None:
+        """The call is in a mailbox: when its caller gives up (loop time), and where it is kept until it is answered."""
         self._deadline = deadline
-        self._forget = forget
+        self._among = among
 
     def expired_at(self, now: float) -> bool:
         """Whether its caller has given up at that loop time."""
@@ -234,14 +234,14 @@ class Call(Generic[B]):
     def drop(self) -> None:
         """Nobody waits for an answer any more: it counts as answered."""
         self._answer = None
-        if self._forget is not None:
-            self._forget(self)
+        if self._among is not None:
+            self._among.pop(self, None)
 
     def abandon(self, outcome: str, value: object) -> None:
         """Answer it unless it has been answered: its process is dead, or cannot read it."""
         answer, self._answer = self._answer, None
         if answer is None:
             return
-        if self._forget is not None:
-            self._forget(self)
+        if self._among is not None:
+            self._among.pop(self, None)
         answer(outcome, value)

@@ -11,14 +11,12 @@ import logging
 import os
 import random
 import threading
-import time
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, overload
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import kinfolk.settings
 from kinfolk import effects as fx
@@ -27,6 +25,7 @@ from kinfolk.blocking import Blocking
 from kinfolk.cookie import Cookie, Hidden
 from kinfolk.core.relations import OUTSIDE, Relations
 from kinfolk.core.restarts import Strategy
+from kinfolk.counters import Counters
 from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeUnreachable, NoProcess
 from kinfolk.groups import Groups
 from kinfolk.ids import MAX_CREATION, Address, Pid, Seed, node_address
@@ -42,11 +41,12 @@ from kinfolk.shell import neighbours
 from kinfolk.shell.alarms import Alarms
 from kinfolk.shell.dataplane import DataPlane, Target
 from kinfolk.shell.driver import Driver
+from kinfolk.shell.machine import Machine, RealMachine
 from kinfolk.shell.signals import Signals
 from kinfolk.shell.spawns import Spawns
 from kinfolk.shell.tasks import Processes
-from kinfolk.shell.tls import Credentials, OwnCertificates, node_uri
-from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Transport, bind
+from kinfolk.shell.tls import OwnCertificates, Papers, node_uri
+from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Transport
 from kinfolk.supervisor import Child, Supervising, Supervision, Supervisor
 from kinfolk.wire.codec import Codec
 from kinfolk.wire.handshake import Identity
@@ -86,11 +86,13 @@ class Node:
         allow_spawn: what other nodes may start here with `spawn_on`: functions, ``"module:function"``, and ``"jobs.*"``
             for what is defined in the package jobs. Modules are imported, and the list is final, when the node starts.
             By default nothing.
+        allow_shell: whether `kinfolk shell` may run Python inside this node: everything that the program can do.
         max_message: bytes of the largest message that can be sent.
         max_outbox: bytes that may wait for a peer that does not read; beyond, its session is closed.
         strict_messages: encode local messages as well, so that tests find what the wire would not carry.
         allow_weak_cookie: accept a free-text cookie although other machines can reach the node.
         wall_clock: gives nanoseconds since 1970; for tests of what happens when a clock is wrong.
+        machine: what the node runs on; `kinfolk.testing` has one that is simulated. Default: this program's.
 
     Each argument left out is taken from the environment (``KINFOLK_NAME``, ...) or ``kinfolk.toml``: see `settings`.
 
@@ -115,12 +117,16 @@ class Node:
         min_peers: int = 0,
         messages: Sequence[type] = (),
         allow_spawn: Sequence[Spawnable | str] = (),
+        allow_shell: bool = False,
         max_message: int = MAX_MESSAGE,
         max_outbox: int = MAX_OUTBOX,
         strict_messages: bool = False,
         allow_weak_cookie: bool = False,
-        wall_clock: Callable[[], int] = time.time_ns,
+        wall_clock: Callable[[], int] | None = None,
+        machine: Machine | None = None,
     ) -> None:
+        self.machine = machine or RealMachine()
+        """What it runs on."""
         self._keys = Hidden[dict[str, Any]](
             {"cookie": cookie, "cookie_file": cookie_file, "tls": tls, "allow_weak_cookie": allow_weak_cookie}
         )
@@ -131,17 +137,26 @@ class Node:
         if not 0 < heartbeat < silence:
             raise ValueError("heartbeat must be positive, and down_after longer than a heartbeat")
         self._settings = kinfolk.settings.resolve(
-            name=name, listen=listen, cluster=cluster, join=join, **self._keys.reveal()
+            name=name,
+            listen=listen,
+            cluster=cluster,
+            join=join,
+            **self.machine.environment(),
+            **self._keys.reveal(),
         )
         self._times = Settings(heartbeat=heartbeat, down_after=silence)
         self._join_timeout = join_timeout
         self._min_peers = min_peers
         self._max_outbox = max_outbox
         self._strict = strict_messages
-        self._wall_clock = wall_clock
-        self.counters: Counter[str] = Counter()
-        """What happened how often: messages dropped and why, sessions lost and why, conflicts."""
+        self.wall_clock = wall_clock or self.machine.wall_clock
+        """Gives nanoseconds since 1970."""
+        self.counters = Counters()
+        """What happened how often: messages dropped and why, sessions lost, conflicts. The table is `counters.DROPPED`
+        and `counters.HAPPENED`."""
         self._allowed = Allowed(allow_spawn)
+        self.allow_shell = allow_shell
+        """Whether `kinfolk shell` may run Python here."""
         self.supervisors: dict[int, Supervising] = {}
         """The supervisors that run, by the local ids of their pids."""
         self._codec = Codec(messages, max_message=max_message)
@@ -324,9 +339,14 @@ class Node:
         del cookie
         self.check_open()
         settings = kinfolk.settings.resolve(
-            name=self.name, listen=str(self._settings.listen), cluster=self.cluster, join=[], **keys.reveal()
+            name=self.name,
+            listen=str(self._settings.listen),
+            cluster=self.cluster,
+            join=[],
+            **self.machine.environment(),
+            **keys.reveal(),
         )
-        self._parts.transport.rekey(_credentials(settings, self.name))
+        self._parts.transport.rekey(_papers(self.machine, settings, self.name))
         self._keys = keys
         first, *others = (cookie.origin for cookie in settings.cookies)
         accepted = f", and accepts as well that from {' and from '.join(others)}" if others else ""
@@ -823,21 +843,22 @@ class Node:
 
     def _build(self) -> "_Parts":
         settings = self._settings
-        sock = bind(settings.listen)
+        machine = self.machine
+        port = machine.bind(settings.listen)
         try:
-            name = _final_name(settings.name, sock.getsockname()[1])
-            credentials = _credentials(settings, name)
-            jitter = random.Random()  # noqa: S311 - no secret
-            creation = _creation(self._wall_clock(), jitter)
+            name = _final_name(settings.name, port.number)
+            papers = _papers(machine, settings, name)
+            jitter = machine.random()
+            creation = _creation(self.wall_clock(), jitter)
             processes = Processes(name, creation, self._process_exited)
             kernel = Kernel(
                 name, creation, self._times, jitter, is_alive=lambda local: processes.get(local) is not None
             )
             # Released by the first join: names taken before it are ours only if nobody in the cluster has them.
             kernel.names.hold()
-            driver = Driver(kernel, self._perform, self._wall_clock)
+            driver = Driver(kernel, self._perform, self.wall_clock, machine.monotonic)
             names = Names(self, kernel.names, self._times.down_after + 2 * self._times.heartbeat)
-            groups = Groups(self, kernel.names.groups, WeakSet())
+            groups = Groups(self, kernel.names.groups, WeakKeyDictionary())
             signals = Signals(
                 Relations(name, creation, lambda local: processes.get(local) is not None),
                 processes,
@@ -861,9 +882,10 @@ class Node:
                 self._strict,
             )
             transport = Transport(
-                sock,
-                credentials,
-                lambda: Identity(name, kernel.creation, settings.cluster, credentials.keys),
+                machine,
+                port,
+                papers,
+                lambda: Identity(name, kernel.creation, settings.cluster, papers.keys),
                 driver,
                 dataplane,
                 kernel.new_connection,
@@ -873,7 +895,7 @@ class Node:
                 max_outbox=self._max_outbox,
             )
         except BaseException:
-            sock.close()
+            port.close()
             raise
         return _Parts(name, kernel, driver, processes, signals, spawns, alarms, dataplane, transport, names, groups)
 
@@ -944,11 +966,11 @@ def _ends_in_order(process: Process) -> bool:
     return is_server(process.body) or isinstance(process.body, Supervisor)
 
 
-def _credentials(settings: kinfolk.settings.Settings, name: str) -> Credentials:
+def _papers(machine: Machine, settings: kinfolk.settings.Settings, name: str) -> Papers:
     """For a node whose name is final, so that a certificate of its own can be checked for it."""
-    credentials = Credentials.of(settings.cookies, settings.tls)
-    credentials.check_name(node_uri(settings.cluster, name))
-    return credentials
+    papers = machine.papers(settings.cookies, settings.tls)
+    papers.check_name(node_uri(settings.cluster, name))
+    return papers
 
 
 def _exchanged(old: Hidden[dict[str, Any]], new: Hidden[dict[str, Any]]) -> Hidden[dict[str, Any]]:

@@ -26,8 +26,8 @@ from kinfolk.ids import Seed
 from kinfolk.service import SERVICE_NAME
 from kinfolk.shell.tls import SERVER_NAME, Credentials, OwnCertificates, named_nodes, node_uri, peer_fingerprint
 from kinfolk.shell.transport import dial_error, refusal_error
-from kinfolk.wire import codec, frames
-from kinfolk.wire.handshake import NONCE_BYTES, Dialler, Fingerprints, Identity, Proved, Refused
+from kinfolk.wire import codec, frames, handshake
+from kinfolk.wire.handshake import NONCE_BYTES, Dialler, Fingerprints, Identity, Proved
 from kinfolk.wire.session import Event, Opened, Operations, Session, State
 
 _READ = 256 * 1024
@@ -139,6 +139,19 @@ class Observer:
             raise codec.error_of(outcome, str(value))
         return value
 
+    async def act(self, request: object, *, timeout: float | None = None) -> Any:
+        """Ask the node's service to do something, and return what came of it.
+
+        Raises:
+            CallTimeout, NodeLost: it ended so.
+            KinfolkError: it ended in another error, whose text this has; or as `call`.
+        """
+        outcome, *told = await self.call(request, timeout=timeout)
+        if outcome == "done":
+            return told[0]
+        kind, text = told
+        raise {"CallTimeout": CallTimeout, "NodeLost": NodeLost}.get(kind, KinfolkError)(text)
+
     async def close(self) -> None:
         """End the session. Closing again does nothing."""
         session, self._session = self._session, None
@@ -231,7 +244,7 @@ class Observer:
             case Opened(peer=peer):
                 self._check_certificate(peer)
                 self.name = peer
-            case Refused():
+            case handshake.Refused():
                 raise refusal_error(event)
             case Operations(operations=operations):
                 for operation in operations:

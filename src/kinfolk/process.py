@@ -115,6 +115,7 @@ class Process:
         "parent",
         "pid",
         "prune_at",
+        "started",
         "task",
     )
 
@@ -126,12 +127,14 @@ class Process:
         self.parent: Pid | None = None
         self.exit_reason: Reason | None = None
         """None as long as it lives."""
-        self.open_calls: set[Call[Any]] | None = None
+        self.open_calls: dict[Call[Any], None] | None = None
         """Calls that it has not answered; None as long as there never was one."""
         self.prune_at = PRUNE_FROM
         """At so many, those whose callers have given up are thrown out."""
         self.task: asyncio.Task[Any] | None = None
         """The task that it is; None before the node has started."""
+        self.started: float | None = None
+        """When its code began, on the scale of its loop's `time`, in seconds; None before."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._filters: dict[tuple[type[Any], bool], Match] | None = None
 
@@ -568,12 +571,15 @@ class Process:
         """This task is the process from now on; called in it."""
         self.task = task
         self._loop = task.get_loop()  # Without it, current_task() takes three times as long on Python 3.11.
+        self.started = self._loop.time()
         _current.set(self)
 
     def end(self, reason: Reason) -> None:
         """The process is dead from now on."""
         self.exit_reason = reason
-        self.mailbox.take_all()
+        unread = self.mailbox.take_all()
+        if unread:  # the callers among them are told
+            self.node.counters["unread_messages"] += sum(type(message) is not Call for message in unread)
 
     def check_alive(self) -> None:
         """Raise NoProcess if it is dead."""

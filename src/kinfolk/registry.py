@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from msgspec import Struct
 
@@ -84,10 +84,10 @@ class Names:
         self._table = table
         self._view = table.view
         self._patience = patience
-        self._waiters: dict[str, set[asyncio.Future[Pid]]] = {}
+        self._waiters: dict[str, dict[asyncio.Future[Pid], None]] = {}
         self._registering: Counter[str] = Counter()  # calls of `register` under way
         self._given: dict[str, int] = {}  # position of the claim that somebody has a Registration of
-        self._watches: WeakSet[NameWatch] = WeakSet()
+        self._watches: WeakKeyDictionary[NameWatch, None] = WeakKeyDictionary()
         self.whereis = table.whereis
         self.local = LocalNames(node)
 
@@ -97,6 +97,12 @@ class Names:
         if not self._table.refused:
             return names
         return {name: pid for name, pid in names.items() if not self._table.is_refused(pid)}
+
+    def of(self, pid: Pid) -> list[str]:
+        """The names of a process of this node, the oldest first; of any other process, none."""
+        if (pid.node, pid.creation) != (self._node.name, self._node.creation):
+            return []
+        return [name for name in self._table.names_of(pid.local) if self.whereis(name) == pid]
 
     def __len__(self) -> int:
         return len(self._view)
@@ -208,7 +214,7 @@ class Names:
         if holder is not None:
             return holder
         future: asyncio.Future[Pid] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(name, set()).add(future)
+        self._waiters.setdefault(name, {})[future] = None
         try:
             async with asyncio.timeout(timeout):
                 return await future
@@ -217,7 +223,7 @@ class Names:
         finally:
             waiting = self._waiters.get(name)
             if waiting is not None:
-                waiting.discard(future)
+                waiting.pop(future, None)
                 if not waiting:
                     del self._waiters[name]
 
@@ -233,7 +239,7 @@ class Names:
         """
         self._node.check_open()
         watch = NameWatch(self._view, pattern, max_events)
-        self._watches.add(watch)
+        self._watches[watch] = None
         return watch
 
     # --- for the node ---
@@ -341,11 +347,15 @@ class LocalNames:
         """The process with this name on this node."""
         return self._holders.get(name)
 
+    def of(self, pid: Pid) -> list[str]:
+        """The names that a process has on this node alone."""
+        return [name for name, holder in self._holders.items() if holder == pid]
+
     def snapshot(self) -> dict[str, Pid]:
         """All names of this node alone."""
         return dict(self._holders)
 
     def process_exited(self, pid: Pid) -> None:
         """A process is dead: it has no names."""
-        for name in [name for name, holder in self._holders.items() if holder == pid]:
+        for name in self.of(pid):
             del self._holders[name]

@@ -6,12 +6,16 @@ It has the node-scoped name "kinfolk". The command line asks it, through an obse
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from importlib.metadata import version
 from typing import Any, TypeVar
 
+from kinfolk.console import Consoles
+from kinfolk.errors import CallTimeout, KinfolkError, NameUnknown, NodeLost, NotAllowed
 from kinfolk.ids import Pid
 from kinfolk.messages import Call
 from kinfolk.process import Process
+from kinfolk.shell.dataplane import Target
 from kinfolk.watches import Watches
 from kinfolk.wire.session import OBSERVED
 
@@ -26,15 +30,15 @@ _SLICE = 5000  # of them looked at before others get their turn: a few milliseco
 async def service(me: Process) -> None:
     """Answer until the node closes."""
     async with asyncio.TaskGroup() as tasks:
-        watches = Watches(me.names, tasks)
+        watches, consoles = Watches(me.names, tasks), Consoles(me)
         try:
             async for call in me.calls():
-                await _answer(me, watches, call)
+                await _answer(me, watches, consoles, tasks, call)
         finally:
             watches.close()
 
 
-async def _answer(me: Process, watches: Watches, call: Call[Any]) -> None:
+async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyncio.TaskGroup, call: Call[Any]) -> None:
     match call.body:
         case ["info"]:
             call.reply(_info(me))
@@ -52,6 +56,19 @@ async def _answer(me: Process, watches: Watches, call: Call[Any]) -> None:
         case ["whereis", str(name)]:
             holder = me.node.names.whereis(name)
             call.reply(None if holder is None else str(holder))
+        case ["ps", int(after), int(limit)] if limit > 0:
+            call.reply(_processes(me, after, min(limit, PAGE)))
+        case ["send", (Pid() | str() | [str(), str()]) as target, body]:
+            _act(call, tasks, _send(me, _target(target), body))
+        case ["call", (Pid() | str() | [str(), str()]) as target, body, int() | float() as seconds]:
+            _act(call, tasks, me.call(_target(target), body, timeout=seconds))
+        case ["kill", (Pid() | str()) as target, int() | float() as seconds]:
+            _act(call, tasks, _kill(me, target, seconds))
+        case ["shell", int(number), str(source)]:
+            _act(call, tasks, _shell(me, consoles, number, source))
+        case ["at", str(node), list()]:
+            request: list[object] = call.body[2]
+            _act(call, tasks, me.call((SERVICE_NAME, node), request, timeout=call.remaining))
         case ["tree"]:
             call.reply(_trees(me))
         case ["watch", str(pattern)]:
@@ -64,9 +81,85 @@ async def _answer(me: Process, watches: Watches, call: Call[Any]) -> None:
         case _:
             call.fail(
                 'unknown request; the service knows ["info"], ["nodes"], ["names", prefix, after, limit],'
-                ' ["groups", prefix, after, member, limit], ["whereis", name], ["tree"],'
-                ' ["watch", pattern] and ["events", watch, seconds]'
+                ' ["groups", prefix, after, member, limit], ["whereis", name], ["ps", after, limit], ["tree"],'
+                ' ["send", target, message], ["call", target, request, seconds], ["kill", target, seconds],'
+                ' ["shell", number, source], ["at", node, request], ["watch", pattern] and ["events", watch, seconds]'
             )
+
+
+def _processes(me: Process, after: int, limit: int) -> dict[str, Any]:
+    """The first processes of this node in the order of their start, after the one with this local id."""
+    found = [process for process in me.node.processes() if process.pid.local > after]
+    now = asyncio.get_running_loop().time()
+    rows = [
+        {
+            "pid": str(process.pid),
+            "names": [*me.names.of(process.pid), *me.names.local.of(process.pid)],
+            "runs": process.function,
+            "waiting": len(process.mailbox),
+            "received": process.mailbox.taken,
+            "age": 0.0 if process.started is None else now - process.started,
+        }
+        for process in found[:limit]
+    ]
+    return {"processes": rows, "more": len(found) > limit}
+
+
+# --- what is done for somebody ---
+
+
+def _act(call: Call[Any], tasks: asyncio.TaskGroup, doing: Coroutine[Any, Any, object]) -> None:
+    """Answer with what comes of it: ``["done", value]``, or ``["failed", class of the error, text]``."""
+
+    async def act() -> None:
+        try:
+            outcome: list[object] = ["done", await doing]
+        except TimeoutError as error:
+            outcome = ["failed", CallTimeout.__name__, str(error)]
+        except (KinfolkError, ValueError) as error:
+            outcome = ["failed", type(error).__name__, str(error)]
+        try:
+            call.reply(outcome)
+        except KinfolkError:
+            pass  # it cannot be sent, which the caller has been told
+
+    tasks.create_task(act())
+
+
+def _target(target: Pid | str | Sequence[str]) -> Target:
+    return target if isinstance(target, Pid | str) else (target[0], target[1])
+
+
+async def _send(me: Process, target: Target, body: object) -> None:
+    me.send(target, body)
+
+
+async def _shell(me: Process, consoles: Consoles, number: int, source: str) -> str:
+    if not me.node.allow_shell:
+        raise NotAllowed(
+            f"{me.node.name} allows no shell: start it with allow_shell=True, or kinfolk run --allow-shell"
+        )
+    return await consoles.run(number, source)
+
+
+async def _kill(me: Process, target: Pid | str, seconds: float) -> list[str]:
+    """End a process, and wait for its end. Returns its pid and the reason."""
+    pid = me.names.whereis(target) if isinstance(target, str) else target
+    if pid is None:
+        raise NameUnknown(str(target))
+    waiting = asyncio.create_task(me.node.wait_exit(pid, timeout=seconds))
+    try:
+        await asyncio.sleep(0)  # first it is watched, then killed: else all there is to see is that it is dead
+        me.node.kill(pid)
+        reason = str(await waiting)
+    finally:
+        waiting.cancel()
+    if reason == "noconnection":
+        raise NodeLost(f"{pid} cannot be reached: its node is not connected to {me.node.name}, which was asked")
+    return [str(pid), reason]
+
+
+# --- what is told ---
 
 
 def _info(me: Process) -> dict[str, Any]:
@@ -75,6 +168,8 @@ def _info(me: Process) -> dict[str, Any]:
         "name": node.name,
         "creation": node.creation,
         "cluster": node.cluster,
+        "version": version("kinfolk"),
+        "clock": node.wall_clock() / 1e9,
         "peers": node.peers(),
         "names": len(node.names),
         "processes": len(node.processes()),

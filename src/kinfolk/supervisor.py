@@ -8,7 +8,6 @@ supervisor goes on. What happens then comes into its mailbox like everything els
 import asyncio
 import logging
 import math
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVarTuple, get_args
 
@@ -307,8 +306,8 @@ class Supervising:
         self._reason: Reason = SHUTDOWN
         self._asked: list[Call[Any]] = []  # who wants to know when the start is complete
         self._watches_nodes = False
-        self._random = random.Random()  # noqa: S311 - no secret
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._random = me.node.machine.random()
+        self._tasks: dict[asyncio.Task[None], None] = {}
 
     async def run(self) -> None:
         """The life of the process."""
@@ -460,8 +459,8 @@ class Supervising:
     def _in_task(self, slot: _Slot, starting: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> None:
         """Go on with a start in a task. It makes the coroutine itself: it may be cancelled before its first step."""
         task = slot.task = asyncio.create_task(self._watched(slot, starting, *args))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.__delitem__)
 
     async def _watched(self, slot: _Slot, starting: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> None:
         try:

@@ -87,6 +87,37 @@ async def tree(node):
     await node.supervise(children, strategy="one_for_all")
     print("ready", node.name, flush=True)
 
+from kinfolk import Call, Request
+
+class Sell(Request[dict[str, int]]):
+    amount: int
+    by: object = None
+
+async def till_body(me):
+    total, notes = 0, []
+    me.node.codec.learn(Sell)
+    while True:
+        message = await me.receive()
+        match message:
+            case Call(body=Sell(amount=amount)) if amount <= 0:
+                message.fail(f"{amount} is nothing to sell")
+            case Call(body=Sell(amount=amount)):
+                total += amount
+                message.reply({"total": total})
+            case Call(body=str(note)):
+                notes.append(note)
+                message.reply(notes)
+            case Call(body=[]):
+                message.reply([me.pid, Sell(amount=total, by=[me.pid]), {1: b"a"}])
+            case str(note):
+                notes.append(note)
+
+async def till(node):
+    pid = node.spawn(till_body)
+    await node.names.register("till", pid)
+    node.names.local.register("drawer", pid)
+    print("ready", node.name, flush=True)
+
 async def endless(node):
     print("ready", node.name, flush=True)
     try:
@@ -184,8 +215,15 @@ class Shell:
 
     def start(self, *arguments: str, **environ: str) -> "Served":
         """Start a command and leave it running, its output in pipes."""
+        return self._start([*KINFOLK, *arguments], environ)
+
+    def program(self, file: str, **environ: str) -> "Served":
+        """Start a program in the directory and leave it running, its output in pipes."""
+        return self._start([sys.executable, file], environ)
+
+    def _start(self, command: list[str], environ: Mapping[str, str]) -> "Served":
         process = subprocess.Popen(
-            [*KINFOLK, *arguments],
+            command,
             cwd=self.directory,
             env={**self.environ, **environ},
             stdin=subprocess.PIPE,

@@ -17,6 +17,7 @@ from kinfolk import Node, Process
 from kinfolk import effects as fx
 from kinfolk.cookie import Cookie, new_cookie
 from kinfolk.ids import Seed
+from kinfolk.shell.machine import TcpCaller
 from kinfolk.wire import frames
 from kinfolk.wire.frames import HEADER_BYTES, Operation, decode_payload, encode_frame
 from kinfolk.wire.handshake import NONCE_BYTES, Dialler, Fingerprints, Identity, Listener, Proved, Purpose
@@ -258,7 +259,7 @@ class Stage:
         ours.send(b"\x16")
         self.loop.accepts = who
         count = len(self.loop.pipes)
-        self.transport._accepted(theirs, "127.0.0.1")
+        self.transport._accepted(TcpCaller(self.loop, theirs, "127.0.0.1"))
         await self.until(lambda: len(self.loop.pipes) > count)
         ours.close()
         if not creation:

@@ -238,6 +238,20 @@ async def test_a_process_that_calls_itself_is_told(nodes: Nodes):
     assert isinstance(into[0], CallFailed) and "itself" in str(into[0])
 
 
+async def test_what_a_process_leaves_unread_is_counted_and_callers_are_told(nodes: Nodes):
+    ada, bob = await nodes.mesh("ada", "bob")
+    busy = ada.spawn(idle)
+    calls = [asyncio.create_task(ended(node.call(busy, "work"))) for node in (ada, bob)]
+    for number in range(3):
+        ada.send(busy, number)
+    bob.send(busy, 3)
+    (process,) = [process for process in ada.processes() if process.pid == busy]
+    await until(lambda: len(process.mailbox) == 6)
+    ada.kill(busy)
+    assert ada.counters.dropped() == {"unread_messages": 4}
+    assert [type(await call) for call in calls] == [NoProcess, NoProcess]
+
+
 async def test_messages_to_the_dead_and_the_lost_are_dropped_and_counted(nodes: Nodes):
     ada, bob = await nodes.mesh("ada", "bob")
     here, there = ada.spawn(idle), bob.spawn(idle)
@@ -248,7 +262,8 @@ async def test_messages_to_the_dead_and_the_lost_are_dropped_and_counted(nodes: 
     assert ada.counters["sends_to_dead_processes"] == 1
     ada.send(there, 1)
     ada.send(("nobody", bob.name), 1)
-    await until(lambda: bob.counters["sends_to_dead_processes"] == 2)
+    await until(lambda: bob.counters["sends_to_unknown_names"] == 1)
+    assert bob.counters["sends_to_dead_processes"] == 1
     with pytest.raises(NameUnknown):
         ada.send("nobody", 1)
     with pytest.raises(NameUnknown):

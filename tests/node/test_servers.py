@@ -158,8 +158,8 @@ async def test_a_message_goes_to_the_method_for_its_nearest_base_class(two: list
     assert await ada.call(ada.spawn(Counter), Twice(2)) == 2
 
 
-def _server_calls(node: Node, pid: Pid) -> set[Any]:
-    return next(process.open_calls or set() for process in node.processes() if process.pid == pid)
+def _server_calls(node: Node, pid: Pid) -> dict[Any, None]:
+    return next(process.open_calls or {} for process in node.processes() if process.pid == pid)
 
 
 async def test_the_message_types_of_a_server_are_known_from_its_spawn(two: list[Node]):

@@ -13,7 +13,23 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
 
-from kinfolk.cli import cookie, exits, groups, names, nodes, play, run, tree, watch
+from kinfolk.cli import (
+    acting,
+    completion,
+    cookie,
+    doctor,
+    exits,
+    groups,
+    info,
+    names,
+    nodes,
+    play,
+    ps,
+    run,
+    shell,
+    tree,
+    watch,
+)
 
 app = App(
     name="kinfolk",
@@ -27,9 +43,17 @@ app.command(nodes.nodes)
 app.command(names.names)
 app.command(names.whereis)
 app.command(groups.groups)
+app.command(ps.ps)
 app.command(tree.tree)
+app.command(info.info)
+app.command(acting.send)
+app.command(acting.call)
+app.command(acting.kill)
+app.command(shell.shell)
 app.command(watch.watch)
+app.command(doctor.doctor)
 app.command(cookie.app)
+app.command(completion.completion)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -43,6 +43,7 @@ def run(
     cluster: str | None = None,
     cookie_file: Annotated[list[Path] | None, Parameter(negative="")] = None,
     allow_spawn: Annotated[list[str] | None, Parameter(help=_ALLOW_SPAWN, negative="")] = None,
+    allow_shell: Annotated[bool, Parameter(negative="")] = False,
     log_level: Literal["debug", "info", "warning", "error"] = "info",
 ) -> int:
     """Run a node: start it, join, await FUNC(node), and serve until SIGTERM or SIGINT. SIGHUP reads its keys again.
@@ -59,6 +60,8 @@ def run(
         Name of the cluster.
     cookie_file
         File of the cluster's cookie, of mode 0600. Of several, the first is used and the others are accepted.
+    allow_shell
+        Let `kinfolk shell` run Python inside this node. Whoever has the cookie can then do what the program can.
     log_level
         What is logged to stderr.
     """
@@ -67,7 +70,13 @@ def run(
     seeds = None if join is None else [seed.strip() for seed in join.split(",") if seed.strip()]
     try:
         node = Node(
-            name, join=seeds, listen=listen, cluster=cluster, cookie_file=cookie_file, allow_spawn=allow_spawn or ()
+            name,
+            join=seeds,
+            listen=listen,
+            cluster=cluster,
+            cookie_file=cookie_file,
+            allow_spawn=allow_spawn or (),
+            allow_shell=allow_shell,
         )
         _ = node.name  # binds the port and loads the certificates: what is wrong with them is a mistake in the command
     except (ValueError, OSError) as error:

@@ -99,6 +99,10 @@ class Views:
         """Whether a process is known to be dead, though it may still be in the views."""
         return pid in self.refused or (pid.node, pid.creation) in self.refused
 
+    def names_of(self, local: int) -> list[str]:
+        """The names that a process of ours has or claims, in the order in which it claimed them."""
+        return [fact for fact in self._by_process.get(local, ()) if isinstance(fact, str)]
+
     # --- this node's own claims and memberships ---
 
     def claim(self, name: str, pid: Pid, on_lost: str, wall_ms: int) -> list[Change]:

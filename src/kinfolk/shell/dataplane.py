@@ -300,7 +300,11 @@ class DataPlane:
         self._deliver(link, self._processes.get(operation.target), operation.body)
 
     def _sent_to_name(self, link: Peer, operation: frames.SentToName) -> None:
-        self._deliver(link, self._process_named(operation.target), operation.body)
+        process = self._process_named(operation.target)
+        if process is None:
+            self._counters["sends_to_unknown_names"] += 1
+        else:
+            self._deliver(link, process, operation.body)
 
     def _broadcast(self, link: Peer, operation: frames.Broadcast) -> None:
         try:

@@ -8,7 +8,6 @@ Source: the run loop contract of algesten/str0m.
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 
@@ -25,14 +24,20 @@ class Driver:
         kernel: whose effects are carried out.
         perform: carries out one effect, without waiting and without raising.
         wall_clock: nanoseconds since 1970, as far as anybody knows; only goes into stamps.
+        monotonic: the seconds before there is a loop, and after.
     """
 
     def __init__(
-        self, kernel: Kernel, perform: Callable[[fx.Effect], None], wall_clock: Callable[[], int] = time.time_ns
+        self,
+        kernel: Kernel,
+        perform: Callable[[fx.Effect], None],
+        wall_clock: Callable[[], int],
+        monotonic: Callable[[], float],
     ) -> None:
         self._kernel = kernel
         self._perform = perform
         self._wall_clock = wall_clock
+        self._monotonic = monotonic
         self._inputs: deque[fx.Input] = deque()
         self._actions: deque[Callable[[], None]] = deque()
         self._running = False
@@ -83,7 +88,7 @@ class Driver:
             action()
 
     def _now(self) -> fx.Now:
-        mono = time.monotonic() if self._loop is None else self._loop.time()
+        mono = self._monotonic() if self._loop is None else self._loop.time()
         return fx.Now(mono, self._wall_clock() // 1_000_000)
 
     def _arm(self) -> None:

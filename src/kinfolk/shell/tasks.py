@@ -210,14 +210,15 @@ class Processes:
         process.mailbox.put(call)
         calls = process.open_calls
         if calls is None:
-            calls = process.open_calls = set()
+            calls = process.open_calls = {}
         now = asyncio.get_running_loop().time()
         if len(calls) >= process.prune_at:
             # A process may never answer: those whose callers have given up must not gather for ever.
-            calls.difference_update([call for call in calls if call.expired_at(now)])
+            for expired in [call for call in calls if call.expired_at(now)]:
+                del calls[expired]
             process.prune_at = max(PRUNE_FROM, 2 * len(calls))
-        calls.add(call)
-        call.opened(None if timeout is None else now + timeout, calls.discard)
+        calls[call] = None
+        call.opened(None if timeout is None else now + timeout, calls)
 
     # --- death ---
 

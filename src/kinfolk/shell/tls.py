@@ -70,13 +70,9 @@ class OwnCertificates:
 
 
 @dataclass(frozen=True)
-class Credentials:
-    """What a process needs to connect and to be connected to."""
+class Papers:
+    """What a node identifies itself with in the handshake inside TLS."""
 
-    server: ssl.SSLContext
-    """For the end that accepts."""
-    client: ssl.SSLContext
-    """For the end that dials, with `SERVER_NAME` as server_hostname."""
     fingerprint: bytes
     """SHA-256 of our own leaf."""
     keys: tuple[ProofKeys, ...]
@@ -96,6 +92,16 @@ class Credentials:
                 f"the certificate of this node is not for it: it must have the URI {uri} among its subject's"
                 f" alternative names, and it has {_listed(self.names)}"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials(Papers):
+    """What a process needs to connect over TLS and to be connected to."""
+
+    server: ssl.SSLContext
+    """For the end that accepts."""
+    client: ssl.SSLContext
+    """For the end that dials, with `SERVER_NAME` as server_hostname."""
 
     @classmethod
     def of(cls, cookies: Sequence[Cookie], own: OwnCertificates | None) -> "Credentials":
@@ -117,10 +123,10 @@ class Credentials:
         leaf = issue_leaf(authorities[0])
         trusted = [authority.der for authority in authorities]
         return cls(
-            _context(ssl.PROTOCOL_TLS_SERVER, leaf, trusted),
-            _context(ssl.PROTOCOL_TLS_CLIENT, leaf, trusted),
-            fingerprint(leaf.der),
-            tuple(cookie.proof_keys() for cookie in cookies),
+            fingerprint=fingerprint(leaf.der),
+            keys=tuple(cookie.proof_keys() for cookie in cookies),
+            server=_context(ssl.PROTOCOL_TLS_SERVER, leaf, trusted),
+            client=_context(ssl.PROTOCOL_TLS_CLIENT, leaf, trusted),
         )
 
     @classmethod
@@ -145,7 +151,8 @@ class Credentials:
                 " PEM files, and the key that of the certificate"
             ) from None
         keys = tuple(cookie.proof_keys() for cookie in cookies)
-        return cls(server, client, fingerprint(leaf.public_bytes(Encoding.DER)), keys, names)
+        own_fingerprint = fingerprint(leaf.public_bytes(Encoding.DER))
+        return cls(fingerprint=own_fingerprint, keys=keys, names=names, server=server, client=client)
 
 
 def node_uri(cluster: str, name: str) -> str:

@@ -8,9 +8,6 @@ link lives by its callbacks alone. What one turn of the loop produced for a peer
 import asyncio
 import dataclasses
 import logging
-import os
-import secrets
-import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +15,11 @@ from typing import cast
 
 from kinfolk import effects as fx
 from kinfolk.errors import AuthenticationFailed, NodeUnreachable, RemoteProtocolError
-from kinfolk.ids import Address, Seed
+from kinfolk.ids import Seed
 from kinfolk.shell.dataplane import CONTROL, DataPlane, Waiting
 from kinfolk.shell.driver import Driver
-from kinfolk.shell.tls import SERVER_NAME, Credentials, named_nodes, node_uri, peer_fingerprint, probable_cause
+from kinfolk.shell.machine import Caller, Machine, Port
+from kinfolk.shell.tls import Papers, node_uri, probable_cause
 from kinfolk.wire import frames
 from kinfolk.wire.handshake import NONCE_BYTES, Dialler, Fingerprints, Identity, Listener, Proved, Refused
 from kinfolk.wire.session import OBSERVED, Event, Opened, Operations, Session, State
@@ -30,9 +28,6 @@ _log = logging.getLogger("kinfolk")
 
 HANDSHAKE_TIMEOUT = 5.0
 """Seconds from the first packet to an open session."""
-SHUTDOWN_TIMEOUT = 1.0
-"""Seconds in which the other end must take what we still have to say to it when a connection is closed."""
-ACCEPT_AT_ONCE = 64
 MAX_HALF_OPEN = 512
 """Connections that have not finished TLS; above, the oldest is dropped."""
 MAX_HALF_OPEN_PER_HOST = 128
@@ -50,9 +45,6 @@ WRITE_BUFFER = 256 * 1024
 WRITE_PART = 64 * 1024
 """TLS encrypts in records of 16 KiB; far larger writes only copy more."""
 
-_TLS_HANDSHAKE = b"\x16"
-"""The first byte of every TLS connection: the content type of a handshake record (RFC 8446, 5.1)."""
-
 _NO_REFUSAL = frozenset({"duplicate", "closed"})
 """Codes of REFUSED that say "not this connection" rather than "not you"."""
 
@@ -60,7 +52,7 @@ _NO_REFUSAL = frozenset({"duplicate", "closed"})
 class Link(asyncio.BufferedProtocol):
     """One connection and its session."""
 
-    def __init__(self, transport: "Transport", credentials: Credentials, conn: int, seed: Seed | None) -> None:
+    def __init__(self, transport: "Transport", credentials: Papers, conn: int, seed: Seed | None) -> None:
         self._owner = transport
         self._named: frozenset[str] | None = None  # by the other end's certificate, where certificates name nodes
         self.credentials = credentials
@@ -100,9 +92,9 @@ class Link(asyncio.BufferedProtocol):
         # No isinstance: uvloop's transports behave like asyncio's, and derive from none of them.
         self._tls = made = cast("asyncio.Transport", transport)
         made.set_write_buffer_limits(high=WRITE_BUFFER)
-        tls: ssl.SSLObject = made.get_extra_info("ssl_object")
-        self._session = self._owner.new_session(self, peer_fingerprint(tls))
-        self._named = named_nodes(tls) if self.credentials.names_nodes else None
+        other = self._owner.machine.other_end(made, self.credentials)
+        self._session = self._owner.new_session(self, other.fingerprint)
+        self._named = other.names
         self._flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -268,8 +260,9 @@ class Transport:
     """The connections of one node: accepts, dials, and carries out what the kernel wants done with them.
 
     Args:
-        sock: bound and listening, not blocking.
-        credentials: for TLS and the handshake.
+        machine: what it runs on, which dials for it.
+        port: where it is reached.
+        credentials: for TLS and the handshake, from the machine.
         identity: gives the node's identity, which may change until the first session.
         driver: gets the facts.
         dataplane: gets the frames that are messages.
@@ -282,8 +275,9 @@ class Transport:
 
     def __init__(
         self,
-        sock: socket.socket,
-        credentials: Credentials,
+        machine: Machine,
+        port: Port,
+        credentials: Papers,
         identity: Callable[[], Identity],
         driver: Driver,
         dataplane: DataPlane,
@@ -296,7 +290,8 @@ class Transport:
     ) -> None:
         self.loop: asyncio.AbstractEventLoop
         self.max_outbox = max_outbox
-        self._sock = sock
+        self.machine = machine
+        self._port = port
         self._credentials = credentials
         self._identity = identity
         self._driver = driver
@@ -310,22 +305,16 @@ class Transport:
         self._half_open: dict[int, tuple[str, asyncio.Task[None]]] = {}
         self._unproved: dict[int, asyncio.Task[None]] = {}
         self._dialling = asyncio.Semaphore(MAX_DIALS)
-        self._started = False
-        self._pause: asyncio.TimerHandle | None = None  # until the port is looked at again
         self._empty: asyncio.Future[None] | None = None  # done when the last link of a closing node has gone
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Accept connections from now on."""
-        self.loop, self._started = loop, True
-        self._listen()
+        self.loop = loop
+        self._port.listen(loop, self._accepted, self._cannot_accept)
 
     async def close(self, timeout: float) -> None:
         """Free the port, end every connection; what waits is written within `timeout` seconds or not at all."""
-        if self._pause is not None:
-            self._pause.cancel()
-        elif self._started:
-            self.loop.remove_reader(self._sock)
-        self._sock.close()
+        self._port.close()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -338,7 +327,7 @@ class Transport:
         for link in list(self._links.values()):
             link.abort()
 
-    def rekey(self, credentials: Credentials) -> None:
+    def rekey(self, credentials: Papers) -> None:
         """Use these for every connection that begins from now on; those that are there go on."""
         self._credentials = credentials
 
@@ -399,33 +388,17 @@ class Transport:
 
     # --- connections that are not open yet ---
 
-    def _listen(self) -> None:
-        self._pause = None
-        self.loop.add_reader(self._sock, self._accept_waiting)
+    def _cannot_accept(self, error: OSError) -> None:
+        self._counters["accept_errors"] += 1
+        _log.error("cannot accept connections: %s; trying again in a second", error)
 
-    def _accept_waiting(self) -> None:
-        """Take in the connections that wait at our port, a bounded number in one turn of the loop."""
-        for _ in range(ACCEPT_AT_ONCE):
-            try:
-                sock, address = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                # Out of descriptors or memory: those that are there go on, new ones wait in the kernel's queue.
-                self._counters["accept_errors"] += 1
-                _log.error("cannot accept connections: %s; trying again in a second", error)
-                self.loop.remove_reader(self._sock)
-                self._pause = self.loop.call_later(1.0, self._listen)
-                return
-            sock.setblocking(False)
-            self._accepted(sock, str(address[0]))
-
-    def _accepted(self, sock: socket.socket, host: str) -> None:
+    def _accepted(self, caller: Caller) -> None:
+        """Somebody has connected."""
+        host = caller.host
         link = Link(self, self._credentials, self._new_connection(), None)
-        task = self.loop.create_task(self._accept(link, sock, host), name=f"kinfolk: accept {host}")
-        # Not at the end of `_accept`: a task that is cancelled before its first step never gets there. Once asyncio has
-        # made a transport of the socket, closing it is that one's business.
-        task.add_done_callback(lambda _: None if link.has_transport else sock.close())
+        task = self.loop.create_task(self._accept(link, caller), name=f"kinfolk: accept {host}")
+        # Not at the end of `_accept`: a task that is cancelled before its first step never gets there.
+        task.add_done_callback(lambda _: None if link.has_transport else caller.close())
         self._track(link.conn, task)
         self._make_room(host)
         self._half_open[link.conn] = host, task
@@ -442,18 +415,11 @@ class Transport:
         self._counters["half_open_dropped"] += 1
         task.cancel()
 
-    async def _accept(self, link: Link, sock: socket.socket, host: str) -> None:
-        conn = link.conn
+    async def _accept(self, link: Link, caller: Caller) -> None:
+        conn, host = link.conn, caller.host
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT):
-                await _tls_begins(self.loop, sock)
-                await self.loop.connect_accepted_socket(
-                    lambda: self._connecting(link),
-                    sock,
-                    ssl=link.credentials.server,
-                    ssl_handshake_timeout=2 * HANDSHAKE_TIMEOUT,  # ours ends first, and covers the rest as well
-                    ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
-                )
+                await caller.secure(link.credentials, lambda: self._connecting(link))
                 self._half_open.pop(conn, None)
                 if len(self._unproved) >= MAX_UNPROVED:
                     self._drop(self._unproved.pop(next(iter(self._unproved))))
@@ -483,15 +449,7 @@ class Transport:
         link = Link(self, self._credentials, conn, seed)
         try:
             async with self._dialling, asyncio.timeout(self._dial_timeout):
-                await self.loop.create_connection(
-                    lambda: self._connecting(link),
-                    seed.address.host,
-                    seed.address.port,
-                    ssl=link.credentials.client,
-                    server_hostname=SERVER_NAME,
-                    ssl_handshake_timeout=2 * HANDSHAKE_TIMEOUT,
-                    ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
-                )
+                await self.machine.dial(self.loop, seed.address, link.credentials, lambda: self._connecting(link))
                 await link.opened
         except _RefusedError as refused:
             failed = fx.DialFailed(conn, refused.code, refused.error, refused.number)
@@ -535,7 +493,7 @@ class Transport:
     def new_session(self, link: Link, peer: bytes) -> Session:
         """The session of a connection whose TLS is up, and whose other end has a certificate with this fingerprint."""
         fingerprints = Fingerprints(link.credentials.fingerprint, peer)
-        nonce = secrets.token_bytes(NONCE_BYTES)
+        nonce = self.machine.nonce(NONCE_BYTES)
         me = dataclasses.replace(self._identity(), keys=link.credentials.keys)
         if link.seed is None:
             return Session(Listener(me, fingerprints=fingerprints, nonce=nonce))
@@ -670,31 +628,6 @@ class _RefusedError(Exception):
         self.code, self.error, self.number = code, error, number
 
 
-def bind(address: Address) -> socket.socket:
-    """A listening socket at this address, not blocking. Port 0 takes a free one.
-
-    Raises:
-        OSError: which address could not be bound, and the likely cause.
-    """
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
-    family, kind, protocol, _, where = found[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        if os.name == "posix":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(where)
-        sock.listen(1024)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        text = f"cannot listen on {address}: {error.strerror}; is another node running there?"
-        raise OSError(error.errno, text) from None
-    return sock
-
-
 def refusal_error(refused: Refused) -> AuthenticationFailed | NodeUnreachable:
     """What a refusal of the other end's is to the user who dialled it."""
     if refused.code in _NO_REFUSAL:
@@ -706,9 +639,7 @@ def _no_node(link: Link, error: RemoteProtocolError) -> NodeUnreachable:
     return NodeUnreachable(f"{link.seed} does not speak as a kinfolk node does: {error}")
 
 
-def dial_error(
-    seed: Seed, error: OSError, ours: Credentials, *, past_tls: bool
-) -> AuthenticationFailed | NodeUnreachable:
+def dial_error(seed: Seed, error: OSError, ours: Papers, *, past_tls: bool) -> AuthenticationFailed | NodeUnreachable:
     """What to tell who dialled. TCP failed: unreachable. TLS failed, or it ended before ACK: most likely the cookie."""
     ended = ssl.SSLError | ConnectionResetError | ConnectionAbortedError | BrokenPipeError
     if past_tls or isinstance(error, ended):
@@ -716,26 +647,6 @@ def dial_error(
         reason = "certificate" if own else "cookie"
         return AuthenticationFailed(f"{seed} did not let us in: {probable_cause(error, own=own)}", reason)
     return NodeUnreachable(f"cannot connect to {seed}: {error.strerror or error}; is it running there?")
-
-
-async def _tls_begins(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
-    """Wait for the first byte of a TLS handshake. asyncio's TLS takes 300 KiB from the start: not for just anybody.
-
-    Raises:
-        RemoteProtocolError: something else has come.
-        ConnectionResetError: the other end has closed.
-    """
-    come = asyncio.Event()
-    loop.add_reader(sock, come.set)
-    try:
-        await come.wait()
-    finally:
-        loop.remove_reader(sock)
-    first = sock.recv(1, socket.MSG_PEEK)
-    if not first:
-        raise ConnectionResetError("closed without a word")
-    if first != _TLS_HANDSHAKE:
-        raise RemoteProtocolError("what it says is not TLS: no kinfolk node")
 
 
 def _why(error: Exception, link: Link) -> str:

@@ -1,0 +1,53 @@
+"""What a node counts: the one table of all counters, and the numbers since the node's start.
+
+A message that is lost is lost for a reason, and each reason has its counter (`DROPPED`), kept by the node where it
+happened: the sender's for what never left it, the receiver's for what came in. What the sender is told of by an
+exception (`MailboxFull`, `LinkCongested`, `MessageTooLarge`, a call's error) was not dropped, and is not counted.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
+
+DROPPED: Mapping[str, str] = MappingProxyType(
+    {
+        "sends_to_dead_processes": "messages for a process that is dead, here or where they arrived",
+        "sends_to_unknown_names": "messages from other nodes for a name of this node alone that nobody here has",
+        "sends_to_lost_nodes": "messages for a node that is not connected",
+        "mailbox_overflows": "messages, and calls of other nodes, for a mailbox at its bound",
+        "unread_messages": "messages that waited in the mailbox of a process when it ended",
+        "unreadable_messages": "messages that could not be decoded, or do not fit their type",
+        "unhandled_messages": "messages that a server has no method for, or plain ones where only calls are taken",
+        "expired_calls": "calls whose callers had given up before they were taken up",
+        "late_answers": "answers to calls whose callers had given up",
+        "answers_to_lost_nodes": "answers to calls of a node that is not connected any longer",
+    }
+)
+"""Messages that nobody got, by reason."""
+
+HAPPENED: Mapping[str, str] = MappingProxyType(
+    {
+        "peers_lost": "sessions with peers that ended",
+        "outbox_overflows": "sessions closed because the peer did not read",
+        "protocol_errors": "sessions closed because the other end broke the protocol",
+        "handshakes_failed": "connections that did not prove the cookie",
+        "half_open_dropped": "connections closed before their handshake, to make room for others",
+        "accept_errors": "times at which no connection could be accepted, as for want of file descriptors",
+        "names_contested": "claims of this node that another one, older or confirmed, stood against",
+        "names_lost": "confirmed names of this node that went to an older holder after a partition",
+        "mirrors_synced": "peers whose names came whole",
+        "mirrors_resumed": "peers that came back and sent only what was new",
+        "registry_divergence_total": "times at which what a peer told and what was kept of it differed; 0, or a bug",
+        "spawns_refused": "processes that another node asked for and did not get",
+        "unwanted_spawns": "processes started elsewhere for whoever had given up, and ended at once",
+    }
+)
+"""Everything else that is counted."""
+
+
+class Counters(Counter[str]):
+    """The numbers of one node, by the names in `DROPPED` and `HAPPENED`; what never happened is 0."""
+
+    def dropped(self) -> dict[str, int]:
+        """The messages that nobody got, by reason; only reasons that there were."""
+        return {name: self[name] for name in DROPPED if self[name]}

@@ -1,0 +1,108 @@
+"""The documentation's programs run, and print what the page says that they print.
+
+On a page, a ```` ```python ```` block is a program; one that begins with ``# name.py`` is a file beside it instead. A
+```` ```text ```` block that follows a program is what it prints, with ``...`` for what may differ.
+"""
+
+import re
+import subprocess
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+from kinfolk import new_cookie
+
+DOCS = Path(__file__).parent.parent / "docs"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+PAGES = [path for path in sorted(DOCS.rglob("*.md")) if "```python" in path.read_text()]
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The blocks of a page, each with its language."""
+    return BLOCK.findall(page.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_the_programs_of_a_page_print_what_it_says(page: Path, environment: dict[str, str], tmp_path: Path):
+    found = blocks(page)
+    (tmp_path / "cookie").write_text(new_cookie())  # which readers have made
+    (tmp_path / "cookie").chmod(0o600)
+    for number, (language, program) in enumerate(found):
+        if language != "python":
+            continue
+        file = re.match(r"# (\w+\.py)\b.*\n", program)
+        if file:
+            (tmp_path / file[1]).write_text(program)
+            continue
+        (tmp_path / "program.py").write_text(program)
+        done = subprocess.run(
+            [sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, f"{program}\n{done.stderr}"
+        expected = found[number + 1][1] if number + 1 < len(found) and found[number + 1][0] == "text" else None
+        if expected is not None:
+            pattern = expected.replace("[", "[[]").replace("...", "*")
+            assert fnmatchcase(done.stdout, pattern), f"{program}\nprints\n{done.stdout}\nnot\n{expected}"
+
+
+@pytest.mark.slow
+def test_the_tutorial_goes_as_it_says(environment: dict[str, str], tmp_path: Path):
+    programs = [program for language, program in blocks(DOCS / "tutorial.md") if language == "python"]
+    hello, counter, ask, supervised = programs
+    started: list[subprocess.Popen[str]] = []
+
+    def write(name: str, program: str) -> None:
+        (tmp_path / name).write_text(program)
+
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start() -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "counter.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        return process
+
+    def says(process: subprocess.Popen[str], end: str) -> None:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.endswith(f" {end}\n"), line
+
+    try:
+        write("hello.py", hello)
+        assert run("hello.py") == "hello, ada\n"
+        write("counter.py", counter)
+        write("ask.py", ask)
+        says(start(), "counts")
+        assert [run("ask.py") for _ in range(2)] == ["the total is 5\n", "the total is 10\n"]
+        assert run("-m", "kinfolk", "names").startswith("counter\t")
+        assert run("-m", "kinfolk", "call", "counter", '{"by": 1}', "--type", "add") == "11\n"
+        started[0].kill()
+
+        before, main, end = re.split(r"(async def main.*?)(?=\n\n\nif)", counter, flags=re.DOTALL)
+        write("counter.py", before + supervised.partition("\n")[2].rstrip() + end)
+        assert main not in (tmp_path / "counter.py").read_text()
+        first = start()
+        says(first, "counts")
+        says(first, "is ready")
+        second = start()
+        says(second, "is ready")
+        first.kill()
+        says(second, "counts")
+        assert run("ask.py") == "the total is 5\n"
+        assert run("-m", "kinfolk", "kill", "counter").endswith("has ended: killed\n")
+        says(second, "counts")
+        assert run("ask.py") == "the total is 5\n"
+        assert run("-m", "kinfolk", "tree").startswith("supervisor\t")
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
