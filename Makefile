@@ -21,7 +21,7 @@ MINUTES ?= 5
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check test-slow fuzz docs clean
+.PHONY: help demo test check test-slow fuzz mutants docs clean
 
 help:
 	@echo 'make demo       three nodes in three OS processes find each other, share names, die and return'
@@ -29,6 +29,7 @@ help:
 	@echo 'make check      lint, format and types: ruff, mypy, pyright'
 	@echo 'make test-slow  the tests that take long or need more than Python packages'
 	@echo 'make fuzz       feed codec, handshake, sessions and a node with made-up bytes (MINUTES=5)'
+	@echo 'make mutants    break each guarantee once, and see a test notice'
 	@echo 'make docs       the documentation, into build/docs'
 	@echo 'make clean      remove the virtual environment, caches and builds'
 	@echo
@@ -52,6 +53,9 @@ test-slow: $(FUZZ)
 
 fuzz: $(FUZZ)
 	@$(PY) -m tests.fuzz --minutes $(MINUTES) $(FUZZ_ARGS)
+
+mutants: $(TEST)
+	@$(PY) -m tests.mutants
 
 # Warnings are errors, references that lead nowhere among them.
 docs: $(DOCS)
