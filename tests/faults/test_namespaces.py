@@ -13,10 +13,11 @@ from tests.faults.five import WORDS, D, Five, H, five_nodes, within
 from tests.faults.switch import Switch, missing
 from tests.system.fleet import SLACK, Fleet, Nursery, Raised, agreed, always, check_agreement, states, until
 
+MISSING = missing()
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(bool(missing()), reason=missing() or "nothing is missing"),
+    pytest.mark.skipif(bool(MISSING), reason=MISSING),
 ]
 
 LOSSY_SECONDS = float(os.environ.get("KINFOLK_FAULTS_LOSSY_SECONDS", "30"))
