@@ -49,6 +49,7 @@ def test_all_errors_are_one_tree():
         ("CallTimeout", [TimeoutError]),
         ("NotSerializable", [TypeError]),
         ("MessageTooLarge", [ValueError]),
+        ("SendTimeout", [errors.LinkCongested, TimeoutError]),
         ("NotAllowed", [PermissionError]),
         ("NodeLost", [ConnectionError]),
         ("NodeUnreachable", [ConnectionError]),

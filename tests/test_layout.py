@@ -23,6 +23,7 @@ LAYERS = [
         "blocking",
         "watches",
         "supervisor",
+        "leaving",
         "console",
         "service",
         "node",

@@ -62,8 +62,9 @@ def test_two_programs_find_each_others_names_with_no_setting_at_all(
 def test_the_tour_does_what_it_shows(environment: dict[str, str], tmp_path: Path) -> None:
     lines = run(TOUR, environment, tmp_path).splitlines()
     assert lines[0] == "got {'any': 'MessagePack'}"
-    assert lines[1] == "the total is 15"
-    assert lines[2].startswith("the name 'counter' is held by program-")
+    assert lines[1] == "got more"
+    assert lines[2] == "the total is 15"
+    assert lines[3].startswith("the name 'counter' is held by program-")
     watched = [line for line in lines if line.startswith("watching:")]
     assert "NameAdded(name='counter'" in watched[0]
     assert "NameRemoved(name='counter'" in watched[1]

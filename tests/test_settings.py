@@ -97,6 +97,20 @@ def test_an_argument_goes_before_the_environment_before_the_file(place, key, val
     assert read(place.settings(**{key: [argument] if key == "join" else argument})) == argument
 
 
+@pytest.mark.parametrize("key", ["high_water", "max_outbox"])
+def test_a_number_of_bytes_goes_the_same_way(place, key):
+    place.toml(f"{key} = 3000")
+    assert getattr(place.settings(), key) == 3000
+    place.environ[f"KINFOLK_{key.upper()}"] = "2000"
+    assert getattr(place.settings(), key) == 2000
+    assert getattr(place.settings(**{key: 1000}), key) == 1000
+
+
+def test_the_high_water_mark_is_half_of_what_may_wait(place):
+    assert place.settings().high_water == place.settings().max_outbox // 2 == 32 * 1024 * 1024
+    assert place.settings(max_outbox=1001).high_water == 500
+
+
 def test_of_cookies_too_the_argument_goes_first_then_the_environment_then_the_file(place):
     texts = [new_cookie() for _ in range(5)]
     cookies = [(Cookie(text),) for text in texts]
@@ -279,14 +293,31 @@ def test_a_cookie_never_stands_in_the_file(place):
     ("text", "says"),
     [
         ("name = ", "is not valid TOML"),
-        ('nmae = "ada"', "has unknown keys nmae: known are cluster, cookie_file, join, listen, name"),
+        ('nmae = "ada"', "has unknown keys nmae: known are cluster, cookie_file, drain_timeout, high_water, join"),
         ("name = 5", "kinfolk.toml: name must be a string"),
         ("cluster = 0", "kinfolk.toml: cluster must be a string"),
         ("cookie_file = [5]", "kinfolk.toml: cookie_file must be a file, or a list of files"),
+        ("high_water = 0", "high_water=0: give a number of bytes, at least 1"),
+        ("max_outbox = 'much'", "max_outbox='much': give a number of bytes"),
+        ("max_outbox = 1000\nhigh_water = 501", "high_water=501 is too high for max_outbox=1000: give at most half"),
         ("join = 5", "join must be a list of nodes"),
         ("join = [5]", "join must be a list of nodes"),
+        ("drain_timeout = true", "kinfolk.toml: drain_timeout must be a number of seconds, 0 or more"),
+        ("drain_timeout = -1", "kinfolk.toml: drain_timeout must be a number of seconds, 0 or more"),
     ],
 )
 def test_a_wrong_file_is_told_what_is_wrong(place, text, says):
     place.toml(text)
     assert says in place.refusal()
+
+
+def test_the_drain_timeout_is_25_s_unless_the_file_the_environment_or_the_argument_says_otherwise(place):
+    assert place.settings().drain_timeout == 25.0
+    place.toml("drain_timeout = 1")
+    assert place.settings().drain_timeout == 1
+    place.environ["KINFOLK_DRAIN_TIMEOUT"] = "2.5"
+    assert place.settings().drain_timeout == 2.5
+    assert place.settings(drain_timeout=0).drain_timeout == 0
+    place.environ["KINFOLK_DRAIN_TIMEOUT"] = "soon"
+    assert place.refusal() == "KINFOLK_DRAIN_TIMEOUT must be a number of seconds, 0 or more, as in 25"
+    assert "drain_timeout cannot be nan" in place.refusal(drain_timeout=float("nan"))

@@ -17,6 +17,7 @@ from kinfolk.errors import (
     NameUnknown,
     NameWaitTimeout,
     NodeClosed,
+    NodeDraining,
     NodeLost,
     NodeUnreachable,
     NoProcess,
@@ -26,11 +27,24 @@ from kinfolk.errors import (
     ProtocolError,
     Refused,
     RemoteProtocolError,
+    SendTimeout,
     SpawnFailed,
 )
 from kinfolk.groups import GroupResync, Groups, GroupWatch
 from kinfolk.ids import Pid
-from kinfolk.messages import Call, Down, Exit, PeerDown, PeerUp, Ref, Replies, Request, Unknown
+from kinfolk.messages import (
+    Call,
+    Down,
+    Exit,
+    PeerDown,
+    PeerResumed,
+    PeerStalled,
+    PeerUp,
+    Ref,
+    Replies,
+    Request,
+    Unknown,
+)
 from kinfolk.node import Node, run, start
 from kinfolk.process import Process, current_process
 from kinfolk.reasons import Crash, Reason, Stop
@@ -76,6 +90,7 @@ __all__ = [
     "NoProcess",
     "Node",
     "NodeClosed",
+    "NodeDraining",
     "NodeLost",
     "NodeUnreachable",
     "NotAllowed",
@@ -83,6 +98,8 @@ __all__ = [
     "NotSerializable",
     "OwnCertificates",
     "PeerDown",
+    "PeerResumed",
+    "PeerStalled",
     "PeerUp",
     "Pid",
     "Process",
@@ -95,6 +112,7 @@ __all__ = [
     "Replies",
     "Request",
     "Resync",
+    "SendTimeout",
     "Server",
     "SpawnFailed",
     "Stop",

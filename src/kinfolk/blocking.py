@@ -41,6 +41,10 @@ class Blocking:
 
         self._run(send)
 
+    def send_when_clear(self, target: Target, message: object, *, timeout: float | None = None) -> None:
+        """As `Node.send_when_clear`."""
+        self._run(lambda: self._node.send_when_clear(target, message, timeout=timeout))
+
     @overload
     def call(self, target: Target, request: Replies[R], *, timeout: float | None = 5.0) -> R: ...
     @overload

@@ -11,9 +11,10 @@ from types import MappingProxyType
 
 DROPPED: Mapping[str, str] = MappingProxyType(
     {
-        "sends_to_dead_processes": "messages for a process that is dead, here or where they arrived",
+        "sends_to_dead_processes": "messages for a process that is dead, or ends as its node drains, here or there",
         "sends_to_unknown_names": "messages from other nodes for a name of this node alone that nobody here has",
         "sends_to_lost_nodes": "messages for a node that is not connected",
+        "sends_to_congested_nodes": "messages to groups that left out a node for which too much was waiting",
         "mailbox_overflows": "messages, and calls of other nodes, for a mailbox at its bound",
         "unread_messages": "messages that waited in the mailbox of a process when it ended",
         "unreadable_messages": "messages that could not be decoded, or do not fit their type",
@@ -28,6 +29,10 @@ DROPPED: Mapping[str, str] = MappingProxyType(
 HAPPENED: Mapping[str, str] = MappingProxyType(
     {
         "peers_lost": "sessions with peers that ended",
+        "peer_stalls": "times at which a peer reported that its event loop stood still",
+        "own_stalls": "times at which this node's own event loop stood still",
+        "stall_reports_dropped": "reports of stalls that were forged, repeated, or for a session that is over",
+        "links_congested": "times at which more than `high_water` came to wait for a peer",
         "outbox_overflows": "sessions closed because the peer did not read",
         "protocol_errors": "sessions closed because the other end broke the protocol",
         "handshakes_failed": "connections that did not prove the cookie",
@@ -40,6 +45,8 @@ HAPPENED: Mapping[str, str] = MappingProxyType(
         "registry_divergence_total": "times at which what a peer told and what was kept of it differed; 0, or a bug",
         "spawns_refused": "processes that another node asked for and did not get",
         "unwanted_spawns": "processes started elsewhere for whoever had given up, and ended at once",
+        "undrained_calls": "calls that had no answer when the time of a drain was up",
+        "undrained_messages": "messages that waited when the time of a drain was up; unread if nobody came to them",
     }
 )
 """Everything else that is counted."""

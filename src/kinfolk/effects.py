@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
+from kinfolk.cookie import Hidden
 from kinfolk.errors import AuthenticationFailed, KinfolkError, NameLost, NameTaken, NodeUnreachable
 from kinfolk.ids import Pid, Seed
 from kinfolk.wire.frames import Operation
@@ -80,6 +81,13 @@ class Heard(Struct, frozen=True):
     """Bytes of any kind arrived in an open session."""
 
     conn: int
+
+
+class StallHeard(Struct, frozen=True):
+    """The peer of an open session has reported that its loop had its last turn so many seconds ago."""
+
+    conn: int
+    age: float
 
 
 class Drained(Struct, frozen=True):
@@ -176,6 +184,9 @@ class KeysChanged(Struct, frozen=True):
 class Shutdown(Struct, frozen=True):
     """Close every session, fail every order, take no more."""
 
+    leaves: bool = False
+    """Tell the peers that this start of the node never comes back."""
+
 
 # --- effects ---
 
@@ -266,6 +277,31 @@ class PeerDown(Struct, frozen=True):
     reason: str
 
 
+class PeerStalled(Struct, frozen=True):
+    """The node's loop stands still, for so many seconds until now. Its session, and all that hangs on it, is kept."""
+
+    peer: str
+    conn: int
+    seconds: float
+
+
+class PeerResumed(Struct, frozen=True):
+    """The node's loop turns again. It is known to have stood still for so many seconds."""
+
+    peer: str
+    conn: int
+    seconds: float
+
+
+class ReportStalls(Struct, frozen=True):
+    """Should our loop stand still, tell the peer of this session so, in the way that it has asked for."""
+
+    conn: int
+    port: int
+    session: int
+    key: Hidden[bytes]
+
+
 class NameAdded(Struct, frozen=True, gc=False):
     """From now on the name resolves to this pid here."""
 
@@ -315,12 +351,13 @@ class Count(Struct, frozen=True):
 
 
 Input = (
-    Proved | Opened | DialFailed | Closed | Received | Heard | Drained | Turn | TimePassed | ProcessExited
+    Proved | Opened | DialFailed | Closed | Received | Heard | StallHeard | Drained | Turn | TimePassed | ProcessExited
     | Register | Abandon | Unregister | JoinGroup | LeaveGroup | Join | Forget | KeysChanged | Shutdown
 )  # fmt: skip
 NameChange = NameAdded | NameRemoved
 MemberChange = MemberAdded | MemberRemoved
 Effect = (
     Send | WantDrain | WantTurn | Dial | Admit | Refuse | Close | Succeed | Fail | TellLoss
-    | PeerUp | PeerDown | NameAdded | NameRemoved | MemberAdded | MemberRemoved | RaiseCreation | Log | Count
+    | PeerUp | PeerDown | PeerStalled | PeerResumed | ReportStalls
+    | NameAdded | NameRemoved | MemberAdded | MemberRemoved | RaiseCreation | Log | Count
 )  # fmt: skip

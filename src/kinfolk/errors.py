@@ -115,11 +115,22 @@ class MailboxFull(KinfolkError):
 
 
 class LinkCongested(KinfolkError):
-    """The connection to the node has more waiting than its bound: slow down."""
+    """More waits for the node than the sender's `high_water` allows; nothing was sent. Slow down.
+
+    `send_when_clear` waits until there is room, and so does `call`.
+    """
+
+
+class SendTimeout(LinkCongested, TimeoutError):
+    """`send_when_clear` found the link to the node congested until its deadline; nothing was sent."""
 
 
 class NotAllowed(KinfolkError, PermissionError):
     """The other node does not allow this: what was to be started is not on its list, `Node(allow_spawn=[...])`."""
+
+
+class NodeDraining(NotAllowed):
+    """The other node is about to leave, and starts nothing for others any more: start it elsewhere."""
 
 
 class SpawnFailed(KinfolkError):

@@ -107,7 +107,8 @@ class Groups:
         It is encoded once, and goes once to each node with members, as far as they are known here; there it reaches
         whoever is a member at that moment. As with `send`, what goes to a lost node is dropped and counted, and
         messages of one sender arrive in their order. Members on one node get the same object, not copies of their own:
-        they should not change it. A member whose mailbox is full misses it, which is counted.
+        they should not change it. A member whose mailbox is full misses it, and so do all members on a node for which
+        more waits than `high_water` allows; both is counted.
 
         Args:
             group: nobody may be in it; then nothing happens.

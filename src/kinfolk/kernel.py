@@ -19,11 +19,13 @@ from msgspec import Struct
 from kinfolk import effects as fx
 from kinfolk.agenda import Agenda
 from kinfolk.asks import Asks
+from kinfolk.cookie import Hidden
 from kinfolk.core import changes as core
 from kinfolk.core.ledger import Claim, Log
 from kinfolk.core.members import Members, Session, Verdict
 from kinfolk.core.mirror import Membership
 from kinfolk.core.names import SLICE, Names
+from kinfolk.core.silence import Standing
 from kinfolk.core.timers import Timers
 from kinfolk.errors import (
     NodeClosed,
@@ -43,6 +45,8 @@ class Settings(Struct, frozen=True):
     """How often peers get a sign of life."""
     down_after: float = 5.0
     """The silence after which a peer counts as lost."""
+    stalled_limit: float = 15.0
+    """How long the loop of a peer that reports it may stand still, until the peer counts as lost."""
     redial_min: float = 0.1
     redial_max: float = 60.0
     """The shortest and the longest wait before a lost peer is dialled again; in between, a fifth of its absence."""
@@ -150,6 +154,10 @@ class Kernel:
         """The open sessions: each peer with its creation."""
         return {peer: session.creation for peer, session in self.members.by_peer.items()}
 
+    def stalled(self) -> dict[str, float]:
+        """The peers whose loop stands still: each with when it had its last turn, on the scale of `Now.mono`."""
+        return {peer: session.signs.turned for peer, session in self.members.by_peer.items() if session.stalled}
+
     def session_of(self, peer: str) -> int | None:
         """The connection of the session with a peer, if there is one."""
         session = self.members.by_peer.get(peer)
@@ -168,6 +176,10 @@ class Kernel:
                 text = f"a newer start of {fact.peer} is known here: its name is in use, or its clock went back"
                 self._do(fx.Refuse(fact.conn, "stale", text, known))
                 self._log(logging.WARNING, f"refused {fact.peer}: {text}")
+            case Verdict.LEFT:
+                text = f"this start of {fact.peer} has left the cluster: start it anew"
+                self._do(fx.Refuse(fact.conn, "left", text))
+                self._log(logging.WARNING, f"refused {fact.peer}: {text}")
 
     def _opened(self, fact: fx.Opened) -> None:
         target = self.members.dial_ended(fact.conn) if fact.dialled else None
@@ -177,8 +189,10 @@ class Kernel:
                 self._do(fx.Close(fact.conn, "", "dialled itself"))
                 self._mesh.drop(target)
                 return
-        if self.members.open(fact.conn, fact.peer, fact.creation, fact.dialled) is not Verdict.ADMIT:
-            self._do(fx.Close(fact.conn, "", "another session with this peer goes on"))
+        verdict = self.members.open(fact.conn, fact.peer, fact.creation, fact.dialled)
+        if verdict is not Verdict.ADMIT:
+            left = verdict is Verdict.LEFT
+            self._do(fx.Close(fact.conn, "", "it has left" if left else "another session with this peer goes on"))
             if target is not None:
                 self._mesh.redial(target)
             self._mesh.settle()
@@ -196,8 +210,9 @@ class Kernel:
             self._agenda.later(("beat",), self.settings.heartbeat)
         self.names.peer_up(fact.peer)
         mirrored = self.names.offer(fact.peer, fact.creation)
-        peers = [peer for peer in self.members.by_peer if peer != fact.peer]
-        self._send(session, frames.Peers(peers, fact.creation if mirrored else 0, mirrored))
+        peers = {peer: creation for peer, creation in self.peers().items() if peer != fact.peer}
+        told = frames.Peers(list(peers), fact.creation if mirrored else 0, mirrored, list(peers.values()))
+        self._send(session, told)
 
     def _dial_failed(self, fact: fx.DialFailed) -> None:
         target = self.members.dial_ended(fact.conn)
@@ -226,7 +241,36 @@ class Kernel:
     def _heard(self, fact: fx.Heard) -> None:
         session = self.members.sessions.get(fact.conn)
         if session is not None:
-            session.heard = self._agenda.now.mono
+            self._lives(session)
+
+    def _lives(self, session: Session) -> None:
+        """Bytes have come. While reports come as well, they are old: a system sends on for a loop that stands still."""
+        signs, now = session.signs, self._agenda.now.mono
+        signs.heard = now
+        if session.stalled and now - signs.reported > self.settings.heartbeat:
+            session.stalled = False
+            seconds = signs.reported - signs.turned
+            self._log(logging.INFO, f"{session.peer} goes on: its event loop had stood still for {seconds:.1f} s")
+            self._do(fx.PeerResumed(session.peer, session.conn, seconds))
+
+    def _stall_heard(self, fact: fx.StallHeard) -> None:
+        session = self.members.sessions.get(fact.conn)
+        if session is None:
+            return
+        session.signs.report(fact.age, self._agenda.now.mono)
+        if self._standing(session) is not Standing.STALLED or session.stalled:
+            return
+        session.stalled = True
+        self._do(fx.Count("peer_stalls"))
+        self._log(
+            logging.WARNING,
+            f"{session.peer} is stalled: its event loop stands still, for {fact.age:.1f} s until now. It lives, but"
+            f" answers nothing: its names and links are kept until that is {self.settings.stalled_limit:g} s",
+        )
+        self._do(fx.PeerStalled(session.peer, session.conn, fact.age))
+
+    def _standing(self, session: Session) -> Standing:
+        return session.signs.standing(self._agenda.now.mono, self.settings.down_after, self.settings.stalled_limit)
 
     def _drained(self, fact: fx.Drained) -> None:
         session = self.members.sessions.get(fact.conn)
@@ -241,7 +285,7 @@ class Kernel:
         session = self.members.sessions.get(fact.conn)
         if session is None:
             return  # replaced meanwhile: what is still under way there has no effect
-        session.heard = self._agenda.now.mono
+        self._lives(session)
         try:
             for operation in fact.operations:
                 handler = self._OPERATIONS.get(type(operation))
@@ -414,10 +458,16 @@ class Kernel:
         if session.greeted:
             raise RemoteProtocolError("lists its peers a second time")
         try:
-            peers = [check_node_name(peer) for peer in operation.names if peer != self.name]
+            for peer in operation.names:
+                check_node_name(peer)
         except ValueError as error:
             raise RemoteProtocolError(f"lists a peer that cannot be: {error}") from None
-        self._mesh.listed(session, tuple(peers))
+        creations = operation.creations or [0] * len(operation.names)
+        if len(creations) != len(operation.names):
+            raise RemoteProtocolError("lists columns of unequal length")
+        peers = dict(zip(operation.names, creations, strict=True))
+        peers.pop(self.name, None)
+        self._mesh.listed(session, peers)
         # Only now do we know how much of our ledger the peer still has.
         self._apply(self.names.told_from_here(session.peer))
         if operation.creation == self.creation and self._entries.reaches(operation.position):
@@ -435,6 +485,10 @@ class Kernel:
     def _pong(self, session: Session, operation: frames.Pong) -> None:
         pass  # that it came at all is what counts
 
+    def _stall_port(self, session: Session, operation: frames.StallPort) -> None:
+        # Told again, the last counts: that costs the same each time.
+        self._do(fx.ReportStalls(session.conn, operation.port, operation.session, Hidden(operation.key)))
+
     def _goodbye(self, session: Session, operation: frames.Goodbye) -> None:
         self._do(fx.Close(session.conn, "", "the peer has ended the session"))
         reason = f"it ended the session ({printable(operation.code)}): {printable(operation.detail)}"
@@ -442,6 +496,14 @@ class Kernel:
         self._session_ended(session.conn, reason, level)
         if operation.code == "closed":
             self._mesh.peer_left(session.peer)
+
+    def _node_left(self, session: Session, operation: frames.NodeLeft) -> None:
+        if operation.creation != session.creation:
+            raise RemoteProtocolError(f"leaves in creation {operation.creation:x}, and not in {session.creation:x}")
+        self.members.leaves(session)
+        self._end(session, "", "left")
+        self._mesh.peer_left(session.peer)
+        self.names.forget(session.peer)  # it never comes back to go on from there
 
     def _ledger_synced(self, session: Session, operation: frames.LedgerSynced) -> None:
         peer = session.peer
@@ -561,9 +623,17 @@ class Kernel:
         for session in list(self.members.sessions.values()):
             if late:
                 # We were stopped or busy ourselves: what the others sent may wait in our buffers, unread.
-                session.heard = now
-            elif now - session.heard > self.settings.down_after:
-                self._end(session, "silent", f"heard nothing for {now - session.heard:.1f} s")
+                session.signs.heard = now
+                continue
+            signs = session.signs
+            match self._standing(session):
+                case Standing.SILENT:
+                    self._end(session, "silent", f"heard nothing for {now - signs.heard:.1f} s")
+                case Standing.STALLED_TOO_LONG:
+                    text = f"its event loop has stood still for {now - signs.turned:.1f} s, longer than stalled_limit"
+                    self._end(session, "stalled", text)
+                case Standing.UP | Standing.STALLED:
+                    pass
         self._apply(self.names.audit(self.settings.audit))
         self._pings += 1
         self._tell(frames.Ping(self._pings, self.names.ledger.position, self.names.digest))
@@ -578,6 +648,8 @@ class Kernel:
         self._asks.close(error)
         self._orders.close(error)
         self._mesh.close(error)
+        if order.leaves:
+            self._tell(frames.NodeLeft(self.creation))
         for session in list(self.members.sessions.values()):
             self._do(fx.Close(session.conn, "closed", f"{self.name} has been closed"))
         for conn in (*self.members.dials, *self.members.candidates):
@@ -689,6 +761,7 @@ class Kernel:
         fx.Closed: _connection_closed,
         fx.Received: _received,
         fx.Heard: _heard,
+        fx.StallHeard: _stall_heard,
         fx.Drained: _drained,
         fx.Turn: _turn,
         fx.TimePassed: _time_passed,
@@ -707,6 +780,8 @@ class Kernel:
         frames.Peers: _peers,
         frames.Ping: _ping,
         frames.Pong: _pong,
+        frames.NodeLeft: _node_left,
+        frames.StallPort: _stall_port,
         frames.Goodbye: _goodbye,
         frames.LedgerSynced: _ledger_synced,
         frames.LedgerResumed: _ledger_resumed,

@@ -28,12 +28,14 @@ class Mailbox:
     Attributes:
         messages: what waits, oldest first. Only the one who receives may take from it.
         taken: how many were received so far.
+        dropped: how many messages it had no room for whose senders could not be told.
+        report_after: loop time after which the log may tell of that again.
 
     Raises:
         ValueError: the limit is less than 1.
     """
 
-    __slots__ = ("_examined", "_limit", "_wake", "messages", "taken")
+    __slots__ = ("_examined", "_limit", "_wake", "dropped", "messages", "report_after", "taken")
 
     def __init__(self, limit: int | None = None) -> None:
         if limit is not None and limit < 1:
@@ -41,6 +43,8 @@ class Mailbox:
         self._limit = sys.maxsize if limit is None else limit
         self.messages: deque[Any] = deque()
         self.taken = 0
+        self.dropped = 0
+        self.report_after = 0.0
         self._wake: asyncio.Future[None] | None = None  # set while a receive waits
         self._examined = 0  # so many, the oldest, do not match what that receive wants
 

@@ -7,7 +7,7 @@ or was found to be out of reach.
 
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct
 
@@ -158,10 +158,10 @@ class Mesh:
         self.settle()
 
     def peer_left(self, peer: str) -> None:
-        """A peer has closed in good order: it comes back by itself, if it does; only who was asked for is dialled."""
+        """A peer has closed in good order or left: it comes back by itself, if at all. Who was asked for is dialled."""
         for target in list(self._members.targets.values()):
             if target.answers == peer and not target.asked_for:
-                self.drop(target)
+                self.drop(target, NodeUnreachable(f"{peer} has closed"))
 
     # --- joining ---
 
@@ -181,12 +181,13 @@ class Mesh:
                 self.dial(target)
             else:
                 # Who is not on its list came after us, and has met us since.
-                self._include(join, (*session.listed, *self._members.by_peer))
+                self._include(join, (*self._members.listed_by(session), *self._members.by_peer))
         self.settle()
 
-    def listed(self, session: Session, peers: tuple[str, ...]) -> None:
+    def listed(self, session: Session, listed: Mapping[str, int]) -> None:
         """A peer has told whom it is connected to: everybody there belongs to each join as well, and is dialled."""
-        session.greeted, session.listed = True, peers
+        session.greeted, session.listed = True, listed
+        peers = self._members.listed_by(session)
         for join in self._joins.values():
             self._include(join, peers)
         for peer in peers:
@@ -235,7 +236,7 @@ class Mesh:
             if session is None:
                 self.dial(target)
             else:
-                self._include(join, session.listed)
+                self._include(join, self._members.listed_by(session))
 
     def _reached(self, target: Target) -> bool:
         session = self._members.session_with(target)

@@ -91,6 +91,20 @@ class PeerDown(msgspec.Struct, frozen=True):
     reason: str
 
 
+class PeerStalled(msgspec.Struct, frozen=True):
+    """The event loop of a connected node stands still, for so many seconds until now: it lives, but answers nothing."""
+
+    node: str
+    seconds: float
+
+
+class PeerResumed(msgspec.Struct, frozen=True):
+    """The event loop of that node turns again. It is known to have stood still for so many seconds."""
+
+    node: str
+    seconds: float
+
+
 def _reply_type_in_bases(cls: type) -> Any:
     for base in cls.__dict__.get("__orig_bases__", cls.__bases__):
         origin, arguments = get_origin(base) or base, get_args(base)

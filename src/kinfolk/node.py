@@ -10,8 +10,10 @@ import itertools
 import logging
 import os
 import random
+import signal
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,12 +28,13 @@ from kinfolk.cookie import Cookie, Hidden
 from kinfolk.core.relations import OUTSIDE, Relations
 from kinfolk.core.restarts import Strategy
 from kinfolk.counters import Counters
-from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeUnreachable, NoProcess
+from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeDraining, NodeUnreachable, NoProcess
 from kinfolk.groups import Groups
 from kinfolk.ids import MAX_CREATION, Address, Pid, Seed, node_address
 from kinfolk.kernel import Kernel, Settings
+from kinfolk.leaving import Drain
 from kinfolk.messages import Ref, Replies
-from kinfolk.process import Body, Process, Runnable
+from kinfolk.process import Body, Process, Runnable, running_process
 from kinfolk.reasons import SHUTDOWN, Crash, Reason
 from kinfolk.registry import Names
 from kinfolk.seconds import check_seconds
@@ -44,6 +47,7 @@ from kinfolk.shell.driver import Driver
 from kinfolk.shell.machine import Machine, RealMachine
 from kinfolk.shell.signals import Signals
 from kinfolk.shell.spawns import Spawns
+from kinfolk.shell.stalls import Stalls
 from kinfolk.shell.tasks import Processes
 from kinfolk.shell.tls import OwnCertificates, Papers, node_uri
 from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Transport
@@ -57,9 +61,10 @@ Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
 
 MAX_MESSAGE = 16 * 1024 * 1024 - 1024
-MAX_OUTBOX = 64 * 1024 * 1024
+"""Bytes of the largest message: with what is around it, it fits into a frame."""
 CLOSE_TIMEOUT = 5.0
-"""Seconds that a closing node gives its processes, and then its connections, to end."""
+"""Seconds that a closing node gives its processes, and then its connections, to end. Half of that for its processes if
+its time for a drain is up already: whoever has told it to end may not wait much longer."""
 
 
 class Node:
@@ -80,6 +85,12 @@ class Node:
         cluster: the name of the cluster; nodes of others are refused.
         heartbeat: seconds between signs of life.
         down_after: seconds of silence after which a peer is lost; default 5 heartbeats.
+        stall_after: seconds without a turn of its event loop after which a node is stalled, and tells its peers so;
+            default a heartbeat.
+        stalled_limit: seconds for which a stalled peer is kept, with its names and links; default 15 heartbeats, or
+            3 `down_after`, if that is longer.
+        stall_reports: whether this node tells and hears of stalls, by UDP. If not, a stalled node is a silent one.
+        drain_timeout: seconds that `drain` may take; default 25.
         join_timeout: seconds in which a seed must answer; then the node starts alone and keeps dialling.
         min_peers: how many peers the start must reach within `join_timeout`.
         messages: message types that other nodes send here.
@@ -87,8 +98,11 @@ class Node:
             for what is defined in the package jobs. Modules are imported, and the list is final, when the node starts.
             By default nothing.
         allow_shell: whether `kinfolk shell` may run Python inside this node: everything that the program can do.
-        max_message: bytes of the largest message that can be sent.
-        max_outbox: bytes that may wait for a peer that does not read; beyond, its session is closed.
+        max_message: bytes of the largest message that can be sent. Default: 16 MiB, or what `max_outbox` has room for.
+        high_water: bytes that may wait for a peer; beyond, `send` raises LinkCongested. Default: half of `max_outbox`,
+            which is the most it can be.
+        max_outbox: bytes that may wait for a peer at all, with what must be said to it whatever waits (answers, exits,
+            names, signs of life); beyond, its session is closed. Default: 64 MiB.
         strict_messages: encode local messages as well, so that tests find what the wire would not carry.
         allow_weak_cookie: accept a free-text cookie although other machines can reach the node.
         wall_clock: gives nanoseconds since 1970; for tests of what happens when a clock is wrong.
@@ -113,13 +127,18 @@ class Node:
         cluster: str | None = None,
         heartbeat: float = 1.0,
         down_after: float | None = None,
+        stall_after: float | None = None,
+        stalled_limit: float | None = None,
+        stall_reports: bool = True,
+        drain_timeout: float | None = None,
         join_timeout: float = 5.0,
         min_peers: int = 0,
         messages: Sequence[type] = (),
         allow_spawn: Sequence[Spawnable | str] = (),
         allow_shell: bool = False,
-        max_message: int = MAX_MESSAGE,
-        max_outbox: int = MAX_OUTBOX,
+        max_message: int | None = None,
+        high_water: int | None = None,
+        max_outbox: int | None = None,
         strict_messages: bool = False,
         allow_weak_cookie: bool = False,
         wall_clock: Callable[[], int] | None = None,
@@ -136,18 +155,28 @@ class Node:
         silence = 5 * heartbeat if down_after is None else check_seconds(down_after, "down_after")
         if not 0 < heartbeat < silence:
             raise ValueError("heartbeat must be positive, and down_after longer than a heartbeat")
+        self._stall_after = heartbeat if stall_after is None else check_seconds(stall_after, "stall_after")
+        if not 0 < self._stall_after < silence:
+            raise ValueError("stall_after must be positive, and shorter than down_after: a stall is told before that")
+        limit = max(15 * heartbeat, 3 * silence)
+        limit = limit if stalled_limit is None else check_seconds(stalled_limit, "stalled_limit")
+        if limit < silence:
+            raise ValueError("stalled_limit must not be shorter than down_after: a stalled peer is kept for longer")
+        self._stall_reports = stall_reports
         self._settings = kinfolk.settings.resolve(
             name=name,
             listen=listen,
             cluster=cluster,
             join=join,
+            drain_timeout=drain_timeout,
+            high_water=high_water,
+            max_outbox=max_outbox,
             **self.machine.environment(),
             **self._keys.reveal(),
         )
-        self._times = Settings(heartbeat=heartbeat, down_after=silence)
+        self._times = Settings(heartbeat=heartbeat, down_after=silence, stalled_limit=limit)
         self._join_timeout = join_timeout
         self._min_peers = min_peers
-        self._max_outbox = max_outbox
         self._strict = strict_messages
         self.wall_clock = wall_clock or self.machine.wall_clock
         """Gives nanoseconds since 1970."""
@@ -159,12 +188,15 @@ class Node:
         """Whether `kinfolk shell` may run Python here."""
         self.supervisors: dict[int, Supervising] = {}
         """The supervisors that run, by the local ids of their pids."""
-        self._codec = Codec(messages, max_message=max_message)
+        self._codec = Codec(messages, max_message=_max_message(max_message, self._settings))
         self._references = itertools.count(1)
         self._answers: dict[int, asyncio.Future[object]] = {}
         self._immediate: dict[int, object] = {}
         self._state = "new"
+        self._draining: tuple[Drain, asyncio.Task[bool]] | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._left_over: list[Process] = []  # by the close: their tasks did not end
+        self._has_closed = asyncio.Event()
         self._thread: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._os_process = os.getpid()
@@ -174,7 +206,18 @@ class Node:
     # --- what it is ---
 
     def __repr__(self) -> str:
-        return f"<node {self._built.name if self._built else self._settings.name} ({self._state})>"
+        state = "draining" if self.draining and self._state == "running" else self._state
+        return f"<node {self._built.name if self._built else self._settings.name} ({state})>"
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has started, and is neither draining nor closed: whether to send it work."""
+        return self._state == "running" and self._draining is None
+
+    @property
+    def draining(self) -> Drain | None:
+        """How far it has come with leaving; None if nobody has begun to drain it."""
+        return None if self._draining is None else self._draining[0]
 
     @property
     def name(self) -> str:
@@ -190,6 +233,11 @@ class Node:
     def cluster(self) -> str:
         """The name of the cluster."""
         return self._settings.cluster
+
+    @property
+    def drain_timeout(self) -> float:
+        """Seconds that `drain` takes at most, if it is not told otherwise."""
+        return self._settings.drain_timeout
 
     @property
     def names(self) -> Names:
@@ -214,6 +262,15 @@ class Node:
     def peers(self) -> list[str]:
         """The nodes that this one has a session with, sorted."""
         return sorted(self._parts.kernel.peers())
+
+    def congested(self) -> dict[str, int]:
+        """The peers for which more waits than `high_water` allows, each with the bytes that wait for it now."""
+        return self._parts.dataplane.congested()
+
+    def stalled(self) -> dict[str, float]:
+        """Those of the peers whose event loop stands still, each with the seconds since its last turn."""
+        now = self._parts.driver.now().mono
+        return {peer: now - turned for peer, turned in sorted(self._parts.kernel.stalled().items())}
 
     def processes(self) -> list[Process]:
         """The living processes of this node, in the order of their start."""
@@ -249,12 +306,16 @@ class Node:
         if self._state != "new":
             raise RuntimeError(f"{self!r} has been started already")
         parts = self._parts
+        nodes = _nodes_of_run.get(None)
+        if nodes is not None:
+            nodes.append(self)
         self._state = "starting"
         self._thread = threading.get_ident()
         loop = self._loop = asyncio.get_running_loop()
         try:
             self._allowed.resolve()
             parts.transport.start(loop)
+            parts.stalls.start(loop)
             parts.driver.start(loop)
             parts.processes.start()
             await self._join()
@@ -353,27 +414,91 @@ class Node:
         _log.info("%s has read its keys again: it uses the cookie from %s%s", self.name, first, accepted)
         self.submit(fx.KeysChanged())
 
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Leave the cluster well: take no new work, finish what there is, tell the peers, and close.
+
+        From now on the node is not `ready`. It starts nothing for other nodes (`NodeDraining`) and no singleton. In
+        this order, and all within the time: its singletons do what they have and end, so that another node starts them;
+        the messages and calls that had come are done, while new ones are taken; calls of other nodes are refused
+        (`NoProcess`), and what has come meanwhile is done. Its own processes and your program may spawn, send and call
+        to the end. Then the node closes as by `close`, and its peers drop it at once.
+
+        Args:
+            timeout: seconds; default: the `drain_timeout` of the node. If the node drains already, its time counts.
+
+        Returns:
+            Whether all was done. If not, the log says what was left undone, and ``counters["undrained_calls"]`` and
+            ``["undrained_messages"]`` how much. False as well if somebody has closed the node meanwhile, or if a
+            process has not ended when it was told to.
+
+        Whoever is cancelled no longer waits; the node leaves all the same. Draining again waits for the same end.
+
+        Raises:
+            ValueError, TypeError: `timeout` is no number of seconds.
+        """
+        ending = self.start_draining(timeout)
+        drain, process = self.draining, running_process()
+        assert drain is not None, "it has begun"
+        drain.caller = drain.caller or asyncio.current_task()
+        if process is not None:
+            drain.spared.add(process)
+        return await asyncio.shield(ending)
+
+    def start_draining(self, timeout: float | None = None) -> "asyncio.Task[bool]":
+        """Begin to drain; see `drain`. Returns the task that does it."""
+        seconds = self._settings.drain_timeout if timeout is None else check_seconds(timeout)
+        if self._draining is None:
+            if self._state != "closed":
+                self.check_open()
+            drain = Drain(self, seconds)
+            # In a task of its own: whoever waits for it may be cancelled.
+            ending = asyncio.create_task(self._drain(drain), name=f"kinfolk: drain {self._settings.name}")
+            self._draining = drain, ending
+        return self._draining[1]
+
+    async def _drain(self, drain: Drain) -> bool:
+        done = self._state != "running"
+        try:
+            if not done:
+                done = await drain.run() and self._closing is None
+        finally:
+            self._begin_close(drain.caller)
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+        return done and not self._left_over
+
     async def close(self) -> None:
         """End every process, tell the peers, free the port. Takes a few seconds at most; closing again does nothing.
 
         Supervisors stop their children in good order first, and servers terminate, within 5 s; not so if a process of
-        this node itself closes it, for it would wait for its own end.
+        this node itself closes it, for it would wait for its own end. What waits to be done is not done: see `drain`.
         """
-        if self._closing is None:
-            started, caller = self._state not in ("new", "closed"), asyncio.current_task()
-            orderly = self._state == "running" and any(map(_ends_in_order, self.processes()))
-            if not orderly or any(process.task is caller for process in self.processes()):
-                orderly, self._state = False, "closed"
-            if self._built is not None:
-                # In a task of its own: whoever waits for it may be cancelled. A process that waits goes on after it.
-                closing = self._close(self._built, started, orderly, caller)
-                self._closing = asyncio.create_task(closing, name=f"kinfolk: close {self._built.name}")
+        self._begin_close(asyncio.current_task())
         if self._closing is not None:
             await asyncio.shield(self._closing)
 
+    async def wait_closed(self) -> None:
+        """Wait until the node is closed, whoever closes or drains it: what a program does that only serves."""
+        await self._has_closed.wait()
+
+    def _begin_close(self, caller: "asyncio.Task[Any] | None") -> None:
+        if self._closing is None:
+            started = self._state not in ("new", "closed")
+            orderly = self._state == "running" and any(map(_ends_in_order, self.processes()))
+            if not orderly or any(process.task is caller for process in self.processes()):
+                orderly, self._state = False, "closed"
+            if self._built is None:
+                self._has_closed.set()
+            else:
+                # In a task of its own: whoever waits for it may be cancelled. A process that waits goes on after it.
+                closing = self._close(self._built, started, orderly, caller)
+                self._closing = asyncio.create_task(closing, name=f"kinfolk: close {self._built.name}")
+
     async def _close(self, parts: "_Parts", started: bool, orderly: bool, caller: "asyncio.Task[Any] | None") -> None:
+        late = self.draining is not None and self.draining.late
+        patience = CLOSE_TIMEOUT / 2 if late else CLOSE_TIMEOUT
         if orderly:
-            await self._stop_services()
+            await self._stop_services(patience)
         self._state = "closed"
         error = NodeClosed(f"{parts.name} is closed")
         if self._announced is not None:
@@ -385,21 +510,23 @@ class Node:
             if not future.done():
                 future.set_exception(error)
         self._answers.clear()
-        await parts.processes.close(CLOSE_TIMEOUT, caller)
-        self.submit(fx.Shutdown())
+        self._left_over = await parts.processes.close(patience, caller)
+        self.submit(fx.Shutdown(leaves=self._draining is not None))
         parts.driver.stop()
         parts.names.close(error)
         parts.groups.close(error)
+        parts.stalls.close()
         await parts.transport.close(CLOSE_TIMEOUT)
         parts.kernel.names.view.clear()
         parts.kernel.names.groups.clear()
+        self._has_closed.set()
         if started:
             _log.info("%s is closed", parts.name)
 
-    async def _stop_services(self) -> None:
+    async def _stop_services(self, patience: float) -> None:
         """Let supervisors stop their children, and then the other servers terminate, while everything still works."""
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
+            async with asyncio.timeout(patience):
                 for first in (_is_root, _ends_in_order):
                     ending = [process for process in self.processes() if first(process)]
                     for process in ending:
@@ -443,6 +570,11 @@ class Node:
         process.parent = parent
         return process.pid
 
+    def _spawn_for_peer(self, body: Body, args: Sequence[Any], max_mailbox: int | None, parent: Pid | None) -> Pid:
+        if self._draining is not None:
+            raise NodeDraining("it drains, and starts nothing for other nodes any more: start it elsewhere")
+        return self._spawn(body, args, max_mailbox, parent)
+
     async def spawn_on(
         self,
         node: str,
@@ -467,6 +599,7 @@ class Node:
 
         Raises:
             NotAllowed: the node does not allow it, or there is nothing of this name.
+            NodeDraining: the node is about to leave.
             SpawnFailed: it could not be started: wrong arguments, or its module cannot be imported. With the text.
             NodeLost: the node is not connected, or was lost before it answered; then the process may live or not.
             CallTimeout: no answer in time.
@@ -598,7 +731,8 @@ class Node:
         """Send a message, without waiting.
 
         A message for a dead process or a lost node is dropped and counted, as it would be if it died just after. To the
-        same node messages arrive in the order they were sent. A local message is not copied.
+        same process messages arrive in the order they were sent; those for others may pass a large one. A local message
+        is not copied.
 
         Args:
             target: a pid, a name of the cluster, or ``(name, node)`` for a name that the node alone knows.
@@ -609,10 +743,31 @@ class Node:
             NotSerializable: the message cannot go over the wire; says which part of it.
             MessageTooLarge: its encoding is larger than `max_message`.
             MailboxFull: the local process's mailbox is at its bound.
+            LinkCongested: more than `high_water` waits for its node, or somebody waits in `send_when_clear`.
             NodeClosed: this node is closed.
         """
         self.check_open()
         self._parts.dataplane.send(target, message)
+
+    async def send_when_clear(self, target: Target, message: object, *, timeout: float | None = None) -> None:
+        """Send a message; if the link to its node is congested, wait until it is not.
+
+        Those who wait are served in their order, and before any `send`. The name is looked up and the message encoded
+        at once; if the link is lost meanwhile, the message is dropped and counted, as one that was sent.
+
+        Args:
+            target, message: as for `send`.
+            timeout: seconds; None waits as long as the link lasts.
+
+        Raises:
+            SendTimeout: there was no room in time; nothing was sent.
+            NodeClosed: this node is closed, or was while this waited.
+            Exception: whatever `send` raises, but for LinkCongested.
+
+        Cancelled, it has sent nothing, unless it was about to return.
+        """
+        self.check_open()
+        await self._parts.dataplane.send_when_clear(target, message, timeout)
 
     @overload
     async def call(self, target: Target, request: Replies[R], *, timeout: float | None = 5.0) -> R: ...
@@ -625,6 +780,8 @@ class Node:
     async def call(self, target: Target, request: object, *, timeout: float | None = 5.0) -> Any: ...
     async def call(self, target: Target, request: object, *, timeout: float | None = 5.0) -> Any:
         """Send a request to a process and wait for its answer.
+
+        If the link to its node is congested, it waits for room as `send_when_clear` does, within its `timeout`.
 
         Args:
             target: as for `send`.
@@ -639,7 +796,7 @@ class Node:
             NodeLost: its node is not connected, or was lost before the answer came.
             Refused: it answered with `call.fail`.
             CallFailed: it crashed, or its answer cannot be read; or the process calls itself.
-            CallTimeout: no answer in time; a late one is dropped.
+            CallTimeout: no answer in time, or no room for the request; a late answer is dropped.
             NameUnknown, NotSerializable, MessageTooLarge, MailboxFull, NodeClosed: as `send`.
             ValueError, TypeError: `timeout` is no number of seconds.
         """
@@ -659,6 +816,10 @@ class Node:
                 "a node belongs to the thread of its event loop: other threads use node.blocking"
                 " (only node.names.whereis and node.groups.members work everywhere)"
             )
+
+    def is_service(self, process: Process) -> bool:
+        """Whether this is the process that answers questions about the node."""
+        return self._parts.names.local.whereis(SERVICE_NAME) == process.pid
 
     def is_own_thread(self, thread: int) -> bool:
         """Whether the node's loop runs on the thread with this identifier."""
@@ -770,11 +931,25 @@ class Node:
         self._parts.groups.changed(effect)
 
     def _peer_up(self, effect: fx.PeerUp) -> None:
-        self._parts.dataplane.link_up(self._parts.transport.link(effect.conn))
+        parts = self._parts
+        link = parts.transport.link(effect.conn)
+        parts.dataplane.link_up(link)
+        # It has something to say to the peer, which must not come before our list of peers.
+        parts.driver.afterwards(lambda: parts.stalls.peer_up(link))
 
     def _peer_down(self, effect: fx.PeerDown) -> None:
         self.counters["peers_lost"] += 1
+        self._parts.stalls.peer_down(effect.conn)
         self._parts.dataplane.link_down(effect.peer, effect.conn, effect.reason)
+
+    def _peer_stalled(self, effect: fx.PeerStalled) -> None:
+        self._parts.signals.peer_stalled(effect.peer, effect.seconds)
+
+    def _peer_resumed(self, effect: fx.PeerResumed) -> None:
+        self._parts.signals.peer_resumed(effect.peer, effect.seconds)
+
+    def _report_stalls(self, effect: fx.ReportStalls) -> None:
+        self._parts.stalls.report_to(effect, self._parts.transport.peername(effect.conn))
 
     def _raise_creation(self, effect: fx.RaiseCreation) -> None:
         _log.warning("%s starts with a creation past its last one: was the clock set back?", self.name)
@@ -825,6 +1000,9 @@ class Node:
         fx.MemberRemoved: _members_changed,
         fx.PeerUp: _peer_up,
         fx.PeerDown: _peer_down,
+        fx.PeerStalled: _peer_stalled,
+        fx.PeerResumed: _peer_resumed,
+        fx.ReportStalls: _report_stalls,
         fx.RaiseCreation: _raise_creation,
         fx.Log: _write_log,
         fx.Count: _count,
@@ -866,7 +1044,7 @@ class Node:
                 names.local.whereis,
                 driver.afterwards,
             )
-            spawns = Spawns(name, self._allowed, self._spawn, signals, self._codec, self.counters)
+            spawns = Spawns(name, self._allowed, self._spawn_for_peer, signals, self._codec, self.counters)
             alarms = Alarms(processes, self.counters)
             dataplane = DataPlane(
                 name,
@@ -892,17 +1070,29 @@ class Node:
                 self.counters,
                 heartbeat=self._times.heartbeat,
                 dial_timeout=min(HANDSHAKE_TIMEOUT, max(1.0, self._times.down_after)),
-                max_outbox=self._max_outbox,
+                high_water=settings.high_water,
+                max_outbox=settings.max_outbox,
+            )
+            stalls = Stalls(
+                name,
+                port.datagrams,
+                machine.nonce,
+                driver.submit,
+                self.counters,
+                stall_after=self._stall_after,
+                enabled=self._stall_reports and machine.has_threads,
             )
         except BaseException:
             port.close()
             raise
-        return _Parts(name, kernel, driver, processes, signals, spawns, alarms, dataplane, transport, names, groups)
+        return _Parts(
+            name, kernel, driver, processes, signals, spawns, alarms, dataplane, transport, stalls, names, groups
+        )
 
     def _process_exited(self, process: Process, reason: Reason) -> None:
         parts = self._parts
         parts.alarms.exited(process.pid.local)
-        served = parts.names.local.whereis(SERVICE_NAME) == process.pid
+        served = self.is_service(process)
         parts.names.local.process_exited(process.pid)
         parts.driver.submit(fx.ProcessExited(process.pid.local))
         parts.signals.exited(process.pid.local, reason)
@@ -926,6 +1116,7 @@ class _Parts:
     alarms: Alarms
     dataplane: DataPlane
     transport: Transport
+    stalls: Stalls
     names: Names
     groups: Groups
 
@@ -948,14 +1139,88 @@ async def start(name: str | None = None, **settings: Any) -> Node:
     return node
 
 
+_nodes_of_run: ContextVar[list[Node]] = ContextVar("kinfolk.nodes_of_run")
+"""The nodes that have been started inside of `run`."""
+
+
+class _Interrupted(KeyboardInterrupt, SystemExit):
+    """Ctrl-C: to whoever catches it a KeyboardInterrupt, else the end of the program, without a traceback."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code = 128 + signal.SIGINT
+
+
 def run(main: Callable[[], Coroutine[Any, Any, R]]) -> R:
-    """Run an async function to its end on a new event loop (uvloop's, when that is installed); return its result."""
+    """Run an async function to its end on a new event loop (uvloop's, when that is installed); return its result.
+
+    On SIGTERM all nodes that it has started `drain`; then the function is cancelled, and the program ends with 0, or
+    with 143 if they were not done in time. A second SIGTERM ends it at once. (Not so if something else handles SIGTERM
+    already, or outside the main thread.) Ctrl-C cancels the function, so that ``async with`` closes its nodes, and ends
+    the program with 130.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; shows no traceback if nobody catches it.
+        SystemExit: SIGTERM.
+    """
     try:
         factory = importlib.import_module("uvloop").new_event_loop
     except ImportError:
         factory = None
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main())
+    told = _Told()
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            value = runner.run(told.run(main()))
+    except KeyboardInterrupt:
+        raise _Interrupted from None
+    except asyncio.CancelledError:
+        if told.code is None:
+            raise
+        raise SystemExit(told.code) from None
+    if told.code:
+        raise SystemExit(told.code)
+    return value
+
+
+class _Told:
+    """What `run` does on SIGTERM."""
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+        """The exit code, once it has been told to end and the nodes have left."""
+        self._leaving: asyncio.Task[None] | None = None
+
+    async def run(self, main: Coroutine[Any, Any, R]) -> R:
+        nodes: list[Node] = []
+        _nodes_of_run.set(nodes)
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None, "the runner makes one"
+
+        def stop() -> None:
+            loop.remove_signal_handler(signal.SIGTERM)  # from now on it ends the program
+            self._leaving = loop.create_task(self._leave(nodes, task))
+
+        if not _handles_sigterm():
+            return await main
+        loop.add_signal_handler(signal.SIGTERM, stop)
+        try:
+            value = await main
+            if self._leaving is not None:
+                await self._leaving  # it may have returned because its node had closed
+            return value
+        finally:
+            loop.remove_signal_handler(signal.SIGTERM)
+
+    async def _leave(self, nodes: list[Node], task: "asyncio.Task[Any]") -> None:
+        left = await asyncio.gather(*(node.drain() for node in nodes))
+        self.code = 0 if all(left) else 128 + signal.SIGTERM
+        task.cancel()
+
+
+def _handles_sigterm() -> bool:
+    """Whether SIGTERM is ours to handle: it has no other meaning yet, and this is the thread that can."""
+    here = threading.current_thread() is threading.main_thread()
+    return here and os.name == "posix" and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def _is_root(process: Process) -> bool:
@@ -971,6 +1236,17 @@ def _papers(machine: Machine, settings: kinfolk.settings.Settings, name: str) ->
     papers = machine.papers(settings.cookies, settings.tls)
     papers.check_name(node_uri(settings.cluster, name))
     return papers
+
+
+def _max_message(given: int | None, settings: kinfolk.settings.Settings) -> int:
+    """A message that may be sent fits into what may wait: it never closes a session."""
+    room = settings.max_outbox - settings.high_water
+    if given is not None and given > room:
+        raise ValueError(
+            f"max_message={given} is too much for max_outbox={settings.max_outbox}, of which high_water takes"
+            f" {settings.high_water}: give at most {room}, or raise max_outbox"
+        )
+    return min(MAX_MESSAGE, room) if given is None else given
 
 
 def _exchanged(old: Hidden[dict[str, Any]], new: Hidden[dict[str, Any]]) -> Hidden[dict[str, Any]]:

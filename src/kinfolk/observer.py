@@ -5,6 +5,7 @@ waits for its word. All it may say is a call to the node's own service (`kinfolk
 """
 
 import asyncio
+import copy
 import secrets
 from collections.abc import Sequence
 from types import TracebackType
@@ -61,12 +62,15 @@ class Observer:
         tls: OwnCertificates | None = None,
         timeout: float = 5.0,
     ) -> None:
-        self.name = ""
         self._seed = Seed.parse(where)
         self._credentials = Credentials.of(cookies, tls)
         self._cluster = cluster
         self._timeout = timeout
         self._codec = codec.Codec()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.name = ""
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._session: Session | None = None
         self._calling = asyncio.Lock()
@@ -151,6 +155,27 @@ class Observer:
             return told[0]
         kind, text = told
         raise {"CallTimeout": CallTimeout, "NodeLost": NodeLost}.get(kind, KinfolkError)(text)
+
+    def another(self) -> "Observer":
+        """An observer of the same node, whose session has yet to be opened: this one waits for one answer at a time."""
+        other = copy.copy(self)
+        other._begin()
+        return other
+
+    async def wait_end(self, timeout: float) -> None:
+        """Wait until the node ends the session.
+
+        Raises:
+            CallTimeout: it has not, within so many seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while self._session is not None:
+                    await self._turn()
+        except TimeoutError:
+            raise CallTimeout(f"{self.name} has not closed within {timeout:g} s") from None
+        except (OSError, RemoteProtocolError):
+            pass
 
     async def close(self) -> None:
         """End the session. Closing again does nothing."""

@@ -168,7 +168,7 @@ class Process:
 
         Returns:
             The body of a `send`, or a `Call`, or what the node has to tell: `Exit`, `Down`, `PeerUp`, `PeerDown`,
-            `NameLost`, `NameTaken`.
+            `PeerStalled`, `PeerResumed`, `NameLost`, `NameTaken`.
 
         Raises:
             TimeoutError: nothing came in time; no message was taken.
@@ -282,6 +282,17 @@ class Process:
         self.check_alive()
         self.node.check_open()
         self.node.dataplane.send(target, message, self.pid.local)
+
+    async def send_when_clear(self, target: "Target", message: object, *, timeout: float | None = None) -> None:
+        """Send a message as soon as the link is clear, as `Node.send_when_clear` does, with this process as the sender.
+
+        Raises:
+            NoProcess: this process is dead.
+            Exception: what `Node.send_when_clear` raises.
+        """
+        self.check_alive()
+        self.node.check_open()
+        await self.node.dataplane.send_when_clear(target, message, timeout, self.pid.local)
 
     @overload
     async def call(self, target: "Target", request: Replies[R], *, timeout: float | None = 5.0) -> R: ...
@@ -523,11 +534,13 @@ class Process:
         if flush:
             self.mailbox.discard(lambda message: type(message) is Down and message.ref == ref)
 
-    def monitor_node(self, node: str | None = None) -> None:
+    def monitor_node(self, node: str | None = None, *, stalls: bool = False) -> None:
         """Watch a node: a `PeerUp` or `PeerDown` arrives now, for how it is, and then with each change.
 
         Args:
             node: its name; None for every node, of which those that are connected are told now.
+            stalls: whether a `PeerStalled` is to arrive when the event loop of a connected node stands still, and a
+                `PeerResumed` when it turns again.
 
         Before a `PeerUp` no message of that node arrives, and after a `PeerDown` none. Watching again does nothing.
 
@@ -535,7 +548,7 @@ class Process:
             NoProcess, NodeClosed: as `link`.
             ValueError: no node name, or this node's own.
         """
-        self._signals.watch_node(self.pid.local, node)
+        self._signals.watch_node(self.pid.local, node, stalls)
 
     def demonitor_node(self, node: str | None = None) -> None:
         """Undo `monitor_node`. What has arrived stays in the mailbox.

@@ -37,7 +37,7 @@ from msgspec import Struct
 
 from kinfolk.core.relations import OUTSIDE
 from kinfolk.errors import NameLost, NameTaken, Refused
-from kinfolk.messages import Call, Down, Exit, PeerDown, PeerUp, Request, Unknown, reply_type
+from kinfolk.messages import Call, Down, Exit, PeerDown, PeerResumed, PeerStalled, PeerUp, Request, Unknown, reply_type
 from kinfolk.process import Process, is_call
 from kinfolk.reasons import NORMAL, Crash, Reason, Stop
 from kinfolk.wire.message_types import is_message_type
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("kinfolk")
 
 _ANNOTATE = "a public async method handles messages: annotate its one parameter with a message type, or a union of them"
-_OF_THE_NODE = (Exit, Down, PeerUp, PeerDown, NameLost, NameTaken)
+_OF_THE_NODE = (Exit, Down, PeerUp, PeerDown, PeerStalled, PeerResumed, NameLost, NameTaken)
 """What the node itself tells a process: it comes over no wire."""
 
 
@@ -90,9 +90,9 @@ class Server:
         total = await node.call(pid, Add(by=5))
 
     The one parameter of such a method is annotated with a message type (a Struct or dataclass, `Exit`, `Down`,
-    `PeerUp`, `PeerDown`, `NameLost`, `NameTaken`) or a union of them. A message goes to the method for its type, or
-    else for the nearest of its base classes. A subclass may override a method. Other async methods begin with an
-    underscore.
+    `PeerUp`, `PeerDown`, `PeerStalled`, `PeerResumed`, `NameLost`, `NameTaken`) or a union of them. A message goes to
+    the method for its type, or else for the nearest of its base classes. A subclass may override a method. Other async
+    methods begin with an underscore.
 
     A call is answered with what the method returns. ``raise Refused(text)`` answers with an error, and so does a
     request that no method takes; any other exception ends the server: the caller sees CallFailed, its supervisor acts.

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from kinfolk.console import Consoles
 from kinfolk.errors import CallTimeout, KinfolkError, NameUnknown, NodeLost, NotAllowed
 from kinfolk.ids import Pid
+from kinfolk.leaving import Drain, Undone
 from kinfolk.messages import Call
 from kinfolk.process import Process
 from kinfolk.shell.dataplane import Target
@@ -24,6 +25,7 @@ T = TypeVar("T", str, tuple[str, Pid])
 SERVICE_NAME = OBSERVED
 PAGE = 5000
 """Names or members in one answer: with the longest names and node names together that stays below 4 MiB."""
+_SHOWN = 10  # processes that a draining node waits for
 _SLICE = 5000  # of them looked at before others get their turn: a few milliseconds
 
 
@@ -44,6 +46,8 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
             call.reply(_info(me))
         case ["nodes"]:
             call.reply(_nodes(me))
+        case ["stalled"]:
+            call.reply(me.node.stalled())
         case ["names", str(prefix), str(after), int(limit)] if limit > 0:
             call.reply(await _names(me, prefix, after, min(limit, PAGE)))
         case ["groups", str(prefix), str(group), str(member), int(limit)] if limit > 0:
@@ -78,12 +82,15 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
                 call.fail(str(error))
         case ["events", int(watch), int() | float() as seconds]:
             watches.fetch(call, watch, seconds)
+        case ["drain", None | int() | float() as seconds]:
+            _drain(me, call, seconds)
         case _:
             call.fail(
-                'unknown request; the service knows ["info"], ["nodes"], ["names", prefix, after, limit],'
+                'unknown request; the service knows ["info"], ["nodes"], ["stalled"], ["names", prefix, after, limit],'
                 ' ["groups", prefix, after, member, limit], ["whereis", name], ["ps", after, limit], ["tree"],'
                 ' ["send", target, message], ["call", target, request, seconds], ["kill", target, seconds],'
-                ' ["shell", number, source], ["at", node, request], ["watch", pattern] and ["events", watch, seconds]'
+                ' ["shell", number, source], ["at", node, request], ["watch", pattern], ["events", watch, seconds]'
+                ' and ["drain", seconds]'
             )
 
 
@@ -170,11 +177,40 @@ def _info(me: Process) -> dict[str, Any]:
         "cluster": node.cluster,
         "version": version("kinfolk"),
         "clock": node.wall_clock() / 1e9,
+        "ready": node.ready,
+        "draining": _draining(node.draining),
         "peers": node.peers(),
+        "stalled": node.stalled(),
         "names": len(node.names),
         "processes": len(node.processes()),
         "counters": dict(node.counters),
     }
+
+
+def _draining(drain: Drain | None) -> dict[str, Any] | None:
+    """How far a node has come with leaving: the step that it is at, and what it waits for there."""
+    return None if drain is None else {"step": drain.step, "undone": _texts(drain.undone())}
+
+
+def _texts(undone: Sequence[Undone]) -> list[str]:
+    return [str(each) for each in undone[:_SHOWN]]
+
+
+def _drain(me: Process, call: Call[Any], seconds: float | None) -> None:
+    """Drain the node. Answered when all is done, or the time is up, before the node closes."""
+    try:
+        _ = me.node.start_draining(seconds)
+    except ValueError as error:
+        call.fail(str(error))
+        return
+
+    def tell(done: bool, undone: list[Undone]) -> None:
+        if not call.answered:
+            call.reply({"done": done, "undone": _texts(undone), "processes": len(undone)})
+
+    drain = me.node.draining
+    assert drain is not None, "it has just begun"
+    drain.when_over(tell)
 
 
 def _nodes(me: Process) -> dict[str, int]:

@@ -18,10 +18,18 @@ from msgspec import Struct
 
 from kinfolk.cookie import Cookie, Hidden, read_cookie_file, user_cookie
 from kinfolk.ids import Address, Seed, check_word, node_address
+from kinfolk.seconds import check_seconds
 from kinfolk.shell.tls import OwnCertificates
 
-_KEYS = {"name", "listen", "cluster", "cookie_file", "join", "tls_certificate", "tls_key", "tls_authority"}
+_KEYS = {
+    "name", "listen", "cluster", "cookie_file", "join", "drain_timeout", "high_water", "max_outbox",
+    "tls_certificate", "tls_key", "tls_authority",
+}  # fmt: skip
 DEFAULT_CLUSTER = "kinfolk"
+DRAIN_TIMEOUT = 25.0
+"""Seconds; orchestrators kill a program 30 s after they have told it to end."""
+MAX_OUTBOX = 64 * 1024 * 1024
+"""Bytes that may wait for a peer at all, unless something else is set."""
 
 CookieArgument = str | Cookie | Sequence[str | Cookie] | None
 FileArgument = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
@@ -40,6 +48,12 @@ class Settings(Struct, frozen=True):
     """Certificates of an own authority, if they take the place of those derived from the cookie."""
     neighbours: bool
     """Whether nothing was said of whom to join, so that the nodes of this user on this machine find each other."""
+    drain_timeout: float
+    """Seconds that the node may take to finish its work when it is to leave."""
+    high_water: int
+    """Bytes that may wait for a peer before users' messages are refused."""
+    max_outbox: int
+    """Bytes that may wait for a peer at all."""
 
 
 def resolve(
@@ -51,7 +65,10 @@ def resolve(
     cookie_file: FileArgument = None,
     tls: OwnCertificates | None = None,
     join: Sequence[str] | None = None,
+    drain_timeout: float | None = None,
     allow_weak_cookie: bool = False,
+    high_water: int | None = None,
+    max_outbox: int | None = None,
     environ: Mapping[str, str] | None = None,
     directory: Path | None = None,
 ) -> Settings:
@@ -82,6 +99,13 @@ def resolve(
             " (or accept the risk with allow_weak_cookie=True)"
         )
     own = not cookies
+    most = given.number("max_outbox", max_outbox) or MAX_OUTBOX
+    mark = given.number("high_water", high_water) or max(1, most // 2)
+    if mark > most // 2:
+        raise ValueError(
+            f"high_water={mark} is too high for max_outbox={most}: give at most half of it, so that there is room for"
+            " what must be said to a congested peer"
+        )
     return Settings(
         name=full_name,
         listen=at,
@@ -90,6 +114,9 @@ def resolve(
         join=seeds or (),
         tls=tls or given.own_certificates(),
         neighbours=seeds is None and own,
+        drain_timeout=given.seconds("drain_timeout", drain_timeout, DRAIN_TIMEOUT),
+        high_water=mark,
+        max_outbox=most,
     )
 
 
@@ -115,6 +142,31 @@ class _Given:
         if value is not None and not isinstance(value, str):
             raise ValueError(f"kinfolk.toml: {key} must be a string")
         return value
+
+    def seconds(self, key: str, argument: float | None, default: float) -> float:
+        if argument is not None:
+            return check_seconds(argument, key)
+        variable = self._variable(key)
+        try:
+            return check_seconds(float(variable) if variable else self._file.get(key, default), key)
+        except (TypeError, ValueError):
+            where = f"KINFOLK_{key.upper()}" if variable else f"kinfolk.toml: {key}"
+            raise ValueError(f"{where} must be a number of seconds, 0 or more, as in 25") from None
+
+    def number(self, key: str, argument: int | None) -> int | None:
+        """A number of at least 1; None if there is none."""
+        value: object = argument
+        if value is None:
+            value = self._variable(key) or self._file.get(key)
+        if value is None:
+            return None
+        try:
+            number = msgspec.convert(value, int, strict=False)
+        except msgspec.ValidationError:
+            number = 0
+        if number < 1:
+            raise ValueError(f"{key}={value!r}: give a number of bytes, at least 1")
+        return number
 
     def seeds(self, argument: Sequence[str] | None) -> tuple[Seed, ...] | None:
         given: object = argument

@@ -23,6 +23,7 @@ from kinfolk.errors import (
     NameLost,
     NameTaken,
     NameUnknown,
+    NodeDraining,
     NodeLost,
     NoProcess,
     NotConfirmed,
@@ -47,7 +48,7 @@ SHUTDOWN_TIMEOUT = 5.0
 """Seconds that a child may take to end in good order, by default."""
 _AS_USUAL = -1.0
 
-_TROUBLE = (NameTaken, NotConfirmed, NameLost, NameUnknown, NodeLost, CallTimeout)
+_TROUBLE = (NameTaken, NotConfirmed, NameLost, NameUnknown, NodeLost, NodeDraining, CallTimeout)
 """What keeps a child from running through no fault of its own."""
 
 
@@ -390,6 +391,12 @@ class Supervising:
         if slot.id in self._restarts.children:
             self._do(self._restarts.remove(slot.id))
 
+    def singletons(self) -> dict[str, Process | None]:
+        """The ids of its singletons, each with its process if its code runs here."""
+        return {
+            slot.id: slot.process if slot.gate is None else None for slot in self.slots.values() if slot.child.singleton
+        }
+
     def infos(self) -> list[ChildInfo]:
         """See `Supervision.children`."""
         children = self._restarts.children
@@ -535,7 +542,7 @@ class Supervising:
     async def _win(self, slot: _Slot, name: str, watch: "NameWatch") -> Pid:
         names, attempt = self.me.node.names, 0
         while True:
-            if names.whereis(name) is None:
+            if names.whereis(name) is None and not self.me.node.draining:
                 pid = self._spawn(slot)
                 try:
                     await names.register(name, pid)
@@ -723,7 +730,9 @@ def _node_is_gone(slot: _Slot) -> bool:
     """Whether the node of a child elsewhere is lost, or closes: then its processes end with "shutdown", unasked."""
     if slot.on is None or slot.stopping:
         return False
-    return slot.reason in (NOCONNECTION, SHUTDOWN) if slot.error is None else isinstance(slot.error, NodeLost)
+    if slot.error is not None:
+        return isinstance(slot.error, NodeLost | NodeDraining)
+    return slot.reason in (NOCONNECTION, SHUTDOWN)
 
 
 def _kind_of_end(slot: _Slot) -> End:

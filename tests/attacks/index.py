@@ -94,6 +94,14 @@ ATTACKS: dict[str, tuple[str, ...]] = {
         *_attacks("a_bomb_costs_neither_time_nor_memory"),
         *_those("system/test_hostile.py::test_a_message_that_cannot_be_read_costs_only_itself"),
     ),
+    "forged and repeated reports of stalls": _those(
+        "shell/test_stalls.py::test_a_report_is_heard_once_and_what_is_forged_or_of_another_session_never",
+        "shell/test_stalls.py::test_a_flood_is_looked_at_in_small_portions",
+        "wire/test_stalls.py::test_a_report_with_any_bit_changed_is_not_genuine",
+        "wire/test_stalls.py::test_a_report_under_another_key_is_not_genuine",
+        "wire/test_stalls.py::test_garbage_is_no_report_or_not_genuine",
+        "kernel/test_stalls.py::test_a_lying_peer_harms_itself_alone",
+    ),
     "spawn of what is not allowed": (
         *_attacks("nothing_is_started_but_what_is_listed"),
         *_those(

@@ -133,6 +133,29 @@ async def stubborn(node):
         except asyncio.CancelledError:
             print("no", flush=True)
 
+async def work(me):
+    while me.node.draining is None:
+        await asyncio.sleep(0.01)
+    for seconds in (0.1, 0.1, 60):
+        number = await me.receive()
+        await asyncio.sleep(seconds)
+        print("did", number, flush=True)
+
+async def deaf(me):
+    await asyncio.Event().wait()
+
+async def busy(node):
+    "Has something to do, and begins with it when it is told to end."
+    pid = node.spawn(work)
+    for number in range(3):
+        node.send(pid, number)
+    print("ready", node.name, flush=True)
+
+async def stuck(node):
+    "Has something to do for ever."
+    node.send(node.spawn(deaf), "hear me")
+    await endless(node)
+
 async def broken(node):
     raise LookupError("the shop has burnt down")
 

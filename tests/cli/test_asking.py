@@ -7,6 +7,8 @@ import socket
 import pytest
 
 from kinfolk import new_cookie
+from kinfolk.cli.asking import Asking
+from kinfolk.cli.nodes import nodes
 from kinfolk.ids import Pid
 from kinfolk.shell.neighbours import announce, neighbours, withdraw
 
@@ -119,12 +121,23 @@ def test_whereis_as_json_says_so_in_both_cases(inside, cluster):
 def test_nodes_lists_the_node_and_its_peers_and_no_observer(inside, cluster):
     ended = inside(cluster.shell, "nodes", "--node", cluster.bob)
     assert ended.code == 0
-    assert [line.split("\t")[0] for line in ended.out.splitlines()] == [cluster.ada, cluster.bob]
+    rows = [line.split("\t") for line in ended.out.splitlines()]
+    assert [(row[0], row[-1]) for row in rows] == [(cluster.ada, "up"), (cluster.bob, "up")]
 
 
 def test_nodes_as_json(cluster):
     found = json.loads(cluster.shell.run("nodes", "--json").out)
-    assert [node["name"] for node in found] == [cluster.ada, cluster.bob]
+    assert [(node["name"], node["stalled"]) for node in found] == [(cluster.ada, None), (cluster.bob, None)]
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(None, "up"), (7.25, "stalled for 7.2 s")])
+def test_the_list_of_nodes_says_whose_loop_stands_still(seconds, state, monkeypatch, capsys):
+    stalled = {} if seconds is None else {"bob@h:1": seconds}
+    monkeypatch.setattr("kinfolk.cli.nodes.ask", lambda *_: ({"bob@h:1": 1}, stalled))
+    assert nodes() == 0
+    assert capsys.readouterr().out.rstrip("\n").split("\t")[-1] == state
+    nodes(asking=Asking(json=True))
+    assert json.loads(capsys.readouterr().out) == [{"name": "bob@h:1", "creation": "1", "stalled": seconds}]
 
 
 def test_the_node_to_ask_comes_from_the_environment_or_the_file(inside, cluster, shell):

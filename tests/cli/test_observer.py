@@ -9,6 +9,7 @@ import pytest
 
 import kinfolk.observer
 from kinfolk import CallTimeout, Cookie, Node, NodeLost, Pid, Refused, new_cookie, service
+from kinfolk import effects as fx
 from kinfolk.observer import Observer
 from kinfolk.service import SERVICE_NAME
 from kinfolk.shell import transport
@@ -42,6 +43,14 @@ async def test_the_service_tells_what_the_node_is(node):
         assert await seen.call(["nodes"]) == {node.name: node.creation, bob.name: bob.creation}
         assert await seen.call(["whereis", "db"]) == str(node.names.whereis("db"))
         assert await seen.call(["whereis", "nobody"]) is None
+
+
+async def test_the_service_tells_whose_loop_stands_still(node):
+    async with observer(node) as seen, Node("bob", cookie=COOKIE, join=[node.name]) as bob:
+        assert await seen.call(["stalled"]) == {}
+        node.submit(fx.StallHeard(node.kernel.session_of(bob.name), 1.5))
+        for stalled in (await seen.call(["stalled"]), (await seen.call(["info"]))["stalled"]):
+            assert stalled.keys() == {bob.name} and 1.5 <= stalled[bob.name] < 5
 
 
 async def test_a_process_may_ask_the_service_as_well(node):

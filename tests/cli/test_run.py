@@ -39,6 +39,96 @@ def test_a_second_signal_ends_at_once_what_the_first_could_not(shell, number):
     assert stubborn.end().code == -number
 
 
+def test_a_sigterm_lets_it_finish_what_it_has_to_do(shell):
+    busy = shell.serve("busy")
+    busy.ready()
+    busy.signal(signal.SIGTERM)
+    ended = busy.end()
+    assert (ended.out, ended.code) == ("did 0\ndid 1\n", 0), (
+        "of what it is at work on, nobody can see whether it is done"
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
+def test_a_drain_that_is_not_done_in_time_ends_with_128_and_the_signal(shell, number, code):
+    stuck = shell.serve("stuck", KINFOLK_DRAIN_TIMEOUT="0.2")
+    stuck.ready()
+    stuck.signal(number)
+    ended = stuck.end()
+    assert (ended.out, ended.code) == ("tidy\n", code)
+    assert "leaves although it is not done within" in ended.err and "(deaf): 1 messages" in ended.err
+    assert "is closed" in ended.err, "its peers have been told"
+
+
+def test_a_function_that_swallows_its_cancellation_cannot_keep_the_program_longer(shell):
+    stubborn = shell.serve("stubborn", "--drain-timeout", "0.3")
+    stubborn.ready()
+    stubborn.signal(signal.SIGTERM)
+    ended = stubborn.end()
+    assert ended.code == 143 and "is closed" in ended.err
+
+
+def test_a_second_signal_ends_a_drain_at_once(shell):
+    stuck = shell.serve("stuck")
+    stuck.ready()
+    stuck.signal(signal.SIGTERM)
+    assert stuck.line() == ["tidy"]
+    stuck.signal(signal.SIGTERM)
+    assert stuck.end().code == -signal.SIGTERM, "which shells show as 143"
+
+
+PROGRAM = """
+import asyncio, kinfolk
+
+async def deaf(me):
+    await asyncio.Event().wait()
+
+async def main():
+    async with kinfolk.Node("ada", join=[], drain_timeout=0.2) as node:
+        {work}
+        print("ready", node.name, flush=True)
+        {wait}
+    print("done", flush=True)
+
+kinfolk.run(main)
+"""
+STUCK = 'node.send(node.spawn(deaf), "hear me")'
+EVER = "await asyncio.Event().wait()"
+
+
+@pytest.mark.parametrize(
+    ("work", "wait", "number", "code", "out"),
+    [
+        ("pass", EVER, signal.SIGTERM, 0, ""),
+        pytest.param(STUCK, EVER, signal.SIGTERM, 143, "", marks=pytest.mark.slow),
+        pytest.param("pass", "await node.wait_closed()", signal.SIGTERM, 0, "done\n", marks=pytest.mark.slow),
+        ("pass", EVER, signal.SIGINT, 130, ""),
+    ],
+)
+def test_a_program_of_its_own_is_ended_by_a_signal_without_a_traceback(shell, work, wait, number, code, out):
+    (shell.directory / "program.py").write_text(PROGRAM.format(work=work, wait=wait))
+    program = shell.program("program.py")
+    program.ready()
+    program.signal(number)
+    ended = program.end()
+    assert (ended.code, ended.out) == (code, out)
+    assert "Traceback" not in ended.err
+
+
+def test_a_ctrl_c_is_still_a_keyboard_interrupt_to_whoever_catches_it(shell):
+    caught = PROGRAM.format(work="pass", wait=EVER).replace(
+        "kinfolk.run(main)", "try:\n    kinfolk.run(main)\nexcept KeyboardInterrupt:\n    print('caught')"
+    )
+    (shell.directory / "program.py").write_text(caught)
+    program = shell.program("program.py")
+    program.ready()
+    program.signal(signal.SIGINT)
+    ended = program.end()
+    assert (ended.out, ended.code) == ("caught\n", 0)
+
+
 def test_a_function_that_raises_shows_its_traceback_and_ends_with_1(shell):
     ended = shell.serve("broken").end()
     assert ended.code == 1

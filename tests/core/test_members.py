@@ -10,7 +10,7 @@ from kinfolk.core.members import Members, Target, Verdict
 from kinfolk.ids import Seed
 
 ADA, BOB = "ada@h:1", "bob@h:2"
-ADMIT, DUPLICATE, STALE = Verdict.ADMIT, Verdict.DUPLICATE, Verdict.STALE
+ADMIT, DUPLICATE, STALE, LEFT = Verdict.ADMIT, Verdict.DUPLICATE, Verdict.STALE, Verdict.LEFT
 
 
 class End:
@@ -284,11 +284,11 @@ def test_an_older_start_of_a_node_is_refused_for_good():
 def test_a_creation_is_remembered_for_a_while_after_the_last_session_and_as_long_as_there_is_one():
     members = Members("carl@h:3", forget_after=100.0)
     members.opened(1, ADA, 7, False, 0.0)
-    members.opened(2, BOB, 7, False, 0.0).heard = 50.0
+    members.opened(2, BOB, 7, False, 0.0).signs.heard = 50.0
     members.closed(2)
     members.opened(3, "dora@h:4", 1, False, 150.0)
     assert members.admit(4, BOB, 6) is members.admit(5, ADA, 6) is STALE
-    members.opened(6, BOB, 8, False, 150.0).heard = 160.0  # seen again: its time begins anew
+    members.opened(6, BOB, 8, False, 150.0).signs.heard = 160.0  # seen again: its time begins anew
     members.closed(6)
     members.opened(7, "emil@h:5", 1, False, 260.0)
     assert members.admit(8, BOB, 7) is STALE
@@ -300,7 +300,7 @@ def test_a_creation_is_remembered_for_a_while_after_the_last_session_and_as_long
 def test_who_comes_and_goes_for_ever_fills_no_memory():
     members = Members("carl@h:3", forget_after=100.0)
     for number in range(10_000):
-        members.opened(number, f"x{number}@h:1", 1, False, float(number)).heard = float(number)
+        members.opened(number, f"x{number}@h:1", 1, False, float(number)).signs.heard = float(number)
         members.closed(number)
     assert len(members.creations) <= 102 and len(members._last_heard) <= 101
 
@@ -311,6 +311,44 @@ def test_one_admitted_before_a_newer_start_of_its_node_was_known_is_stale_when_i
     connected(members, 2, BOB, 2)
     assert members.open(1, BOB, 1, False) is STALE
     assert members.candidates == {}
+
+
+def test_a_node_that_has_left_is_refused_in_that_creation_and_welcome_in_a_higher_one():
+    members = Members(ADA)
+    assert members.admit(1, BOB, 2) is ADMIT  # a second connection, on its way while the session ends
+    members.leaves(connected(members, 2, BOB, 2))
+    members.closed(2)
+    assert members.open(1, BOB, 2, False) is LEFT
+    assert members.admit(3, BOB, 2) is LEFT
+    assert members.open(4, BOB, 2, True) is LEFT
+    assert members.admit(5, BOB, 1) is STALE
+    connected(members, 6, BOB, 3)
+    members.closed(6)
+    assert members.admit(7, BOB, 3) is ADMIT, "that one has not left"
+
+
+def test_that_a_node_has_left_is_remembered_as_long_as_its_creation():
+    members = Members(ADA, forget_after=100.0)
+    members.leaves(connected(members, 1, BOB, 2))
+    members.closed(1)
+    members.opened(2, "dora@h:4", 1, False, 100.0)
+    assert members.admit(3, BOB, 2) is LEFT
+    members.opened(4, "emil@h:5", 1, False, 100.1)
+    assert members.admit(5, BOB, 2) is ADMIT
+    assert not members.left
+
+
+def test_of_those_who_are_listed_nobody_counts_that_has_left_in_that_creation_before_or_since():
+    members = Members(ADA)
+    carl = connected(members, 1, "carl@h:3", 1)
+    carl.listed = {BOB: 2, "dora@h:4": 2, "emil@h:5": 0}
+    assert members.listed_by(carl) == list(carl.listed)
+    for conn, peer in enumerate(carl.listed, 2):
+        members.leaves(connected(members, conn, peer, 2))
+        members.closed(conn)
+    assert members.listed_by(carl) == ["emil@h:5"], "of whom nobody has said in which creation it is there"
+    carl.listed = {BOB: 1, "dora@h:4": 3}
+    assert members.listed_by(carl) == ["dora@h:4"]
 
 
 def test_a_creation_counts_as_seen_only_when_its_session_opens():

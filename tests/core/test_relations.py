@@ -19,6 +19,7 @@ from kinfolk.core.relations import (
     NodeSeen,
     Relations,
     Signal,
+    StallSeen,
     Unlinked,
     UnlinkSeen,
     Unwatched,
@@ -403,6 +404,26 @@ def test_who_watches_one_node_and_all_is_told_once():
     assert relations.peer_up(BOB, 1) == [NodeSeen(1, BOB)]
 
 
+def test_who_watches_stalls_learns_of_them_and_others_do_not():
+    relations = table(connected=False)
+    relations.watch_node(1, BOB)
+    assert relations.watch_node(2, BOB, stalls=True) == [NodeSeen(2, BOB, "noconnection")]
+    assert relations.watch_node(3, None, stalls=True) == []
+    relations.watch_node(3, BOB)  # told of stalls by the other watch
+    relations.peer_up(BOB, 1)
+    assert relations.peer_stalled(BOB, 1.5) == [StallSeen(2, BOB, 1.5), StallSeen(3, BOB, 1.5)]
+    assert relations.watch_node(4, BOB, stalls=True) == [NodeSeen(4, BOB), StallSeen(4, BOB, 1.5)]
+    assert relations.watch_node(4, BOB, stalls=True) == []
+    assert relations.watch_node(1, BOB, stalls=True) == [StallSeen(1, BOB, 1.5)], "it watches more from now on"
+    assert relations.watch_node(1, BOB) == []
+    over = [StallSeen(own, BOB, 7.0, over=True) for own in (1, 2, 3, 4)]
+    assert relations.peer_resumed(BOB, 7.0) == over
+    assert relations.watch_node(5, None, stalls=True) == [NodeSeen(5, BOB)]
+    for own in range(1, 6):
+        relations.exited(own, "normal")
+    assert relations.peer_stalled(BOB, 2.0) == [] and len(relations) == 0
+
+
 # --- two nodes: any interleaving, over channels that keep their order and may be cut ---
 
 
@@ -522,7 +543,7 @@ class World:
                     assert pid == self.refs[Pid(end, 1, own), ref]
                     self.fired[Pid(end, 1, own), ref] += 1
                     self.check_reason(pid, reason)
-                case NodeSeen():
+                case NodeSeen() | StallSeen():
                     raise AssertionError("nobody watches nodes here")
                 case _:
                     self.say(end, change)

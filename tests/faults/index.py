@@ -143,6 +143,7 @@ SCENARIOS: dict[str, Scenario] = {
         "50 MB for a stopped node",
         _five(
             "test_d20_who_does_not_read_50_mb_disturbs_no_other",
+            "system/test_overload.py::test_a_peer_that_is_stopped_is_closed_at_the_bound_and_the_sender_keeps_little",
             "system/test_crowds.py::test_a_peer_that_hardly_reads_slows_nobody_and_costs_a_bounded_outbox",
         ),
     ),
@@ -187,6 +188,14 @@ SCENARIOS: dict[str, Scenario] = {
         "nothing but the node's port is open, on loopback",
         _five("test_d26_with_defaults_a_node_listens_on_loopback_at_its_own_port_alone"),
     ),
+    "D27": Scenario(
+        "a user function blocks the loop for D / 2, and for 2 D",
+        _those(
+            "system/test_stalls.py::test_a_stall_of_half_the_time_is_reported_and_drops_nothing",
+            "system/test_stalls.py::test_a_node_that_computes_for_twice_the_time_keeps_names_links_and_sessions",
+            "system/test_stalls.py::test_a_stall_beyond_the_limit_costs_the_session_and_all_is_whole_again_after_it",
+        ),
+    ),
     "D28": Scenario(
         "a wall clock that jumps by hours",
         _those(
@@ -206,6 +215,14 @@ SCENARIOS: dict[str, Scenario] = {
         _wired(
             "test_d30_one_direction_cut_is_noticed_by_both_ends_once_and_heals",
             "system/test_partition.py::test_one_direction_cut_is_noticed_by_both_ends_and_heals",
+        ),
+    ),
+    "D31": Scenario(
+        "a node is drained under load",
+        _those(
+            "system/test_leaving.py::test_a_drain_under_load_loses_no_call_and_peers_see_it_leave_at_once",
+            "node/test_leaving.py::test_a_singleton_does_what_it_has_and_runs_elsewhere_before_its_node_has_left",
+            "node/test_leaving.py::test_a_drain_that_is_not_done_in_time_says_what_is_left_and_leaves_all_the_same",
         ),
     ),
     "D32": Scenario(
@@ -279,9 +296,3 @@ STORIES: dict[str, Scenario] = {
         _five("test_a_node_without_descriptors_keeps_its_sessions_and_accepts_again_when_it_has_some"),
     ),
 }
-
-MISSING: dict[str, str] = {
-    "D27": "the report of stalled nodes is not there yet",
-    "D31": "draining a node is not there yet",
-}
-"""Scenarios without a test, and why."""

@@ -284,17 +284,19 @@ async def test_d25_what_may_not_be_spawned_is_not_run(fleet: Fleet):
 async def test_d26_with_defaults_a_node_listens_on_loopback_at_its_own_port_alone(fleet: Fleet):
     async with five_nodes(fleet) as five:
         for worker in five.workers:
-            assert _listening(worker.pid) == {f"0100007F:{fleet.ports[worker.word]:04X}"}
+            assert _bound(worker.pid, "tcp", "0A") == {f"0100007F:{fleet.ports[worker.word]:04X}"}
+            (reports,) = _bound(worker.pid, "udp", "07")
+            assert reports.startswith("0100007F:")
 
 
-def _listening(pid: int) -> set[str]:
-    """Where an OS process listens."""
+def _bound(pid: int, protocol: str, state: str) -> set[str]:
+    """Where an OS process can be reached by who is not connected."""
     links = [link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
     inodes = {found[1] for link in links if (found := re.fullmatch(r"socket:\[(\d+)\]", str(link)))}
     rows = [
         row.split() for table in ("tcp", "tcp6") for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()
     ]
-    return {row[1] for row in rows if row[3] == "0A" and row[9] in inodes}
+    return {row[1] for row in rows if row[3] == state and row[9] in inodes}
 
 
 async def test_d32_what_is_cancelled_at_any_moment_hangs_nothing_and_leaks_nothing(fleet: Fleet):

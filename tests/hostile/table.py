@@ -15,6 +15,7 @@ from msgspec import Raw, inspect
 
 from kinfolk.ids import Pid
 from kinfolk.wire import frames
+from kinfolk.wire.fragments import MAX_OPEN
 from kinfolk.wire.frames import (
     FRAMES,
     HANDSHAKE,
@@ -24,6 +25,7 @@ from kinfolk.wire.frames import (
     Operation,
     encode_frame,
 )
+from kinfolk.wire.outbox import MAX_OPERATION
 from kinfolk.wire.reader import frame_name
 from tests.hostile.stage import BOB, MALLORY, OWN, Stage, Visit
 from tests.wire.vectors import VECTORS
@@ -119,7 +121,8 @@ async def _offered(stage: Stage) -> Visit:
     before.pipe.close()
     await stage.until(lambda: MALLORY not in stage.node.kernel.peers())
     visit = (await stage.dial(creation=before.creation)).go_on().go_on().say(frames.Peers([BOB]))
-    assert frames.Peers([BOB], before.creation, POSITION) in visit.heard, "what is known of its ledger is offered"
+    (told,) = [said for said in visit.heard if isinstance(said, frames.Peers)]
+    assert (told.creation, told.position) == (before.creation, POSITION), "what is known of its ledger is offered"
     return visit
 
 
@@ -242,6 +245,16 @@ LONG_ASK = frames.RegistrationAsked(1, "mallory/new", OWN, 60_000, "exit")
 DEAD_ASK = frames.RegistrationAsked(1, "mallory/asked", NOBODY, 1000, "exit")
 
 
+def _part(operation: Operation, **changed: Any) -> frames.Fragment:
+    """All of an operation, in one fragment."""
+    data = frames.encode_operation(operation)
+    return msgspec.structs.replace(frames.Fragment(1, operation.TAG, len(data), data), **changed)
+
+
+CALLED = frames.Called("kinfolk", None, 1, FAR, HI)
+BEGUN = _part(CALLED, data=b"\x95")
+
+
 def _taken_by(holder: Pid) -> Operation:
     return frames.AskAnswered(NOBODY, "taken", holder=holder)
 
@@ -307,6 +320,40 @@ TABLE: dict[type[Operation], Entry] = {
         wrong=(Wrong("an observer answers", "not send Answered", _said(frames.Answered(1, "ok", HI)), WATCHERS),),
         idle=(frames.Answered(FAR, "never heard of", HI), frames.Answered(NOBODY, "noproc", HI)),
     ),
+    frames.Fragment: Entry(
+        at=GREETED | WATCHERS,
+        right=_fixed(_part(CALLED)),
+        wrong=(
+            Wrong("of what has no body", "never in fragments", _said(_part(frames.Peers([])))),
+            Wrong("of a fragment", "never in fragments", _said(_part(_part(CALLED)))),
+            Wrong("of nothing", "of 0 bytes in all", _said(_part(CALLED, size=0))),
+            Wrong("of more than a frame holds", "bytes in all", _said(_part(CALLED, size=MAX_OPERATION + 1))),
+            Wrong("of more than there is", "bytes in all", _said(_part(CALLED, size=FAR))),
+            Wrong("beyond its end", "goes beyond its 5 bytes", _said(_part(CALLED, size=5))),
+            Wrong("of another size", "and began as", _said(BEGUN, msgspec.structs.replace(BEGUN, size=99))),
+            Wrong("of another kind", "and began as", _said(BEGUN, msgspec.structs.replace(BEGUN, kind=0x35))),
+            Wrong(
+                "of one too many",
+                f"{MAX_OPEN} with",
+                _said(*(msgspec.structs.replace(BEGUN, number=number) for number in range(MAX_OPEN + 1))),
+            ),
+            Wrong(
+                "of too many bytes",
+                "one operation too many",
+                _said(*(msgspec.structs.replace(BEGUN, number=number, size=MAX_OPERATION) for number in range(5))),
+            ),
+            Wrong("of what cannot be read", "Called (0x34) cannot be read", _said(_part(CALLED, size=1, data=b"\xc1"))),
+            Wrong("of two operations", "cannot be read", _said(_part(CALLED, size=2, data=b"\xc0\xc0"))),
+            Wrong("by an observer, of a message", "Sent (0x10)", _said(_part(frames.Sent(1, None, HI))), WATCHERS),
+            Wrong(
+                "by an observer, of a call to a process",
+                "may only call",
+                _said(_part(frames.Called(1, None, 1, 1000, HI))),
+                WATCHERS,
+            ),
+        ),
+        idle=(BEGUN, msgspec.structs.replace(BEGUN, number=FAR), _part(CALLED, number=2, kind=0x7E)),
+    ),
     frames.ExitSignal: Entry(
         at=GREETED, right=_fixed(frames.ExitSignal(NOBODY, None, "kill")), idle=(frames.ExitSignal(FAR, FAR, "odd"),)
     ),
@@ -351,11 +398,26 @@ TABLE: dict[type[Operation], Entry] = {
             Wrong("port 65536", "a peer that cannot be", _said(frames.Peers([BOB, "carl@host:65536"]))),
             Wrong("a line break", "a peer that cannot be", _said(frames.Peers(["carl\n@host:1"]))),
             Wrong("more than a mesh has", "Peers", _said(frames.Peers(["a@b:1"] * (frames.MAX_PEERS + 1)))),
+            Wrong("short creations", "unequal length", _said(frames.Peers([BOB, MALLORY], creations=[1]))),
             Wrong("twice", "a second time", _said(frames.Peers([]), frames.Peers([]))),
         ),
     ),
     frames.Ping: Entry(at=GREETED | WATCHERS, right=_fixed(frames.Ping(FAR))),
     frames.Pong: Entry(at=GREETED | WATCHERS, right=_fixed(frames.Pong(NOBODY)), idle=(frames.Pong(FAR),)),
+    frames.NodeLeft: Entry(
+        at=GREETED,
+        right=lambda visit: frames.NodeLeft(visit.creation),
+        wrong=(
+            Wrong("a creation before", "leaves in creation", lambda visit: [frames.NodeLeft(visit.creation - 1)]),
+            Wrong("a creation to come", "leaves in creation", _said(frames.NodeLeft(FAR))),
+        ),
+        ends=True,
+    ),
+    frames.StallPort: Entry(
+        at=GREETED,
+        right=_fixed(frames.StallPort(1, FAR, bytes(32))),
+        idle=(frames.StallPort(65535, 0, bytes(32)), frames.StallPort(65535, 0, bytes(32))),
+    ),
     frames.Goodbye: Entry(
         at=BEFORE_PEERS | GREETED | WATCHERS, right=_fixed(frames.Goodbye("closed", "bye\x1b[2J")), ends=True
     ),

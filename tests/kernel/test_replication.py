@@ -7,7 +7,7 @@ from typing import Any
 
 from kinfolk import effects as fx
 from kinfolk.core.ledger import Claim
-from kinfolk.errors import NameTaken, NameUnknown
+from kinfolk.errors import NameTaken, NameUnknown, NodeUnreachable
 from kinfolk.ids import Pid, Seed
 from kinfolk.kernel import Kernel, Settings
 from kinfolk.wire import frames
@@ -75,6 +75,54 @@ def synced(*names: str, position: int | None = None, confirmed: bool = True, sta
 
 def only(kind: type[Any], things: Sequence[object]) -> list[Any]:
     return [thing for thing in things if isinstance(thing, kind)]
+
+
+def test_a_peer_that_leaves_is_gone_at_once_and_never_comes_back_in_that_creation():
+    ada = Ada(step=1)
+    ada.open(BOB, synced("b", "c"))
+    ada.finish()
+    ada.open(CARL, synced())
+    effects = ada.say(BOB, frames.NodeLeft(1), frames.Goodbye("closed", "it is what old nodes understand"))
+    assert [down.reason for down in only(fx.PeerDown, effects)] == ["left"]
+    assert ada.names.whereis("b") is ada.names.whereis("c") is None, "though its names leave the table bit by bit"
+    assert BOB not in ada.names.kept
+    ada.finish()
+    ada.conns.pop(BOB)
+
+    (refused,) = only(fx.Refuse, ada.handle(fx.Proved(7, BOB, 1)))
+    assert refused.code == "left" and "start it anew" in refused.detail
+    conn = ada.conns[BOB] = ada.kernel.new_connection()
+    assert only(fx.Admit, ada.handle(fx.Proved(conn, BOB, 2)))
+    assert only(fx.PeerUp, ada.handle(fx.Opened(conn, BOB, 2, dialled=False)))
+
+
+def test_a_peer_that_has_left_is_not_dialled_unless_a_later_start_is_listed_or_the_user_has_named_it():
+    for asked_for, listed, dialled in ((False, 1, False), (False, 2, True), (True, 1, True)):
+        ada = Ada()
+        if asked_for:
+            ada.handle(fx.Join(1, (Seed.parse(BOB),), 5.0, True))
+            ada.handle(fx.DialFailed(1, "unreachable", NodeUnreachable("nobody is there")))
+        ada.open(BOB, synced())
+        ada.say(BOB, frames.NodeLeft(1))
+        ada.conns.pop(BOB)
+        effects = ada.open(CARL)
+        effects += ada.close(CARL)
+        conn = ada.conns[CARL] = ada.kernel.new_connection()
+        effects += ada.handle(fx.Opened(conn, CARL, 1, dialled=False))
+        effects += ada.say(CARL, frames.Peers([BOB], creations=[listed]))
+        ada.time = 100.0
+        effects += ada.handle(fx.TimePassed())
+        assert (BOB in [dial.seed.expects for dial in only(fx.Dial, effects)]) is dialled
+
+
+def test_a_node_that_leaves_says_so_to_everybody_before_it_closes():
+    ada = Ada()
+    ada.open(BOB, synced())
+    ada.open(CARL, synced())
+    effects = ada.handle(fx.Shutdown(leaves=True))
+    assert ada.said[BOB][-1] == ada.said[CARL][-1] == frames.NodeLeft(CREATION)
+    assert [close.code for close in only(fx.Close, effects)] == ["closed", "closed"]
+    assert effects.index(only(fx.Send, effects)[-1]) < effects.index(only(fx.Close, effects)[0])
 
 
 def test_a_join_that_ends_in_the_midst_of_a_slice_confirms_after_what_the_slice_has_withdrawn():

@@ -16,6 +16,7 @@ passes. Times are virtual: a frame takes 10 ms, a heartbeat is 1 s, silence is n
 ``part A B``                 nothing passes between them any more; ``silence A B``: nothing from A to B; ``heal A B``
 ``crash NODE``               it is gone; ``unseen by A ...``: to these it only falls silent
 ``restart NODE``             it joins by all the others; ``creation N``: under this creation
+``leave NODE``               it leaves the cluster: it never comes back in this creation; ``close NODE``: it may
 ``stop NODE T``              it is stopped for so many seconds
 ``watch NODE``               from now on its changes of names and peers are shown
 ``wait T``                   let so many seconds pass
@@ -207,6 +208,12 @@ class Stage:
     def crash(self, name: str, *words: str) -> None:
         self.world.crash(self._node(name), {self.world.hosts[word].name for word in words[2:]})
 
+    def leave(self, name: str) -> None:
+        self.world.shut_down(self._node(name), leaves=True)
+
+    def close(self, name: str) -> None:
+        self.world.shut_down(self._node(name))
+
     def stop(self, name: str, seconds: str) -> None:
         self.world.pause(self._node(name), float(seconds))
 
@@ -225,7 +232,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
     for command in (
         Stage.start, Stage.restart, Stage.register, Stage.unregister, Stage.exit, Stage.join, Stage.cut, Stage.drop,
-        Stage.silence, Stage.part, Stage.heal, Stage.crash, Stage.stop, Stage.watch, Stage.wait, Stage.who,
+        Stage.silence, Stage.part, Stage.heal, Stage.crash, Stage.leave, Stage.close, Stage.stop, Stage.watch,
+        Stage.wait, Stage.who,
     )
 }  # fmt: skip
 

@@ -4,12 +4,18 @@ import asyncio
 import os
 from typing import Any
 
-from kinfolk import Exit, Process, Server
+from kinfolk import Exit, Process, Request, Server
 from tests.node import nodes as helpers
 from tests.node.nodes import collect
 
 constant = 5
 beside = (os, collect)  # things that names may try to reach from here
+
+
+class Work(Request[int], tag="work"):
+    """Something to be done."""
+
+    number: int
 
 
 async def echo(me: Process, *prefix: object) -> None:

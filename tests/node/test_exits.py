@@ -28,6 +28,7 @@ from kinfolk import (
 )
 from kinfolk.core.relations import OUTSIDE
 from kinfolk.mailbox import Mailbox
+from kinfolk.shell.gate import Gate
 from kinfolk.shell.transport import Link
 from kinfolk.wire import frames
 from tests.node.nodes import Nodes, collect, echo, ended, idle, until
@@ -260,11 +261,15 @@ class Brim:
         self.conn, self.name, self.creation = like.conn, like.name, like.creation
         self.calls: dict[int, Any] = {}
         self.is_open = True
+        self.congested, self.gate, self.waiting = False, Gate(), 0
 
     def post(self, operation: frames.Operation) -> None:
         self.is_open = False
 
-    def post_encoded(self, tag: int, operation: bytes) -> None:
+    def post_from(self, operation: frames.Operation, sender: int, target: int | None, size: int = 0) -> None:
+        self.is_open = False
+
+    def post_encoded_from(self, tag: int, operation: bytes, sender: int, target: int | None) -> None:
         self.is_open = False
 
 

@@ -520,11 +520,11 @@ async def test_an_order_that_does_not_fit_into_a_frame_leaves_nothing_behind(
 ):
     ada, bob = await pair(nodes)
 
-    def post(operation: frames.Operation) -> None:
+    def post_from(operation: frames.Operation, *_: Any) -> None:
         if isinstance(operation, frames.SpawnAsked):
             raise MessageTooLarge("no frame can hold it")
 
-    monkeypatch.setattr(ada.dataplane.links[bob.name], "post", post)
+    monkeypatch.setattr(ada.dataplane.links[bob.name], "post_from", post_from)
 
     async def caller(me: Process) -> Any:
         return await ended(me.spawn_on(bob.name, jobs.wait, link=True, monitor=True))

@@ -8,6 +8,7 @@ import pytest
 
 from kinfolk.shell import transport
 from kinfolk.shell.transport import Link
+from kinfolk.wire.fragments import Backlog
 from kinfolk.wire.outbox import Outbox
 from kinfolk.wire.session import State
 
@@ -16,7 +17,7 @@ class Talk:
     """A session in which so many frames have come at once."""
 
     def __init__(self, frames: int) -> None:
-        self.state, self.outbox = State.OPEN, Outbox()
+        self.state, self.outbox, self.backlog = State.OPEN, Outbox(), Backlog()
         self._frames = frames
 
     def receive(self, count: int) -> Iterator[str]:
@@ -32,7 +33,7 @@ class Owner:
     """As much of a transport as a link needs to read, and the end of TLS that it reads from."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop, self.high_water = asyncio.get_running_loop(), 1000
         self.seen: list[str] = []
         self.resumed, self.ended = asyncio.Event(), asyncio.Event()
 

@@ -296,7 +296,7 @@ class NeverListensForSilence(Kernel):
 
     def handle(self, happened: fx.Input, now: fx.Now) -> list[fx.Effect]:
         for session in self.members.sessions.values():
-            session.heard = now.mono
+            session.signs.heard = now.mono
         return super().handle(happened, now)
 
 

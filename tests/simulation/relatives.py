@@ -22,6 +22,7 @@ from kinfolk.ids import Pid
 from kinfolk.messages import Ref
 from kinfolk.reasons import KILL, NORMAL, SHUTDOWN, Crash, Reason
 from kinfolk.shell.dataplane import DataPlane, Waiting
+from kinfolk.shell.gate import Gate
 from kinfolk.shell.signals import Signals
 from kinfolk.shell.spawns import Spawns
 from kinfolk.shell.tasks import Processes
@@ -69,6 +70,7 @@ class Line:
     def __init__(self, kin: "Kin", conn: int, name: str, creation: int) -> None:
         self.kin, self.conn, self.name, self.creation = kin, conn, name, creation
         self.calls: dict[int, Waiting] = {}
+        self.congested, self.gate, self.waiting = False, Gate(), 0
 
     @property
     def is_open(self) -> bool:
@@ -81,7 +83,11 @@ class Line:
         if self.is_open:
             self.kin.world.say(self.kin.node, self.conn, operation)
 
-    def post_encoded(self, tag: int, operation: bytes) -> None:
+    def post_from(self, operation: frames.Operation, sender: int, target: int | None, size: int = 0) -> None:
+        """Append to the outbox: nothing is large here."""
+        self.post(operation)
+
+    def post_encoded_from(self, tag: int, operation: bytes, sender: int, target: int | None) -> None:
         """Append to the outbox what was encoded before."""
         raise AssertionError("nobody broadcasts here")
 
@@ -300,7 +306,7 @@ class KinWorld(World):
         if node.alive:
             self.do(node, lambda kin: kin.end(local, "its name is lost"))
 
-    def shut_down(self, node: Node) -> None:
+    def shut_down(self, node: Node, leaves: bool = False) -> None:
         """See `World.shut_down`. The processes go first."""
 
         def close(kin: Kin) -> None:
@@ -309,7 +315,7 @@ class KinWorld(World):
                 kin.kill(local, SHUTDOWN)
 
         self.do(node, close)
-        super().shut_down(node)
+        super().shut_down(node, leaves)
 
 
 def _text(operation: frames.Operation) -> str:

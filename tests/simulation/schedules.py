@@ -319,14 +319,14 @@ class Schedule:
         world.at(world.now + seconds, None, mend)
 
     def restart(self, longest: float) -> None:
-        """A node crashes or closes, and comes back after a while."""
+        """A node crashes, closes or leaves, and comes back after a while."""
         world, rng = self.world, self.rng
         running = world.running()
         if len(running) < 2:
             return
         node = rng.choice(running)
         if rng.random() < 0.2 and node.wakes <= world.now:
-            world.shut_down(node)
+            world.shut_down(node, leaves=node.kernel.creation % 2 == 0)
         else:
             silent = [host.name for host in self.hosts if rng.random() < 0.4]
             world.crash(node, silent if rng.random() < 0.5 else ())

@@ -310,9 +310,9 @@ class World:
         node.ends.clear()
         self.watch.stopped(node, crashed=True)
 
-    def shut_down(self, node: Node) -> None:
-        """The node closes in good order."""
-        self.feed(node, fx.Shutdown())
+    def shut_down(self, node: Node, leaves: bool = False) -> None:
+        """The node closes in good order, for good in this creation if it `leaves`."""
+        self.feed(node, fx.Shutdown(leaves))
         node.alive = False
         node.host.node = None
         self.watch.stopped(node, crashed=False)

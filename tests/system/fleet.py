@@ -45,6 +45,7 @@ class State:
     name: str
     creation: int
     peers: list[str]
+    stalled: dict[str, float]
     names: dict[str, str]
     counters: dict[str, int]
 

@@ -95,6 +95,12 @@ async def test_a_link_that_is_cut_fifty_times_leaves_nothing_behind(fleet: Fleet
         assert (await carl.state()).counters.get("peers_lost", 0) == 0
 
 
+async def is_refused(worker: Worker, target: str) -> Raised | None:
+    """What 250 KB more come to, if there is no room for them."""
+    raised = await worker.attempt("send_bytes", target=target, size=250_000)
+    return raised if isinstance(raised, Raised) else None
+
+
 async def stall(network: Network) -> None:
     network.stall(["ada"], ["bob"])
 
@@ -108,19 +114,25 @@ async def test_a_peer_that_hardly_reads_slows_nobody_and_costs_a_bounded_outbox(
     fleet: Fleet, spoil: Callable[[Network], Awaitable[None]]
 ):
     async with Network(fleet, ("ada", "bob", "carl")) as network:
-        workers = await fleet.mesh("ada", "bob", "carl", heartbeat=HEARTBEAT, max_outbox=4 * MIB)
+        workers = await fleet.mesh(
+            "ada", "bob", "carl", heartbeat=HEARTBEAT, max_outbox=3 * MIB, high_water=2 * 300_000
+        )
         ada, _, carl = workers
         names = {f"{worker}/own": await worker.ask("register", name=f"{worker}/own") for worker in workers}
         before = await censuses(workers)
         size = resident(ada)
         await spoil(network)
         async with calls_stay_quick(carl, names["ada/own"]):
-            sent = 0
-            while not await ada.has_lost(1) and sent < 200:
-                await ada.ask("send_bytes", target=names["bob/own"], size=250_000)
-                sent += 1
+            refused = await until(partial(is_refused, ada, names["bob/own"]), "ada is told that bob does not read")
+            assert refused.error == "LinkCongested" and "bob@" in refused.text
+            assert not await ada.has_lost(1)
+            fillers: list[str] = []
+            while not await ada.has_lost(1) and len(fillers) < 50:  # bob must be told of names, whatever waits for him
+                fillers.append(await ada.ask("fill", count=1000, prefix=f"{len(fillers)}/{'x' * 200}"))
             assert await ada.has_lost(1), "ada still keeps what nobody reads"
-            assert resident(ada) - size < 40 * MIB
+            assert resident(ada) - size < 60 * MIB
+            for filler in fillers:
+                await ada.ask("kill", pid=filler)
         network.heal()
         await agreed(workers, names)
         for worker, census in zip(workers, before, strict=True):

@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypedDict
 
@@ -30,6 +31,8 @@ from kinfolk import (
     Crash,
     Down,
     Exit,
+    KinfolkError,
+    LinkCongested,
     NameAdded,
     NameLost,
     NameTaken,
@@ -37,6 +40,8 @@ from kinfolk import (
     Node,
     NodeClosed,
     PeerDown,
+    PeerResumed,
+    PeerStalled,
     PeerUp,
     Pid,
     Process,
@@ -106,7 +111,7 @@ class Actor:
                 case Exit() | Down():
                     pid = None if message.pid is None else str(message.pid)
                     self.seen.append([type(message).__name__, pid, _words(message.reason)])
-                case PeerUp() | PeerDown():
+                case PeerUp() | PeerDown() | PeerStalled() | PeerResumed():
                     self.seen.append([type(message).__name__, message.node])
                 case _:
                     self.seen.append(message)
@@ -128,6 +133,9 @@ class Worker:
         self._resting = False
         self._churning: asyncio.Task[None] | None = None
         self._more: list[Node] = []
+        self._clients: list[asyncio.Task[None]] = []
+        self._loaded: Counter[str] = Counter()
+        self._taken: dict[str, int] = {}
 
     # --- the node ---
 
@@ -203,6 +211,14 @@ class Worker:
         """When the node has claimed this name of its own, in seconds past the right time of now."""
         return (self.node.kernel.names.own[name].claim.stamp >> 16) / 1000 - time.time()
 
+    def compute(self, seconds: float) -> None:
+        """From the loop's next turn on, compute for so many seconds without an await, as a careless user does."""
+        asyncio.get_running_loop().call_soon(_compute, seconds)
+
+    def block(self, seconds: float) -> None:
+        """From the loop's next turn on, wait for so many seconds in a call that blocks: as above, at less cost."""
+        asyncio.get_running_loop().call_soon(time.sleep, seconds)
+
     def debug(self) -> None:
         """From now on, log all that can be logged, asyncio's own included."""
         logging.getLogger().setLevel(logging.DEBUG)
@@ -215,6 +231,7 @@ class Worker:
             "name": node.name,
             "creation": node.creation,
             "peers": node.peers(),
+            "stalled": node.stalled(),
             "names": {name: str(pid) for name, pid in node.names.snapshot().items()},
             "counters": dict(node.counters),
         }
@@ -271,6 +288,8 @@ class Worker:
                 me.exit(Pid.parse(other), reason)
             case "watch", node:
                 me.monitor_node(node)
+            case "watch stalls", node:
+                me.monitor_node(node, stalls=True)
             case _:
                 raise ValueError(f"an actor cannot {verb}")
 
@@ -341,6 +360,31 @@ class Worker:
         """Call a process."""
         return await self.node.call(_target(target), request, timeout=timeout)
 
+    def load(self, target: str, clients: int) -> None:
+        """Until `unload`, let so many clients call a process or name, each again as soon as it has its answer."""
+
+        async def client() -> None:
+            while not self._resting:
+                try:
+                    await self.node.call(_target(target), ["work"])
+                    self._loaded["answered"] += 1
+                except KinfolkError as error:
+                    self._loaded[type(error).__name__] += 1
+                    await asyncio.sleep(0.02)
+
+        self._resting, self._loaded = False, Counter()
+        self._clients = [asyncio.create_task(client()) for _ in range(clients)]
+
+    async def unload(self) -> dict[str, int]:
+        """Finish with `load`: how many calls were answered, and what the others raised."""
+        self._resting = True
+        await asyncio.gather(*self._clients)
+        return self._loaded
+
+    def loaded(self) -> dict[str, int]:
+        """How many calls of `load` were answered up to now, and what the others raised."""
+        return self._loaded
+
     def send_unserializable(self, target: Any) -> None:
         """Send what no wire can carry."""
         self.node.send(_target(target), {"numbers": [1, lambda: 2]})
@@ -380,6 +424,57 @@ class Worker:
         if spare is not None:
             allowed = max(int(number) for number in os.listdir("/proc/self/fd")) + 1 + spare
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+
+    def congested(self) -> dict[str, int]:
+        """What waits for which peers, where that is more than it should be."""
+        return self.node.congested()
+
+    def consume(self, max_mailbox: int, pace: float) -> str:
+        """Start a process that takes a message every so many seconds, on average, and counts them. Its pid."""
+        taken = itertools.count()
+
+        async def consumer(me: Process) -> None:
+            began = time.monotonic()
+            for number in taken:
+                ahead = began + number * pace - time.monotonic()
+                if ahead > 0.005:
+                    await asyncio.sleep(ahead)
+                elif ahead < 0:
+                    began -= ahead  # it has waited for messages
+                self._taken[str(me.pid)] = number
+                await me.receive()
+
+        pid = str(self.node.spawn(consumer, max_mailbox=max_mailbox))
+        self._taken[pid] = 0
+        return pid
+
+    def taken(self, pid: str) -> int:
+        """How many messages a consumer has taken."""
+        return self._taken[pid]
+
+    async def overload(self, target: str, rate: float, seconds: float, size: int) -> dict[str, int]:
+        """Send so many messages a second of so many bytes. How many were sent, and how many refused."""
+        loop, counts = asyncio.get_running_loop(), {"sent": 0, "refused": 0}
+        began, body, pid = loop.time(), bytes(size), Pid.parse(target)
+        while (elapsed := loop.time() - began) < seconds:
+            while sum(counts.values()) < elapsed * rate:
+                try:
+                    self.node.send(pid, body)
+                    counts["sent"] += 1
+                except LinkCongested:
+                    counts["refused"] += 1
+            await asyncio.sleep(0.005)
+        return counts
+
+    async def pour(self, target: str, size: int, seconds: float) -> int:
+        """Send messages of so many bytes as fast as there is room for them. How many there were."""
+        loop, sent = asyncio.get_running_loop(), 0
+        until = loop.time() + seconds
+        while loop.time() < until:
+            await self.node.send_when_clear(Pid.parse(target), bytes(size))
+            sent += 1
+            await asyncio.sleep(0)
+        return sent
 
     # --- processes elsewhere ---
 
@@ -549,6 +644,12 @@ def _words(reason: Reason) -> str:
             return "NameLost"
         case _:
             return reason
+
+
+def _compute(seconds: float) -> None:
+    until, number = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        number += 1
 
 
 def _target(target: Any) -> Any:

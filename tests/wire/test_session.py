@@ -11,6 +11,8 @@ from kinfolk.wire.frames import (
     FRAMES,
     HANDSHAKE,
     MAX_FRAME_BEFORE_AUTHENTICATION,
+    Called,
+    Fragment,
     Goodbye,
     Operation,
     Peers,
@@ -19,6 +21,7 @@ from kinfolk.wire.frames import (
     Sent,
     decode_payload,
     encode_frame,
+    encode_operation,
 )
 from kinfolk.wire.handshake import Proved, Refused
 from kinfolk.wire.reader import frame_name
@@ -201,9 +204,11 @@ def test_every_kind_of_frame_arrives_as_operations(kind: type[Operation]):
         pair.dialler.outbox.encode(operation)
         pair.listener.outbox.encode(operation)
     pair.run()
+    if kind is Fragment:
+        operations = VECTORS[Called].operations  # of which these are the parts
     for (event,) in (pair.at_listener, pair.at_dialler):
         assert isinstance(event, Operations)
-        assert event.tag == kind.TAG
+        assert event.tag == operations[0].TAG
         assert encode_frame(event.operations) == encode_frame(operations)
 
 
@@ -214,6 +219,36 @@ def test_frames_arrive_in_their_order():
         pair.dialler.outbox.encode(operation)
     pair.run()
     assert [op for event in pair.at_listener if isinstance(event, Operations) for op in event.operations] == said
+
+
+def test_what_has_come_in_fragments_stays_as_it_is_when_the_read_buffer_is_used_again():
+    session = open_listener()
+    first, second = (encode_frame([part]) for part in VECTORS[Fragment].operations)
+    assert list(session.feed(first)) == []
+    (event,) = session.feed(second)
+    list(session.feed(encode_frame([Ping(2**63 - 1)]) * 100))
+    assert isinstance(event, Operations)
+    assert encode_frame(event.operations) == encode_frame(VECTORS[Called].operations)
+
+
+def test_a_session_that_ends_keeps_nothing_of_what_is_half_said_or_half_heard():
+    for end in (lambda session: session.close("closed", ""), lambda session: session.connection_lost()):
+        session = open_listener()
+        list(session.feed(encode_frame(VECTORS[Fragment].operations[:1])))
+        session.backlog.add(Sent.TAG, bytes(100_000), 1, 2)
+        assert len(session._assemblies) == 1 and session.backlog
+        end(session)
+        assert len(session._assemblies) == 0 and not session.backlog and len(session.backlog) == 0
+
+
+def test_nothing_comes_out_of_a_frame_of_fragments_once_the_session_is_closed():
+    data = encode_operation(Sent(1, None, msgspec.Raw(b"\xc0")))
+    parts: list[Operation] = [Fragment(number, Sent.TAG, len(data), data) for number in range(3)]
+    session = open_listener()
+    events = session.feed(encode_frame(parts))
+    assert isinstance(next(events), Operations)
+    session.close("closed", "")
+    assert list(events) == []
 
 
 def test_bodies_are_views_that_last_until_the_next_event():

@@ -20,6 +20,7 @@ from kinfolk.wire.frames import (
     ChallengeAck,
     ChallengeReply,
     ExitSignal,
+    Fragment,
     Goodbye,
     GroupEntered,
     Hello,
@@ -34,6 +35,7 @@ from kinfolk.wire.frames import (
     NameConfirmed,
     NameContested,
     NamesWithdrawn,
+    NodeLeft,
     Operation,
     Peers,
     Ping,
@@ -45,6 +47,7 @@ from kinfolk.wire.frames import (
     SentToName,
     SpawnAnswered,
     SpawnAsked,
+    StallPort,
     UnlinkAcknowledged,
     UnregistrationAsked,
 )
@@ -100,6 +103,10 @@ VECTORS: dict[type[Operation], Vector] = {
     Broadcast: Vector([Broadcast("stores", 7, HI)], "0e000000 1e 91 93 a673746f726573 07 a26869"),
     Called: Vector([Called(3, 7, 1, 5000, HI)], "0c000000 34 91 95 03 07 01 cd1388 a26869"),
     Answered: Vector([Answered(1, "ok", HO)], "0a000000 35 91 93 01 a26f6b a2686f"),
+    Fragment: Vector(
+        [Fragment(1, 0x34, 10, b"\x95\x03\x07\x01\xcd"), Fragment(1, 0x34, 10, b"\x13\x88\xa2hi")],
+        "18000000 3e 92 94 01 34 0a c405 95030701cd 94 01 34 0a c405 1388a26869",
+    ),
     ExitSignal: Vector(
         [
             ExitSignal(3, None, "kill"),
@@ -130,12 +137,17 @@ VECTORS: dict[type[Operation], Vector] = {
         "1b000000 1a 92 94 01 a26f6b 03 a0 94 02 ab6e6f745f616c6c6f776564 00 a26e6f",
     ),
     Peers: Vector(
-        [Peers([ADA, "carl@[::1]:4370"], BOB_CREATION, 7)],
-        "30000000 12 91 93 92 b16164614031302e302e302e313a34333730 af6361726c405b3a3a315d3a34333730"
-        " cf18fe2a5c0de00002 07",
+        [Peers([ADA, "carl@[::1]:4370"], BOB_CREATION, 7, [ADA_CREATION, 5])],
+        "3b000000 12 91 94 92 b16164614031302e302e302e313a34333730 af6361726c405b3a3a315d3a34333730"
+        " cf18fe2a5c0de00002 07 92 cf18fe2a5c0de00001 05",
     ),
     Ping: Vector([Ping(1, 2, DIGEST)], "0e000000 f0 91 93 01 02 cf010d38744dce9467"),
     Pong: Vector([Pong(1)], "04000000 f1 91 91 01"),
+    NodeLeft: Vector([NodeLeft(ADA_CREATION)], "0c000000 3f 91 91 cf18fe2a5c0de00001"),
+    StallPort: Vector(
+        [StallPort(4370, 3, bytes(range(32)))],
+        "29000000 46 91 93 cd1112 03 c420000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+    ),
     Goodbye: Vector([Goodbye("closed", "bye")], "0e000000 36 91 92 a6636c6f736564 a3627965"),
     NameClaimed: Vector(
         [NameClaimed(1, "db", 3, STAMP), NameClaimed(2, "näme", 4, STAMP + 1)],
@@ -193,7 +205,7 @@ VECTORS: dict[type[Operation], Vector] = {
 """One for each kind of frame."""
 
 MORE = {
-    "PEER_LIST without peers": Vector([Peers([])], "06000000 12 91 93 90 00 00"),
+    "PEER_LIST without peers": Vector([Peers([])], "07000000 12 91 94 90 00 00 90"),
     "GLOBAL_SYNC without claims": Vector(
         [LedgerSynced(ADA_CREATION, 0, True, [], [], [], [], [])],
         "15000000 1d 91 9a cf18fe2a5c0de00001 00 c3 90 90 90 90 90 90 90",

@@ -18,6 +18,7 @@ from kinfolk.cli import (
     completion,
     cookie,
     doctor,
+    drain,
     exits,
     groups,
     info,
@@ -51,6 +52,7 @@ app.command(acting.call)
 app.command(acting.kill)
 app.command(shell.shell)
 app.command(watch.watch)
+app.command(drain.drain)
 app.command(doctor.doctor)
 app.command(cookie.app)
 app.command(completion.completion)

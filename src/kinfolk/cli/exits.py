@@ -1,6 +1,9 @@
 """How commands end: exit codes, and the errors that users meet."""
 
+import logging
 import os
+import sys
+from typing import NoReturn
 
 from kinfolk.errors import AuthenticationFailed, CallFailed, CallTimeout, KinfolkError, NodeLost, NodeUnreachable
 
@@ -26,6 +29,14 @@ def code_of(error: Exception) -> int:
             return UNREACHABLE
         case _:
             return NO
+
+
+def at_once(code: int) -> NoReturn:
+    """End the program here and now, whatever of it still runs; what has been logged and printed is written."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def line_of(error: Exception) -> str:

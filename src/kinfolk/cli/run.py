@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -31,6 +31,10 @@ _ALLOW_SPAWN = (
     "What other nodes may start here: MODULE:FUNC, or PACKAGE.* for what is defined in it; may be given several times."
     " Default: nothing."
 )
+_DRAIN_TIMEOUT = (
+    "Seconds to finish work in when it is told to end. Default: KINFOLK_DRAIN_TIMEOUT, drain_timeout in kinfolk.toml,"
+    " else 25."
+)
 
 
 def run(
@@ -43,10 +47,14 @@ def run(
     cluster: str | None = None,
     cookie_file: Annotated[list[Path] | None, Parameter(negative="")] = None,
     allow_spawn: Annotated[list[str] | None, Parameter(help=_ALLOW_SPAWN, negative="")] = None,
+    drain_timeout: Annotated[float | None, Parameter(help=_DRAIN_TIMEOUT)] = None,
     allow_shell: Annotated[bool, Parameter(negative="")] = False,
     log_level: Literal["debug", "info", "warning", "error"] = "info",
 ) -> int:
     """Run a node: start it, join, await FUNC(node), and serve until SIGTERM or SIGINT. SIGHUP reads its keys again.
+
+    The signal cancels FUNC; then the node finishes its work and leaves. That ends with 0, or with 128 and the number of
+    the signal (143) if the time was up before. A second signal ends the program at once.
 
     Parameters
     ----------
@@ -76,6 +84,7 @@ def run(
             cluster=cluster,
             cookie_file=cookie_file,
             allow_spawn=allow_spawn or (),
+            drain_timeout=drain_timeout,
             allow_shell=allow_shell,
         )
         _ = node.name  # binds the port and loads the certificates: what is wrong with them is a mistake in the command
@@ -116,47 +125,74 @@ def _import(name: str) -> ModuleType:
 
 
 async def _serve(node: Node, main: Main) -> int:
-    """Run the node until `main` raises or a signal comes; a second signal ends the program at once."""
+    """Run the node until `main` raises, a signal comes, or somebody else lets the node leave."""
+    stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    _listen(node, stopped)
+    work = asyncio.create_task(_work(node, main))
+    closed = asyncio.create_task(node.wait_closed())
+    try:
+        await _first(work, stopped, closed)
+        if closed.done() and node.draining is None:
+            await _first(work, stopped)  # it has closed the node itself, and goes on
+        if work.done() and (work.exception() is not None or work.result() != exits.YES):
+            return work.result()
+        await _first(closed, stopped)
+        return await _leave(node, work, stopped.result() if stopped.done() else signal.SIGTERM)
+    finally:
+        closed.cancel()
+        await node.close()
+
+
+async def _first(*awaited: "asyncio.Future[Any]") -> None:
+    await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _work(node: Node, main: Main) -> int:
+    try:
+        await node.start()
+    except ValueError as error:
+        raise exits.Usage(exits.line_of(error)) from None
+    try:
+        await main(node)
+    except Exception:  # noqa: BLE001 - whatever it is, the user sees where it was raised
+        traceback.print_exc()
+        return exits.NO
+    return exits.YES
+
+
+def _listen(node: Node, stopped: "asyncio.Future[int]") -> None:
+    """Take the first signal that ends the program; a second one then ends it at once. Read the keys again on SIGHUP."""
     loop = asyncio.get_running_loop()
-    here = asyncio.current_task()
-    assert here is not None, "run_loop awaits us in a task"
-    stopped = asyncio.Event()
-
-    def stop() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-        stopped.set()
-        here.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
     on_terminal = sys.stderr.isatty()
+
+    def stop(number: int) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+        if not stopped.done():
+            stopped.set_result(number)
 
     def hang_up() -> None:
         if on_terminal and not sys.stderr.isatty():
-            stop()  # the terminal has gone, as when its window is closed: that ends a program
+            stop(signal.SIGHUP)  # the terminal has gone, as when its window is closed: that ends a program
         else:
             _rekey(node)
 
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
-    try:
-        try:
-            await node.start()
-        except ValueError as error:
-            raise exits.Usage(exits.line_of(error)) from None
-        try:
-            await main(node)
-        except Exception:  # noqa: BLE001 - whatever it is, the user sees where it was raised
-            traceback.print_exc()
-            return exits.NO
-        await stopped.wait()
-    except asyncio.CancelledError:
-        if not stopped.is_set():
-            raise
-    finally:
-        await node.close()
-    return exits.YES
+
+
+async def _leave(node: Node, work: "asyncio.Task[int]", number: int) -> int:
+    """End what `main` still does, and then leave, all within the time of the node."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + node.drain_timeout
+    work.cancel()
+    await asyncio.wait([work], timeout=node.drain_timeout)
+    left = await node.drain(max(0.0, until - loop.time()))
+    if not (left and work.done()):
+        exits.at_once(128 + number)  # or it would wait for what has not ended in all this time
+    return exits.YES if work.cancelled() else work.result()
 
 
 def _rekey(node: Node) -> None:

@@ -11,12 +11,14 @@ most, with what it knows then:
 A dial against an established session is a sign that the other end has lost that session, and replaces it.
 """
 
+from collections.abc import Mapping
 from enum import Enum
 from math import inf
 
 from msgspec import Struct
 
 from kinfolk.core.mirror import Fact
+from kinfolk.core.silence import Signs
 from kinfolk.ids import Address, Seed, node_address
 
 
@@ -31,12 +33,12 @@ class Session(Struct):
     """When it opened, in the order of this node's events."""
     opened: float
     """When it opened, in seconds."""
-    heard: float
-    """When the last bytes came, in seconds."""
+    signs: Signs
+    """When it gave which sign of life."""
     greeted: bool = False
     """Whether the peer's list of peers has come."""
-    listed: tuple[str, ...] = ()
-    """That list."""
+    listed: Mapping[str, int] = {}
+    """That list, with creations; 0 for one that is not known."""
     synced: bool = False
     """Whether the peer's sync has ended: all its names are here."""
     unsent: list[Fact] = []
@@ -47,6 +49,8 @@ class Session(Struct):
     """Whether new entries of our ledger go to it at once."""
     mistrusted: bool = False
     """Whether our mirror of it has been found wrong, and its sync has yet to begin anew."""
+    stalled: bool = False
+    """Whether it is known as one whose loop stands still."""
 
 
 class Candidate(Struct, frozen=True):
@@ -72,7 +76,7 @@ class Target(Struct):
     refused: bool = False
     """The last dial ended in a refusal that trying again will not change."""
     asked_for: bool = False
-    """Whether the user named it to join: then it is dialled even after it has said that it closes."""
+    """Whether the user named it to join: then it is dialled even after it has closed or left, for its next start."""
     wanted_since: float = 0.0
     """Since when we have been without a session, in seconds."""
 
@@ -85,6 +89,8 @@ class Verdict(Enum):
     """The other dial, or the session that is there, is the one to keep."""
     STALE = "stale"
     """A newer start of that node is known: this one is dead or has been replaced."""
+    LEFT = "left"
+    """This start of that node has said that it leaves."""
 
 
 class Members:
@@ -106,14 +112,17 @@ class Members:
         self.creations: dict[str, int] = {}
         """The highest creation seen of each node: an older start of it, which has not noticed yet that it has been
         replaced, is refused. When nothing was seen of a node for `forget_after`, any start of it is as good as new."""
+        self.left: set[str] = set()
+        """The nodes that have left in that creation."""
         self._last_heard: dict[str, float] = {}  # of those without a session, in the order in which theirs ended
         self._events = 0
 
     def admit(self, conn: int, peer: str, creation: int) -> Verdict:
         """A dialler has proved itself to us, the listener."""
         self._events += 1
-        if creation < self.creations.get(peer, 0):
-            return Verdict.STALE
+        over = self._over(peer, creation)
+        if over is not None:
+            return over
         if self.name < peer and any(_leads_to(target, peer) for target in self.dials.values()):
             return Verdict.DUPLICATE
         self.candidates[conn] = Candidate(peer, creation, self._events)
@@ -123,8 +132,9 @@ class Members:
         """A session could open. On ADMIT, the caller ends the one that the peer may still have, then calls `opened`."""
         self._events += 1
         candidate = self.candidates.pop(conn, None)
-        if creation < self.creations.get(peer, 0):
-            return Verdict.STALE
+        over = self._over(peer, creation)
+        if over is not None:
+            return over
         there = self.by_peer.get(peer)
         if there is not None and there.creation == creation:
             if dialled:
@@ -145,9 +155,10 @@ class Members:
 
     def opened(self, conn: int, peer: str, creation: int, dialled: bool, now: float) -> Session:
         """Take the session in."""
-        session = Session(conn, peer, creation, dialled, self._events, now, now)
+        session = Session(conn, peer, creation, dialled, self._events, now, Signs(now))
         self.sessions[conn] = self.by_peer[peer] = session
         self.creations[peer] = creation
+        self.left.discard(peer)
         self._last_heard.pop(peer, None)
         self._forget(now)
         return session
@@ -159,8 +170,27 @@ class Members:
         session = self.sessions.pop(conn, None)
         if session is not None:
             del self.by_peer[session.peer]
-            self._last_heard[session.peer] = session.heard
+            self._last_heard[session.peer] = session.signs.heard
         return session
+
+    def leaves(self, session: Session) -> None:
+        """The peer has said that it leaves: this start of it is over. To be told before the session is closed."""
+        self.left.add(session.peer)
+
+    def listed_by(self, session: Session) -> list[str]:
+        """The nodes that a peer has listed, but for those that have left in that creation."""
+        return [
+            peer
+            for peer, creation in session.listed.items()
+            if not (peer in self.left and 0 < creation <= self.creations[peer])
+        ]
+
+    def _over(self, peer: str, creation: int) -> Verdict | None:
+        """Why there is no session with this start of a node any more; None if there can be one."""
+        known = self.creations.get(peer, 0)
+        if creation < known:
+            return Verdict.STALE
+        return Verdict.LEFT if creation == known and peer in self.left else None
 
     def _forget(self, now: float) -> None:
         """Forget the creations of those who have been gone for long. Only a new session makes the memory grow."""
@@ -169,6 +199,7 @@ class Members:
             if now - heard <= self._forget_after:
                 return
             del self._last_heard[peer], self.creations[peer]
+            self.left.discard(peer)
 
     def target(self, seed: Seed, now: float) -> Target:
         """The target at the seed's address, made if it is new."""

@@ -80,6 +80,15 @@ class NodeSeen(Struct, frozen=True):
     lost: str | None = None
 
 
+class StallSeen(Struct, frozen=True):
+    """A process that watches the node's stalls is to be told that its loop stands still, or that it turns again."""
+
+    own: int
+    node: str
+    seconds: float
+    over: bool = False
+
+
 class Linked(Struct, frozen=True):
     """Tell the peer that our process is linked to its."""
 
@@ -139,7 +148,7 @@ class Ended(Struct, frozen=True):
     reason: Reason
 
 
-Change = Signal | Fired | NodeSeen | Linked | Unlinked | UnlinkSeen | Exited | Watched | Unwatched | Ended
+Change = Signal | Fired | NodeSeen | StallSeen | Linked | Unlinked | UnlinkSeen | Exited | Watched | Unwatched | Ended
 
 
 class Fate(Enum):
@@ -186,6 +195,8 @@ class _Peer(Struct):
     """Our monitors of its processes: reference and own watcher."""
     watchers: dict[int, int] = field(default_factory=dict[int, int])
     """Its monitors of our processes: its reference and own target."""
+    stalled: float | None = None
+    """For how long its loop had stood still when that was noticed, while it does."""
 
 
 class Relations:
@@ -201,7 +212,7 @@ class Relations:
         self._is_alive = is_alive
         self._own: dict[int, _Own] = {}
         self._peers: dict[str, _Peer] = {}
-        self._node_watchers: dict[str | None, dict[int, None]] = {}
+        self._node_watchers: dict[str | None, dict[int, bool]] = {}
         self._numbers = 0
 
     def __len__(self) -> int:
@@ -315,16 +326,23 @@ class Relations:
         self._tidy(own)
         return self._forget_watch(ref, watch)
 
-    def watch_node(self, own: int, node: str | None) -> list[Change]:
-        """Tell the process from now on when the node (None: any node) comes and goes; what is now comes first."""
+    def watch_node(self, own: int, node: str | None, stalls: bool = False) -> list[Change]:
+        """Tell the process from now on when the node (None: any node) comes and goes; what is now comes first.
+
+        With `stalls`, also when its loop stands still.
+        """
         nodes = self._of(own).nodes
-        if node in nodes:
-            return []
-        nodes[node] = None
-        self._node_watchers.setdefault(node, {})[own] = None
-        if node is None:
-            return [NodeSeen(own, peer) for peer in self._peers]
-        return [NodeSeen(own, node, None if node in self._peers else NOCONNECTION)]
+        watchers = self._node_watchers.setdefault(node, {})
+        changes: list[Change] = []
+        if node not in nodes:
+            nodes[node] = None
+            known = self._peers if node is None else (node,)
+            changes += [NodeSeen(own, peer, None if peer in self._peers else NOCONNECTION) for peer in known]
+        if stalls and not watchers.get(own):
+            stalled = {name: peer.stalled for name, peer in self._peers.items() if node is None or name == node}
+            changes += [StallSeen(own, name, seconds) for name, seconds in stalled.items() if seconds is not None]
+        watchers[own] = stalls or watchers.get(own, False)
+        return changes
 
     def unwatch_node(self, own: int, node: str | None) -> None:
         """Tell the process no longer."""
@@ -417,6 +435,16 @@ class Relations:
             del self._own[own].watchers[node, ref]
             self._tidy(own)
         return [*changes, *(NodeSeen(own, node, reason) for own in self._watchers_of(node))]
+
+    def peer_stalled(self, node: str, seconds: float) -> list[Change]:
+        """The loop of a connected node stands still, for so many seconds until now."""
+        self._peers[node].stalled = seconds
+        return [StallSeen(own, node, seconds) for own, stalls in self._watchers_of(node).items() if stalls]
+
+    def peer_resumed(self, node: str, seconds: float) -> list[Change]:
+        """The loop of a connected node turns again, after so many seconds."""
+        self._peers[node].stalled = None
+        return [StallSeen(own, node, seconds, True) for own, stalls in self._watchers_of(node).items() if stalls]
 
     def peer_linked(self, node: str, other: int, own: int) -> list[Change]:
         """LINK: the peer's process has linked itself to ours."""
@@ -538,5 +566,9 @@ class Relations:
         if not watchers:
             del self._node_watchers[node]
 
-    def _watchers_of(self, node: str) -> dict[int, None]:
-        return {**self._node_watchers.get(node, {}), **self._node_watchers.get(None, {})}
+    def _watchers_of(self, node: str) -> dict[int, bool]:
+        """Who watches the node, by itself or with all others: each with whether it watches its stalls."""
+        watchers = dict(self._node_watchers.get(node, {}))
+        for own, stalls in self._node_watchers.get(None, {}).items():
+            watchers[own] = stalls or watchers.get(own, False)
+        return watchers

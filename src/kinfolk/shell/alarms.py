@@ -114,3 +114,4 @@ class Alarms:
             process.mailbox.put(message)
         except MailboxFull:
             self._counters["mailbox_overflows"] += 1
+            self._processes.overflowed(process)

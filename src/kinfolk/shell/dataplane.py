@@ -10,31 +10,37 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NoReturn, Protocol
 
 import msgspec
 
 from kinfolk.core.groups import Groups
+from kinfolk.core.relations import OUTSIDE
 from kinfolk.errors import (
     CallFailed,
     CallTimeout,
     KinfolkError,
+    LinkCongested,
     MailboxFull,
     NameUnknown,
     NodeClosed,
     NodeLost,
     NoProcess,
+    SendTimeout,
 )
 from kinfolk.ids import Pid, check_name, check_node_name
 from kinfolk.messages import Call, reply_type
 from kinfolk.process import Process, running_process
 from kinfolk.seconds import check_seconds
+from kinfolk.shell.gate import Gate
 from kinfolk.shell.signals import Signals
 from kinfolk.shell.spawns import Spawns
 from kinfolk.shell.tasks import Processes
 from kinfolk.wire import codec, frames
 from kinfolk.wire.codec import Codec
+from kinfolk.wire.fragments import ANYBODY
 from kinfolk.wire.frames import NEVER_MS, milliseconds_of
+from kinfolk.wire.session import OBSERVED
 
 _log = logging.getLogger("kinfolk")
 
@@ -50,6 +56,10 @@ class Peer(Protocol):
     creation: int
     calls: "dict[int, Waiting]"
     """The calls that wait for an answer from there."""
+    congested: bool
+    """Whether no user's message may be added to what waits for it."""
+    gate: Gate
+    """Who waits until it is not congested."""
 
     @property
     def is_open(self) -> bool:
@@ -60,17 +70,28 @@ class Peer(Protocol):
         """Append to the outbox."""
         ...
 
-    def post_encoded(self, tag: int, operation: bytes) -> None:
+    def post_from(self, operation: frames.Operation, sender: int, target: int | None, size: int = 0) -> None:
+        """Append to the outbox, after what one process has said to another. See `Link.post_from`."""
+        ...
+
+    def post_encoded_from(self, tag: int, operation: bytes, sender: int, target: int | None) -> None:
         """Append to the outbox what was encoded before, for several peers."""
         ...
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for it."""
+        ...
 
-class Waiting(msgspec.Struct, frozen=True):
+
+class Waiting(msgspec.Struct):
     """A call whose answer is awaited."""
 
     future: "asyncio.Future[Any]"
     request: object
     target: Target
+    congested: str = ""
+    """The node to which the request could not be sent yet."""
 
 
 class DataPlane:
@@ -114,6 +135,10 @@ class DataPlane:
         self._strict = strict
         self._references = itertools.count(1)
         self._local_calls: dict[int, Waiting] = {}
+        self.turned_away: set[int] = set()
+        """Processes that take no message or call any more: their node drains, and they do what they have."""
+        self.refuses_calls_of_peers = False
+        """Whether calls of other nodes are refused, but for those to the node's own service."""
 
     # --- out ---
 
@@ -125,7 +150,7 @@ class DataPlane:
                 return
             target = self._resolve(target)
         if target.node == self.name:
-            process = self._processes.get(target.local) if target.creation == self.creation else None
+            process = self._receiver(target.local) if target.creation == self.creation else None
             if process is None:
                 self._counters["sends_to_dead_processes"] += 1
             else:
@@ -137,8 +162,11 @@ class DataPlane:
             self._counters["sends_to_lost_nodes"] += 1
         elif link.creation != target.creation:
             self._counters["sends_to_dead_processes"] += 1
+        elif link.congested:
+            self._refuse(link)
         else:
-            link.post(frames.Sent(target.local, sender, encoded))
+            local = target.local
+            link.post_from(frames.Sent(local, sender, encoded), sender or OUTSIDE, local, len(encoded))
 
     def _send_to_local_name(self, name: str, node: str, body: object, sender: int | None) -> None:
         if node == self.name:
@@ -153,21 +181,78 @@ class DataPlane:
         link = self.links.get(node)
         if link is None:
             self._counters["sends_to_lost_nodes"] += 1
+        elif link.congested:
+            self._refuse(link)
         else:
-            link.post(frames.SentToName(name, sender, encoded))
+            link.post_from(frames.SentToName(name, sender, encoded), sender or OUTSIDE, ANYBODY, len(encoded))
+
+    def _refuse(self, link: Peer) -> NoReturn:
+        raise LinkCongested(
+            f"{link.waiting} bytes wait for {link.name}, more than high_water allows: send more slowly, or await"
+            " send_when_clear()"
+        )
+
+    async def send_when_clear(
+        self, target: Target, body: object, timeout: float | None, sender: int | None = None
+    ) -> None:
+        """Send a message as soon as the link is clear. See `Node.send_when_clear`."""
+        if timeout is not None:
+            check_seconds(timeout)
+        where = target if isinstance(target, Pid | tuple) else self._resolve(target)
+        link = self.links.get(where.node if isinstance(where, Pid) else where[1])
+        if link is None or not link.congested or (isinstance(where, Pid) and link.creation != where.creation):
+            self.send(where, body, sender)
+            return
+        encoded = msgspec.Raw(self._codec.encode(body))
+        operation: frames.Operation
+        addressee: int | None
+        if isinstance(where, Pid):
+            operation, addressee = frames.Sent(where.local, sender, encoded), where.local
+        else:
+            operation, addressee = frames.SentToName(check_name(where[0]), sender, encoded), ANYBODY
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def let_in() -> None:
+            self._check_sender(sender)
+            link.post_from(operation, sender or OUTSIDE, addressee, len(encoded))
+            future.set_result(None)
+
+        def give_up() -> None:
+            if not future.done():
+                text = f"{link.waiting} bytes wait for {link.name}, and there was no room for more within {timeout:g} s"
+                future.set_exception(SendTimeout(text))
+
+        link.gate.wait(future, let_in)
+        timer = None if timeout is None else loop.call_later(timeout, give_up)
+        try:
+            await future
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _check_sender(self, sender: int | None) -> None:
+        """Nothing comes from a process after its end, also if one of its tasks has waited since before that."""
+        if sender is not None and self._processes.get(sender) is None:
+            raise NoProcess(f"process {sender} of {self.name}, which wanted to send this, is dead")
 
     def broadcast(self, group: str, body: object, sender: int | None, *, include_self: bool) -> None:
         """Send a message to all members of a group. See `Groups.broadcast`."""
         others = [node for node in self._groups.nodes(group) if node != self.name]
         encoded = self._codec.encode(body) if others or self._strict else b""
+        links: list[Peer] = []
         for node in others:
-            if node not in self.links:
+            link = self.links.get(node)
+            if link is None:
                 self._counters["sends_to_lost_nodes"] += 1
-        links = [self.links[node] for node in others if node in self.links]
+            elif link.congested:
+                self._counters["sends_to_congested_nodes"] += 1
+            else:
+                links.append(link)
         if links:
             operation = frames.encode_operation(frames.Broadcast(group, sender, msgspec.Raw(encoded)))
             for link in links:
-                link.post_encoded(frames.Broadcast.TAG, operation)
+                link.post_encoded_from(frames.Broadcast.TAG, operation, sender or OUTSIDE, ANYBODY)
         if self._strict:
             body = self._codec.decode(encoded)
         self._deliver_to_members(group, body, None if include_self else sender)
@@ -175,13 +260,13 @@ class DataPlane:
     def _deliver_to_members(self, group: str, body: object, but: int | None) -> None:
         """Give all members of this node the same object."""
         for pid in self._groups.members_on(self.name, group):
-            process = None if pid.local == but else self._processes.get(pid.local)
+            process = None if pid.local == but else self._receiver(pid.local)
             if process is None:
                 continue
             try:
                 process.mailbox.put(body)
             except MailboxFull:
-                self._counters["mailbox_overflows"] += 1
+                self._overflowed(process)
 
     async def call(self, target: Target, request: object, timeout: float | None, sender: int | None = None) -> Any:
         """Send a request and wait for the answer. See `Node.call`."""
@@ -224,9 +309,9 @@ class DataPlane:
     def _call_here(
         self, pid: Pid, waiting: Waiting, reference: int, timeout: float | None, sender: int | None
     ) -> "dict[int, Waiting]":
-        process = self._processes.get(pid.local) if pid.creation == self.creation else None
+        process = self._receiver(pid.local) if pid.creation == self.creation else None
         if process is None:
-            raise NoProcess(f"{pid} is dead")
+            raise NoProcess(self._takes_no_calls(pid.local, str(pid)))
         if process is (running_process() if sender is None else self._processes.get(sender)):
             raise CallFailed(f"{pid} calls itself: it cannot answer while it waits for the answer")
         body = self._codec.copy(waiting.request) if self._strict else waiting.request
@@ -272,14 +357,40 @@ class DataPlane:
             raise NodeLost(f"cannot call {pid or (address, node)}: {node} is not connected")
         if pid is not None and link.creation != pid.creation:
             raise NoProcess(f"{pid} is dead: {node} has been restarted since")
-        milliseconds = milliseconds_of(timeout)
         link.calls[reference] = waiting
+
+        def post(seconds: float | None) -> None:
+            called = frames.Called(address, sender, reference, milliseconds_of(seconds), body)
+            link.post_from(called, sender or OUTSIDE, ANYBODY if isinstance(address, str) else address, len(body))
+
+        if link.congested:
+            self._call_when_clear(link, waiting, sender, timeout, post)
+            return link.calls
         try:
-            link.post(frames.Called(address, sender, reference, milliseconds, body))
+            post(timeout)
         except BaseException:
             del link.calls[reference]
             raise
         return link.calls
+
+    def _call_when_clear(
+        self,
+        link: Peer,
+        waiting: Waiting,
+        sender: int | None,
+        timeout: float | None,
+        post: Callable[[float | None], None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+
+        def let_in() -> None:
+            self._check_sender(sender)
+            waiting.congested = ""
+            post(None if timeout is None else timeout - (loop.time() - since))
+
+        waiting.congested = link.name
+        link.gate.wait(waiting.future, let_in)
 
     def _resolve(self, name: str) -> Pid:
         if not isinstance(name, str):
@@ -297,7 +408,7 @@ class DataPlane:
             self.FRAMES[type(operation)](self, link, operation)
 
     def _sent(self, link: Peer, operation: frames.Sent) -> None:
-        self._deliver(link, self._processes.get(operation.target), operation.body)
+        self._deliver(link, self._receiver(operation.target), operation.body)
 
     def _sent_to_name(self, link: Peer, operation: frames.SentToName) -> None:
         process = self._process_named(operation.target)
@@ -323,20 +434,31 @@ class DataPlane:
             self._counters["unreadable_messages"] += 1
             _log.warning("dropped a message from %s for %s: %s", link.name, process.pid, error)
         except MailboxFull:
-            self._counters["mailbox_overflows"] += 1
+            self._overflowed(process)
+
+    def _overflowed(self, process: Process) -> None:
+        self._counters["mailbox_overflows"] += 1
+        self._processes.overflowed(process)
 
     def _called(self, link: Peer, operation: frames.Called) -> None:
         if not link.is_open:
             return  # ended by the answer to a call before this one, in the same frame: nothing comes after a PeerDown
 
-        def answer(outcome: str, value: object) -> None:
-            self._answer(link, operation.reference, outcome, value)
-
         target = operation.target
-        process = self._processes.get(target) if isinstance(target, int) else self._process_named(target)
+        process = self._receiver(target) if isinstance(target, int) else self._process_named(target)
+
+        def answer(outcome: str, value: object) -> None:
+            answering = OUTSIDE if process is None else process.pid.local
+            self._answer(link, operation, answering, outcome, value)
+
+        if self.refuses_calls_of_peers and target != OBSERVED:
+            answer(
+                codec.NO_PROCESS, f"{self.name} drains, and takes no more calls of other nodes: call again, elsewhere"
+            )
+            return
         if process is None:
-            what = f"process {target}" if isinstance(target, int) else f"a process named {target!r}"
-            answer(codec.NO_PROCESS, f"{self.name} has no {what}: it is dead, or never was")
+            what = f"process {target}" if isinstance(target, int) else f"the process named {target!r}"
+            answer(codec.NO_PROCESS, self._takes_no_calls(target, f"{what} of {self.name}"))
             return
         who = None if operation.sender is None else Pid(link.name, link.creation, operation.sender)
         timeout = None if operation.timeout_ms >= NEVER_MS else operation.timeout_ms / 1000
@@ -350,18 +472,20 @@ class DataPlane:
             self._counters["mailbox_overflows"] += 1
             answer(codec.FAILED, str(error))
 
-    def _answer(self, link: Peer, reference: int, outcome: str, value: object) -> None:
+    def _answer(self, link: Peer, called: frames.Called, answering: int, outcome: str, value: object) -> None:
+        """Answer a call, after what its process has sent to the caller. Who is no process gets each answer alone."""
         if not link.is_open:
             self._counters["answers_to_lost_nodes"] += 1
             return
+        reference, caller = called.reference, called.sender or -called.reference
         try:
             body = self._codec.encode(value)
         except KinfolkError as error:
             # The caller must not wait for what cannot come; whoever answered so is told as well.
             text = self._codec.encode(f"the answer could not be sent: {error}")
-            link.post(frames.Answered(reference, codec.FAILED, msgspec.Raw(text)))
+            link.post_from(frames.Answered(reference, codec.FAILED, msgspec.Raw(text)), answering, caller)
             raise
-        link.post(frames.Answered(reference, outcome, msgspec.Raw(body)))
+        link.post_from(frames.Answered(reference, outcome, msgspec.Raw(body)), answering, caller, len(body))
 
     def _answered(self, link: Peer, operation: frames.Answered) -> None:
         waiting = link.calls.pop(operation.reference, None)
@@ -409,7 +533,16 @@ class DataPlane:
 
     def _process_named(self, name: str) -> Process | None:
         pid = self._local_names(name)
-        return None if pid is None else self._processes.get(pid.local)
+        return None if pid is None else self._receiver(pid.local)
+
+    def _receiver(self, local: int) -> Process | None:
+        """The process that is to get a message or a call for this local id; None if it is dead or takes none."""
+        return None if local in self.turned_away else self._processes.get(local)
+
+    def _takes_no_calls(self, target: int | str, what: str) -> str:
+        if target in self.turned_away:
+            return f"{what} is about to end, for {self.name} drains: call again, whoever has its name then"
+        return f"{what} is dead, or never was"
 
     FRAMES: ClassVar[dict[type[frames.Operation], Callable[..., None]]] = {
         frames.Sent: _sent,
@@ -423,6 +556,10 @@ class DataPlane:
 
     # --- links come and go ---
 
+    def congested(self) -> dict[str, int]:
+        """The nodes whose links are congested, and what waits for each."""
+        return {name: link.waiting for name, link in sorted(self.links.items()) if link.congested}
+
     def link_up(self, link: Peer) -> None:
         """Messages for the node go over this link from now on."""
         self.links[link.name] = link
@@ -435,14 +572,21 @@ class DataPlane:
         if link is not None and link.conn == conn:
             del self.links[name]
             _fail_all(link.calls, NodeLost(f"the connection to {name} ended before the answer came: {reason}"))
+            link.gate.close(self._drop)
             self._spawns.peer_down(name, reason)
             self._signals.peer_down(name, reason)
+
+    def _drop(self, future: "asyncio.Future[Any]") -> None:
+        """A message that has waited for room is dropped with its link, as if it had been sent before."""
+        self._counters["sends_to_lost_nodes"] += 1
+        future.set_result(None)
 
     def close(self, error: NodeClosed) -> None:
         """Nothing will be answered any longer."""
         _fail_all(self._local_calls, error)
         for link in list(self.links.values()):
             _fail_all(link.calls, error)
+            link.gate.close(lambda future: future.set_exception(error))
         self.links.clear()
         self._spawns.close(error)
         self._signals.close(error)
@@ -466,4 +610,7 @@ def _fail_all(waiting: dict[int, Waiting], error: Exception) -> None:
 def _time_out(waiting: Waiting, timeout: float) -> None:
     if not waiting.future.done():
         target = waiting.target if isinstance(waiting.target, Pid) else repr(waiting.target)
-        waiting.future.set_exception(CallTimeout(f"{target} did not answer within {timeout:g} s"))
+        text = f"{target} did not answer within {timeout:g} s"
+        if waiting.congested:
+            text = f"{target} was not even asked within {timeout:g} s: the link to {waiting.congested} is congested"
+        waiting.future.set_exception(CallTimeout(text))

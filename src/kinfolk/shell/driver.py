@@ -64,7 +64,7 @@ class Driver:
         self._running = True
         try:
             while self._inputs:
-                for effect in self._kernel.handle(self._inputs.popleft(), self._now()):
+                for effect in self._kernel.handle(self._inputs.popleft(), self.now()):
                     try:
                         self._perform(effect)
                     except Exception:  # noqa: BLE001
@@ -87,7 +87,8 @@ class Driver:
         else:
             action()
 
-    def _now(self) -> fx.Now:
+    def now(self) -> fx.Now:
+        """The time, as the kernel is told it."""
         mono = self._monotonic() if self._loop is None else self._loop.time()
         return fx.Now(mono, self._wall_clock() // 1_000_000)
 

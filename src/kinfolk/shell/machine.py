@@ -79,6 +79,14 @@ class Port(ABC):
     def close(self) -> None:
         """Free the port."""
 
+    def datagrams(self) -> socket.socket:
+        """A UDP socket, not blocking, at the same host, and of the same number if that is free; for a thread.
+
+        Raises:
+            OSError: none can be had.
+        """
+        raise OSError("this machine has no datagrams")
+
 
 class Machine(ABC):
     """What a node needs of the world outside its program."""
@@ -205,6 +213,9 @@ class _TcpPort(Port):
             self._loop.remove_reader(self._sock)
         self._sock.close()
 
+    def datagrams(self) -> socket.socket:
+        return datagrams_beside(self._sock)
+
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         self._pause = None
         loop.add_reader(self._sock, self._accept_waiting, loop)
@@ -266,6 +277,22 @@ def _listening(address: Address) -> socket.socket:
         sock.close()
         text = f"cannot listen on {address}: {error.strerror}; is another node running there?"
         raise OSError(error.errno, text) from None
+    return sock
+
+
+def datagrams_beside(listener: socket.socket) -> socket.socket:
+    """A UDP socket at the host of a listener, and of the same number if that is free. Raises OSError."""
+    host, port, *rest = listener.getsockname()
+    sock = socket.socket(listener.family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        try:
+            sock.bind((host, port, *rest))
+        except OSError:
+            sock.bind((host, 0, *rest))
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 

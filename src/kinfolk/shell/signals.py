@@ -15,10 +15,11 @@ from kinfolk.core import relations as core
 from kinfolk.core.relations import OUTSIDE, Fate, Name, Relations
 from kinfolk.errors import NodeClosed
 from kinfolk.ids import Pid, check_name, check_node_name
-from kinfolk.messages import Down, Exit, PeerDown, PeerUp, Ref
+from kinfolk.messages import Down, Exit, PeerDown, PeerResumed, PeerStalled, PeerUp, Ref
 from kinfolk.reasons import KILL, Reason, heard, told
 from kinfolk.shell.tasks import Processes
 from kinfolk.wire import frames
+from kinfolk.wire.fragments import ANYBODY
 
 _log = logging.getLogger("kinfolk")
 
@@ -31,6 +32,10 @@ class Peer(Protocol):
 
     def post(self, operation: frames.Operation) -> None:
         """Append to the outbox."""
+        ...
+
+    def post_from(self, operation: frames.Operation, sender: int, target: int | None, size: int = 0) -> None:
+        """Append to the outbox, after what one process has said to another. See `Link.post_from`."""
         ...
 
 
@@ -107,11 +112,11 @@ class Signals:
         peer = self._peers.get(target.node)
         if peer is not None and peer.creation == target.creation:
             word, detail = told(reason)
-            peer.post(frames.ExitSignal(target.local, sender or None, word, False, detail))
+            peer.post_from(frames.ExitSignal(target.local, sender or None, word, False, detail), sender, target.local)
 
-    def watch_node(self, own: int, node: str | None) -> None:
+    def watch_node(self, own: int, node: str | None, stalls: bool = False) -> None:
         """See `Process.monitor_node`."""
-        self._do(self.relations.watch_node(own, self._checked_node(node)))
+        self._do(self.relations.watch_node(own, self._checked_node(node), stalls))
 
     def unwatch_node(self, own: int, node: str | None) -> None:
         """See `Process.demonitor_node`."""
@@ -184,6 +189,14 @@ class Signals:
         """The session with the peer is over."""
         self._peers.pop(name, None)
         self._do(self.relations.peer_down(name, reason))
+
+    def peer_stalled(self, name: str, seconds: float) -> None:
+        """The peer's loop stands still."""
+        self._do(self.relations.peer_stalled(name, seconds))
+
+    def peer_resumed(self, name: str, seconds: float) -> None:
+        """The peer's loop turns again."""
+        self._do(self.relations.peer_resumed(name, seconds))
 
     def _linked(self, node: str, operation: frames.LinkMade) -> list[core.Change]:
         return self.relations.peer_linked(node, operation.sender, operation.target)
@@ -268,6 +281,10 @@ class Signals:
         lost = change.lost
         self._put(change.own, PeerUp(change.node) if lost is None else PeerDown(change.node, lost))
 
+    def _stall_seen(self, change: core.StallSeen) -> None:
+        kind = PeerResumed if change.over else PeerStalled
+        self._put(change.own, kind(change.node, change.seconds))
+
     def _put(self, own: int, message: object) -> None:
         process = self._processes.get(own)
         if process is not None:
@@ -277,6 +294,12 @@ class Signals:
         link = self._peers.get(peer)
         if link is not None:  # else the session has ended since, and its end says it all
             link.post(operation)
+
+    def _post_end(self, peer: str, operation: frames.Operation, own: int, other: int | None) -> None:
+        """Tell of the end of a process, after all that it has sent there."""
+        link = self._peers.get(peer)
+        if link is not None:
+            link.post_from(operation, own, other)
 
     def _say_linked(self, change: core.Linked) -> None:
         self._post(change.peer, frames.LinkMade(change.other, change.own))
@@ -289,7 +312,8 @@ class Signals:
 
     def _say_exited(self, change: core.Exited) -> None:
         word, detail = told(change.reason)
-        self._post(change.peer, frames.ExitSignal(change.other, change.own, word, True, detail))
+        exited = frames.ExitSignal(change.other, change.own, word, True, detail)
+        self._post_end(change.peer, exited, change.own, change.other)
 
     def _say_watched(self, change: core.Watched) -> None:
         self._post(change.peer, frames.MonitorMade(change.ref, change.target))
@@ -299,12 +323,14 @@ class Signals:
 
     def _say_ended(self, change: core.Ended) -> None:
         word, detail = told(change.reason)
-        self._post(change.peer, frames.MonitorFired(change.ref, change.own, word, detail))
+        fired = frames.MonitorFired(change.ref, change.own, word, detail)
+        self._post_end(change.peer, fired, change.own or OUTSIDE, ANYBODY)  # whose monitor it is, only the peer knows
 
     _CHANGES: ClassVar[dict[type, Callable[..., None]]] = {
         core.Signal: _signal,
         core.Fired: _fired,
         core.NodeSeen: _node_seen,
+        core.StallSeen: _stall_seen,
         core.Linked: _say_linked,
         core.Unlinked: _say_unlinked,
         core.UnlinkSeen: _say_unlink_seen,

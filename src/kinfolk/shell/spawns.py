@@ -20,7 +20,15 @@ import msgspec
 
 from kinfolk.allowed import Allowed, Spawnable, check_function_name, name_of
 from kinfolk.core.relations import OUTSIDE
-from kinfolk.errors import CallTimeout, KinfolkError, NodeClosed, NodeLost, NotAllowed, SpawnFailed
+from kinfolk.errors import (
+    CallTimeout,
+    KinfolkError,
+    NodeClosed,
+    NodeDraining,
+    NodeLost,
+    NotAllowed,
+    SpawnFailed,
+)
 from kinfolk.ids import Pid, check_node_name
 from kinfolk.messages import Ref, Unknown
 from kinfolk.reasons import KILL
@@ -30,8 +38,9 @@ from kinfolk.wire.codec import Codec
 
 _log = logging.getLogger("kinfolk")
 
-OK, NOT_ALLOWED, FAILED = "ok", "not_allowed", "failed"
+OK, NOT_ALLOWED, DRAINING, FAILED = "ok", "not_allowed", "draining", "failed"
 """The outcomes of a spawn, on the wire."""
+_ERRORS = {NOT_ALLOWED: NotAllowed, DRAINING: NodeDraining}
 _MAX_DETAIL = 1024
 
 
@@ -51,7 +60,7 @@ class Spawns:
     Args:
         name: of the node.
         allowed: what peers may start here.
-        spawn: starts a process of this node: ``spawn(body, args, max_mailbox, parent)``.
+        spawn: starts a process of this node for a peer: ``spawn(body, args, max_mailbox, parent)``.
         signals: links and monitors.
         codec: for the arguments.
         counters: of the node.
@@ -105,7 +114,7 @@ class Spawns:
         asked = frames.SpawnAsked(reference, function, own or None, link, ref, max_mailbox, encoded)
         limit = asyncio.timeout(timeout)
         try:
-            peer.post(asked)
+            peer.post_from(asked, own, -reference, len(encoded))  # no other says anything to who is not there yet
         except BaseException:
             del self._waiting[reference]
             self._give_up(waiting)
@@ -145,7 +154,7 @@ class Spawns:
         future = waiting.future
         if operation.outcome != OK:
             if not future.done():
-                kind = NotAllowed if operation.outcome == NOT_ALLOWED else SpawnFailed
+                kind = _ERRORS.get(operation.outcome, SpawnFailed)
                 future.set_exception(kind(f"{peer.name}: {operation.detail}"))
             return
         pid = Pid(peer.name, peer.creation, operation.local)
@@ -170,6 +179,8 @@ class Spawns:
             pid = self._spawn(body, self._arguments(body, operation.args), operation.max_mailbox, parent)
         except NodeClosed:
             return  # this node is about to end the session, which says it all
+        except NodeDraining as error:
+            self._refuse(peer, operation, DRAINING, str(error))
         except NotAllowed as error:
             self._refuse(peer, operation, NOT_ALLOWED, str(error))
         except SpawnFailed as error:

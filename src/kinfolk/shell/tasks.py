@@ -38,6 +38,8 @@ _log = logging.getLogger("kinfolk")
 LINGER_AFTER = 1.0
 """Seconds after which a cancelled task that still runs is reported, and cancelled again."""
 MAX_BACKOFF = 60.0
+TELL_OVERFLOW = 10.0
+"""Seconds in which the log tells of one process at most once that its mailbox is full."""
 
 _Coroutine = Coroutine[Any, Any, object]
 
@@ -219,6 +221,20 @@ class Processes:
             process.prune_at = max(PRUNE_FROM, 2 * len(calls))
         calls[call] = None
         call.opened(None if timeout is None else now + timeout, calls)
+
+    def overflowed(self, process: Process) -> None:
+        """A message for a process was dropped, and its sender cannot be told: the log tells, now and then."""
+        mailbox, now = process.mailbox, asyncio.get_running_loop().time()
+        mailbox.dropped += 1
+        if now < mailbox.report_after:
+            return
+        mailbox.report_after = now + TELL_OVERFLOW
+        _log.warning(
+            "the mailbox of %s (%s) is full: %d messages have been dropped so far; it is too slow for what it is sent",
+            process.pid,
+            process.function,
+            mailbox.dropped,
+        )
 
     # --- death ---
 

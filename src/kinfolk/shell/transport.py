@@ -11,16 +11,19 @@ import logging
 import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from math import inf
+from typing import Any, Final, cast
 
 from kinfolk import effects as fx
 from kinfolk.errors import AuthenticationFailed, NodeUnreachable, RemoteProtocolError
 from kinfolk.ids import Seed
 from kinfolk.shell.dataplane import CONTROL, DataPlane, Waiting
 from kinfolk.shell.driver import Driver
+from kinfolk.shell.gate import Gate
 from kinfolk.shell.machine import Caller, Machine, Port
 from kinfolk.shell.tls import Papers, node_uri, probable_cause
 from kinfolk.wire import frames
+from kinfolk.wire.frames import FRAGMENT_BYTES
 from kinfolk.wire.handshake import NONCE_BYTES, Dialler, Fingerprints, Identity, Listener, Proved, Refused
 from kinfolk.wire.session import OBSERVED, Event, Opened, Operations, Session, State
 
@@ -40,11 +43,17 @@ READ_SLICE = 0.005
 OBSERVER_SILENCE = 600.0
 """Seconds after which an observer that says nothing is taken for gone: nobody beats for observers. Those that wait for
 events ask every few seconds."""
-WRITE_BUFFER = 256 * 1024
-"""Bytes handed to TLS and not yet written, above which the rest waits in the outbox."""
+WRITE_BUFFER = 64 * 1024
+"""Bytes handed to TLS and not yet written, above which the rest waits in the outbox: nothing can overtake them."""
 WRITE_PART = 64 * 1024
 """TLS encrypts in records of 16 KiB; far larger writes only copy more."""
+FEED_AT_ONCE = 4
+"""Fragments of large messages that one link writes before others get their turn."""
+TELL_CONGESTION = 10.0
+"""Seconds in which the log tells of one link at most once that it is congested."""
 
+_NOTHING = memoryview(b"")
+_OPEN: Final = State.OPEN  # by its own name: it stands in the way of every message
 _NO_REFUSAL = frozenset({"duplicate", "closed"})
 """Codes of REFUSED that say "not this connection" rather than "not you"."""
 
@@ -61,6 +70,10 @@ class Link(asyncio.BufferedProtocol):
         self._session: Session | None = None
         self._flushing = False
         self._paused = False
+        self._rest: memoryview[int] = _NOTHING  # taken out of the outbox and not yet handed to TLS
+        self._held = 0  # bytes that wait beside the outbox: while it is 0, the backlog is empty
+        self._high_water = transport.high_water
+        self._told_congestion = -inf  # when the log did
         self._reading_paused = False
         self._unread = False  # whether frames wait in the buffer for their turn
         self._then: Callable[[], None] | None = None  # what is to be done when they have been handled
@@ -78,6 +91,9 @@ class Link(asyncio.BufferedProtocol):
         self.has_transport = False
         """Whether asyncio owns the socket."""
         self.calls: dict[int, Waiting] = {}
+        self.congested = False
+        """Whether more waits than the high-water mark allows: no user's message may be added, only what must be."""
+        self.gate = Gate()
         self.bytes_in = 0
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the session opens, or with the reason why it did not."""
@@ -158,6 +174,7 @@ class Link(asyncio.BufferedProtocol):
             self._lost(exc)
 
     def _lost(self, exc: Exception | None) -> None:
+        self._release()
         what = self._session.connection_lost() if self._session else "the connection ended during TLS"
         self._owner.lost(self, f"{what} ({exc})" if exc else what, exc)
 
@@ -183,6 +200,11 @@ class Link(asyncio.BufferedProtocol):
         return self._named is None or uri in self._named
 
     @property
+    def peername(self) -> tuple[Any, ...] | None:
+        """The address of the other end, as sockets have it."""
+        return None if self._tls is None else self._tls.get_extra_info("peername")
+
+    @property
     def is_open(self) -> bool:
         """Whether operations can be said and heard."""
         return self._session is not None and self._session.state is State.OPEN
@@ -198,32 +220,76 @@ class Link(asyncio.BufferedProtocol):
             self.opened.set_exception(error)
             self.opened.exception()  # the task that waits may be cancelled and never look
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for the peer: here, and in TLS."""
+        if self._session is None or self._tls is None:
+            return 0
+        return len(self._session.outbox) + self._held + self._tls.get_write_buffer_size()
+
     def post(self, operation: frames.Operation) -> None:
         """Append an operation to the outbox; it leaves with whatever else this turn of the loop brings."""
-        if self.session.state is State.OPEN:
-            self.session.outbox.encode(operation)
-            self._posted()
+        session = self.session
+        if session.state is _OPEN:
+            session.outbox.encode(operation)
+            self._posted(session)
 
     def post_encoded(self, tag: int, operation: bytes) -> None:
         """Append an operation that was encoded before, for several links."""
-        if self.session.state is State.OPEN:
-            self.session.outbox.append(tag, operation)
-            self._posted()
+        session = self.session
+        if session.state is State.OPEN:
+            session.outbox.append(tag, operation)
+            self._posted(session)
+
+    def post_from(self, operation: frames.Operation, sender: int, target: int | None, size: int = 0) -> None:
+        """Post what a process says to another: after all that it has said to it before, not after what others say.
+
+        Args:
+            sender, target: as for `Backlog.add`.
+            size: bytes of its body.
+
+        Raises:
+            MessageTooLarge: as `Backlog.add`.
+        """
+        session = self.session
+        if size > FRAGMENT_BYTES or (self._held and session.backlog.holds(sender, target)):
+            self.post_encoded_from(operation.TAG, frames.encode_operation(operation), sender, target)
+        elif session.state is _OPEN:
+            session.outbox.encode(operation)
+            self._posted(session)
+
+    def post_encoded_from(self, tag: int, operation: bytes, sender: int, target: int | None) -> None:
+        """As `post_from`, for an operation that was encoded before.
+
+        Raises:
+            MessageTooLarge: as `Backlog.add`.
+        """
+        session = self.session
+        if len(operation) <= FRAGMENT_BYTES and not session.backlog.holds(sender, target):
+            self.post_encoded(tag, operation)
+        elif session.state is State.OPEN:
+            session.backlog.add(tag, operation, sender, target)
+            self._count_held(session)
+            self._posted(session)
 
     def want_drain(self) -> None:
         """Tell the kernel once little is waiting."""
         self._wants_drain = True
-        self._posted()
+        self._posted(self.session)
 
     def close(self, code: str = "", detail: str = "") -> None:
         """End the session, with a goodbye if there is a code, and close the connection once that is written."""
-        if self._session is not None:
-            self._session.close(code, detail)
-            self._flush()
+        session = self._session
+        if session is not None:
+            while session.state is State.OPEN and session.backlog:
+                session.backlog.feed(session.outbox)
+            session.close(code, detail)
+            self._write_all(session)
         self._end()
 
     def abort(self) -> None:
         """Close the connection without writing what waits."""
+        self._release()
         if self._tls is not None:
             self._tls.abort()
 
@@ -231,25 +297,88 @@ class Link(asyncio.BufferedProtocol):
         """Write at once what waits."""
         self._flush()
 
-    def _posted(self) -> None:
-        if len(self.session.outbox) > self._owner.max_outbox:
+    def _posted(self, session: Session) -> None:
+        if len(session.outbox) + self._held > self._high_water:
+            self._filled(session)
+        if not self._flushing:
+            self._flush_soon()
+
+    def _filled(self, session: Session) -> None:
+        """More waits than the high-water mark allows."""
+        if not self.congested:
+            self.congested = True
+            self._told_congestion = self._owner.congested(self, self._told_congestion)
+        if len(session.outbox) + self._held > self._owner.max_outbox:
             self._owner.overflown(self)
-        elif not self._flushing:
-            self._flushing = True
-            self._owner.loop.call_soon(self._flush)
+
+    def _flush_soon(self) -> None:
+        self._flushing = True
+        self._owner.loop.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flushing = False
+        self._flush()
 
     def _flush(self) -> None:
-        self._flushing = False
+        """Hand to TLS what waits, as far as TLS takes it: the outbox, and behind all of it one fragment, and again.
+
+        So neither holds up the other: who says something waits for one fragment at most, a large message for what is
+        in the outbox at its turn.
+        """
         session, tls = self._session, self._tls
-        if session is None or tls is None or self._paused or tls.is_closing():
+        if session is None or tls is None or tls.is_closing():
             return
-        if session.outbox:
-            taken = memoryview(session.outbox.take())
-            for start in range(0, len(taken), WRITE_PART):
-                tls.write(taken[start : start + WRITE_PART])
-        if self._wants_drain and not self._paused and session.state is State.OPEN:
+        fed = 0
+        while not self._paused:
+            if self._rest:
+                part, self._rest = self._rest[:WRITE_PART], self._rest[WRITE_PART:]
+                tls.write(part)
+                continue
+            if not session.outbox:
+                self._drained(session)
+            if session.backlog and fed < FEED_AT_ONCE:
+                session.backlog.feed(session.outbox)
+                fed += 1
+            if not session.outbox:
+                if session.backlog and not self._flushing:
+                    self._flush_soon()
+                break
+            self._rest = memoryview(session.outbox.take())
+        self._count_held(session)
+        self._let_in(session)
+
+    def _drained(self, session: Session) -> None:
+        """The outbox is empty: the kernel may have waited for that."""
+        if self._wants_drain and session.state is State.OPEN:
             self._wants_drain = False
             self._owner.loop.call_soon(self._owner.drained, self)
+
+    def _let_in(self, session: Session) -> None:
+        """Those who wait for room are let in, one by one, as long as there is some; then everybody."""
+        if not self.congested:
+            return
+        while session.state is State.OPEN and len(session.outbox) + self._held <= self._high_water:
+            if not self.gate.let_in():
+                self.congested = False
+                return
+
+    def _write_all(self, session: Session) -> None:
+        """Hand all that waits to TLS, which has a second to write it: nothing comes after it."""
+        tls = self._tls
+        if tls is None or tls.is_closing():
+            return
+        for waiting in (self._rest, memoryview(session.outbox.take())):
+            for start in range(0, len(waiting), WRITE_PART):
+                tls.write(waiting[start : start + WRITE_PART])
+        self._release()
+
+    def _count_held(self, session: Session) -> None:
+        self._held = len(session.backlog) + len(self._rest)
+
+    def _release(self) -> None:
+        """Nothing that has been taken out of the outbox will be written."""
+        self._rest = _NOTHING
+        self._held = 0
 
     def _end(self) -> None:
         if self._tls is not None and not self._tls.is_closing():
@@ -270,7 +399,8 @@ class Transport:
         new_connection: gives numbers to connections that are accepted.
         heartbeat: seconds; how closely the kernel needs to know when bytes came.
         dial_timeout: seconds from TCP to an open session; a stopped machine's kernel still accepts connections.
-        max_outbox: bytes that may wait for one peer.
+        high_water: bytes that may wait for one peer before users' messages are refused.
+        max_outbox: bytes that may wait for one peer at all.
     """
 
     def __init__(
@@ -286,9 +416,11 @@ class Transport:
         *,
         heartbeat: float,
         dial_timeout: float,
+        high_water: int,
         max_outbox: int,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop
+        self.high_water = high_water
         self.max_outbox = max_outbox
         self.machine = machine
         self._port = port
@@ -334,6 +466,11 @@ class Transport:
     def link(self, conn: int) -> Link:
         """The link of an open session."""
         return self._links[conn]
+
+    def peername(self, conn: int) -> tuple[Any, ...] | None:
+        """The address of the other end of a session, as sockets have it; None once the session has ended."""
+        link = self._links.get(conn)
+        return None if link is None else link.peername
 
     # --- effects ---
 
@@ -594,12 +731,23 @@ class Transport:
         if link.session.state is State.OPEN:
             self._driver.submit(fx.Drained(link.conn))
 
+    def congested(self, link: Link, last: float) -> float:
+        """More waits for this peer than the high-water mark. Returns when the log told of it for the last time."""
+        now = self.loop.time()
+        if link.is_observer:  # no message of a user's goes there
+            return last
+        self._counters["links_congested"] += 1
+        if now - last < TELL_CONGESTION:
+            return last
+        _log.warning("the link to %s is congested: %d bytes wait for it", link.name, link.waiting)
+        return now
+
     def overflown(self, link: Link) -> None:
         """The peer does not read what is said to it."""
         if self._links.get(link.conn) is not link:
             return
         self._counters["outbox_overflows"] += 1
-        reason = f"{len(link.session.outbox)} bytes wait for it, more than max_outbox allows: it does not read"
+        reason = f"{link.waiting} bytes wait for it, more than max_outbox allows: it does not read"
         if link.is_observer:
             _log.warning("the session with an observer ends: %s", reason)
         link.session.close("overflow", reason)

@@ -24,6 +24,8 @@ MAX_OPERATIONS = 64 * 1024
 """Operations in one frame: each may cost far more than the two bytes that the smallest takes."""
 MAX_ROWS = 4096
 """Facts, positions or groups in one operation: whatever is in it is taken in without a break."""
+FRAGMENT_BYTES = 64 * 1024
+"""Bytes of a message in one fragment; a message with more travels in several."""
 MAX_PEERS = 4096
 """Names in a list of peers: far beyond what a full mesh can be, and few enough to dial them all."""
 
@@ -162,6 +164,19 @@ class Answered(Operation, frozen=True):
     body: msgspec.Raw
 
 
+class Fragment(Operation, frozen=True):
+    """FRAGMENT: a part of a large operation of this kind, which is `size` bytes long.
+
+    The parts of one operation come in order and have one number; those of others may come between them.
+    """
+
+    TAG = 0x3E
+    number: Number
+    kind: Annotated[int, Meta(ge=0, le=255)]
+    size: Number
+    data: Annotated[bytes, Meta(min_length=1, max_length=FRAGMENT_BYTES)]
+
+
 # --- the ends of processes ---
 
 
@@ -267,12 +282,14 @@ class Peers(Operation, frozen=True):
     """PEER_LIST: the nodes that the sender is connected to. First frame of a session, each way.
 
     `creation` and `position` say how far the sender still mirrors the receiver's ledger, from an earlier session.
+    `creations` are those of the nodes, in the same order: who has left is not there again before a higher one is.
     """
 
     TAG = 0x12
     names: Annotated[list[NodeName], Meta(max_length=MAX_PEERS)]
     creation: Number = 0
     position: Number = 0
+    creations: Annotated[list[Number], Meta(max_length=MAX_PEERS)] = []
 
 
 class Ping(Operation, frozen=True):
@@ -289,6 +306,25 @@ class Pong(Operation, frozen=True):
 
     TAG = 0xF1
     sequence: Number
+
+
+class NodeLeft(Operation, frozen=True):
+    """LEAVE: the sender leaves the cluster. In this creation, the session's, it never comes back."""
+
+    TAG = 0x3F
+    creation: Number
+
+
+class StallPort(Operation, frozen=True):
+    """STALL_PORT: reports of your stalls reach me at this UDP port, for this session and under this key.
+
+    What a report is, is in `kinfolk.wire.stalls`.
+    """
+
+    TAG = 0x46
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    session: Number
+    key: Annotated[bytes, Meta(min_length=32, max_length=32)]
 
 
 class Goodbye(Operation, frozen=True):
@@ -455,10 +491,10 @@ class AskSettled(Operation, frozen=True):
 
 FRAMES: tuple[type[Operation], ...] = (
     Hello, Challenge, ChallengeReply, ChallengeAck, Refusal,
-    Sent, SentToName, Broadcast, Called, Answered,
+    Sent, SentToName, Broadcast, Called, Answered, Fragment,
     ExitSignal, LinkMade, LinkUndone, UnlinkAcknowledged, MonitorMade, MonitorUndone, MonitorFired,
     SpawnAsked, SpawnAnswered,
-    Peers, Ping, Pong, Goodbye,
+    Peers, Ping, Pong, NodeLeft, StallPort, Goodbye,
     NameClaimed, NamesWithdrawn, LedgerSynced, LedgerResumed, ResyncAsked, GroupEntered,
     NameConfirmed, Acknowledged, NameContested,
     RegistrationAsked, UnregistrationAsked, AskAnswered, AskSettled,

@@ -37,16 +37,18 @@ Source: the shape is that of python-websockets' `Protocol`.
 
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import Final
+from typing import Final, cast
 
 from msgspec import Struct
 
 from kinfolk.errors import LocalProtocolError, RemoteProtocolError
+from kinfolk.wire.fragments import FRAGMENTED, Assemblies, Backlog
 from kinfolk.wire.frames import (
     HANDSHAKE,
     MAX_FRAME,
     Answered,
     Called,
+    Fragment,
     Goodbye,
     Operation,
     Peers,
@@ -59,7 +61,7 @@ from kinfolk.wire.reader import FrameReader, frame_name, read_operations
 
 OBSERVED = "kinfolk"
 """The node-scoped name of the one process that an observer may call: the node's own service."""
-OBSERVER_TAGS = frozenset(kind.TAG for kind in (Called, Answered, Ping, Pong, Goodbye))
+OBSERVER_TAGS = frozenset(kind.TAG for kind in (Called, Answered, Fragment, Ping, Pong, Goodbye))
 """What may be said in a session with an observer: it asks and is answered, and is no part of mesh and registry."""
 
 _DISCARDED_BYTES = 4096
@@ -93,7 +95,7 @@ class Opened(Struct, frozen=True):
 
 
 class Operations(Struct, frozen=True):
-    """A frame of an open session: one or more operations of one kind.
+    """A frame of an open session, or what has come in fragments: one or more operations of one kind.
 
     `Raw` bodies in them are views into the read buffer: decode or copy them before the next event is asked for.
     """
@@ -112,17 +114,20 @@ class Session:
         handshake: `Dialler` or `Listener`, with the fingerprints of this connection.
 
     `outbox` is what to send: the driver takes and writes it after each batch of events and after each call below.
+    `backlog` is what large messages hold up, and these: the driver feeds the outbox from it before it takes that.
     `peer` is who the other end is, once it has proved so. `ignored` counts frames of a later minor version.
     """
 
     def __init__(self, handshake: Dialler | Listener) -> None:
         self.state = _HANDSHAKE
         self.outbox = Outbox()
+        self.backlog = Backlog()
         self.peer: Proved | None = None
         self.ignored = 0
         self._greeted = False  # the other end has listed its peers; an observer has none to list
         self._handshake = handshake
         self._reader = FrameReader()
+        self._assemblies = Assemblies()
         if isinstance(handshake, Dialler):
             self.outbox.add_frame(handshake.greeting)
 
@@ -166,7 +171,8 @@ class Session:
 
     def connection_lost(self) -> str:
         """No more bytes will come. Returns what was under way, in words for a log line."""
-        state, self.state = self.state, _CLOSED
+        state = self.state
+        self._end()
         if state is _HANDSHAKE:
             return f"the connection ended while {self._handshake.state.value}"
         if state is _CLOSED:
@@ -198,7 +204,13 @@ class Session:
         """End the session, once: with a code, and if the handshake is over, say GOODBYE."""
         if code and self.state in (_ADMITTED, _OPEN):
             self.outbox.encode(Goodbye(code, detail[:MAX_DETAIL]))
+        self._end()
+
+    def _end(self) -> None:
+        """Nothing is taken in any more, and nothing of what is half said or half heard is kept."""
         self.state = _CLOSED
+        self.backlog.clear()
+        self._assemblies.clear()
 
     def _listener(self, order: str) -> Listener:
         if self.state is not _HANDSHAKE or isinstance(self._handshake, Dialler):
@@ -222,10 +234,14 @@ class Session:
                 if self.state is _ADMITTED:
                     yield self._open() if tag != Goodbye.TAG else self._withdrawn(operations)
                 # Asked anew: a session that the caller did not want after all has no frames.
-                if self.state is _OPEN and operations is not None:
-                    if tag == Goodbye.TAG:
-                        self.state = _CLOSED
-                    yield Operations(tag, operations)
+                if self.state is not _OPEN or operations is None:
+                    continue
+                if tag == Fragment.TAG:
+                    yield from self._assemble(cast("Sequence[Fragment]", operations))
+                    continue
+                if tag == Goodbye.TAG:
+                    self._end()
+                yield Operations(tag, operations)
         except RemoteProtocolError as error:
             self.close("protocol", str(error))
             raise
@@ -267,6 +283,23 @@ class Session:
         elif not self._greeted:
             self._begins(tag, self.peer.purpose)
         return operations
+
+    def _assemble(self, fragments: Sequence[Fragment]) -> Iterator[Operations]:
+        """What these fragments complete, as if it had come in one piece."""
+        assert self.peer is not None, "nobody gets past ACK without a proof"
+        for fragment in fragments:
+            if self.peer.purpose == "observer" and fragment.kind in FRAGMENTED:
+                self._begins(fragment.kind, "observer")
+            whole = self._assemblies.take(fragment)
+            if whole is None:
+                continue
+            tag, operations = whole
+            if operations is None:
+                self.ignored += 1
+                continue
+            yield Operations(tag, operations)
+            if self.state is not _OPEN:  # closed by the caller, while it handled that
+                return
 
     def _begins(self, tag: int, purpose: Purpose) -> None:
         """Check the order: a peer begins with the list of its peers; an observer only ever asks and is answered."""
