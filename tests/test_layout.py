@@ -12,8 +12,8 @@ LAYERS = [
     ["ids", "errors", "reasons", "seconds", "counters"],
     ["core"],
     ["cookie", "wire"],
-    ["effects", "agenda", "mesh", "orders", "asks", "kernel"],
-    ["messages", "mailbox", "process", "server", "allowed"],
+    ["effects", "agenda", "mesh", "orders", "transfers", "asks", "kernel"],
+    ["messages", "mailbox", "handover", "process", "server", "allowed"],
     ["shell"],
     [
         "settings",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-SMALLEST, COUNTER, CLIENT, TOUR, ROOMS, JOBS, REMOTE, SERVERS = PROGRAMS
+SMALLEST, COUNTER, CLIENT, TOUR, ROOMS, JOBS, REMOTE, SERVERS, HANDED = PROGRAMS
 
 
 def run(program: str, environment: dict[str, str], where: Path) -> str:
@@ -102,3 +102,7 @@ def test_every_command_of_the_readme_exists() -> None:
             [sys.executable, "-m", "kinfolk", *command.split(), "--help"], capture_output=True, timeout=30, check=False
         )
         assert asked.returncode == 0, command
+
+
+def test_a_singleton_goes_on_with_its_state(environment: dict[str, str], tmp_path: Path) -> None:
+    assert run(HANDED, environment, tmp_path) == "5 on ada\n6 on bob\n"

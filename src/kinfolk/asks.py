@@ -1,6 +1,7 @@
 """Names of other nodes' processes: only a process's own node claims or withdraws its names, so others ask it to.
 
 Asker:   Register, Unregister --ASK_REGISTER, ASK_UNREGISTER--> origin, which treats it like an order of its own users
+Asker:   Transfer             --ASK_TRANSFER------------------> origin of the claim that is to move
 Asker:   Succeed, Fail        <--------ASK_ANSWER-------------- origin
 Asker:   ASK_SETTLED: keep what was registered, or let it go (its user was cancelled, or had waited for too long)
 
@@ -25,20 +26,26 @@ from kinfolk.errors import (
     NodeLost,
     NoProcess,
     NotConfirmed,
+    NotMoved,
     RemoteProtocolError,
 )
 from kinfolk.ids import Pid
 from kinfolk.orders import Orders
+from kinfolk.transfers import Transfers
 from kinfolk.wire.frames import (
     AskAnswered,
     AskSettled,
     Operation,
     RegistrationAsked,
+    TransferAsked,
     UnregistrationAsked,
     milliseconds_of,
 )
 
-OK, TAKEN, MISSING, DEAD, UNKNOWN, CLOSED = "ok", "taken", "missing", "dead", "unknown", "closed"
+OK, TAKEN, MISSING, DEAD, UNKNOWN, STAYS, CLOSED = "ok", "taken", "missing", "dead", "unknown", "stays", "closed"
+
+
+REGISTER, UNREGISTER, TRANSFER = "register", "unregister", "transfer"
 
 
 class _Asked(Struct, frozen=True):
@@ -48,7 +55,7 @@ class _Asked(Struct, frozen=True):
     origin: str
     name: str
     pid: Pid
-    registers: bool
+    kind: str
 
 
 class _Served(Struct, frozen=True):
@@ -57,6 +64,7 @@ class _Served(Struct, frozen=True):
     asker: str
     reference: int
     name: str
+    registers: bool = False
 
 
 class Asks:
@@ -99,19 +107,31 @@ class Asks:
         pid = order.pid
         if self._reachable(order.ref, pid):
             ask = RegistrationAsked(order.ref, order.name, pid.local, milliseconds_of(order.timeout), order.on_lost)
-            self._ask(_Asked(order.ref, pid.node, order.name, pid, True), ask, order.timeout)
+            self._ask(_Asked(order.ref, pid.node, order.name, pid, REGISTER), ask, order.timeout)
 
     def unregister(self, order: fx.Unregister, holder: Pid) -> None:
         """Ask the node of the holder to withdraw exactly the claim that was meant, or that we see."""
+        position = self._position(order, holder)
+        if position is not None and self._reachable(order.ref, holder):
+            ask = UnregistrationAsked(order.ref, order.name, position, milliseconds_of(order.timeout))
+            self._ask(_Asked(order.ref, holder.node, order.name, holder, UNREGISTER), ask, order.timeout)
+
+    def transfer(self, order: fx.Transfer, holder: Pid) -> None:
+        """Ask the node of the holder to let another process have the name."""
+        position = self._position(order, holder)
+        if position is not None and self._reachable(order.ref, holder):
+            ask = TransferAsked(order.ref, order.name, position, order.pid, milliseconds_of(order.timeout))
+            self._ask(_Asked(order.ref, holder.node, order.name, order.pid, TRANSFER), ask, order.timeout)
+
+    def _position(self, order: fx.Unregister | fx.Transfer, holder: Pid) -> int | None:
+        """Where the claim was made that was meant, or that we see."""
         position = order.position
         mirror = self._names.mirrors.get(holder.node)
         if position is None and mirror is not None and order.name in mirror.claims:
             position = mirror.claims[order.name].position
         if position is None:  # memory is broken: nobody has claimed what the view shows
             self._agenda.do(fx.Fail(order.ref, NameUnknown(order.name)))
-        elif self._reachable(order.ref, holder):
-            ask = UnregistrationAsked(order.ref, order.name, position, milliseconds_of(order.timeout))
-            self._ask(_Asked(order.ref, holder.node, order.name, holder, False), ask, order.timeout)
+        return position
 
     def abandon(self, ref: int) -> None:
         """Whoever gave this order waits no longer: what it registers shall go."""
@@ -125,7 +145,7 @@ class Asks:
         asked = self._asked[ref]
         self.abandon(ref)
         error: KinfolkError = NotConfirmed(asked.name, [asked.origin])
-        if not asked.registers:
+        if asked.kind != REGISTER:
             error = CallTimeout(f"{asked.origin}, which holds the name {asked.name!r}, did not answer in time")
         self._agenda.do(fx.Fail(ref, error))
 
@@ -136,10 +156,7 @@ class Asks:
             RemoteProtocolError: it names a holder that cannot be.
         """
         if answer.holder is not None:
-            try:
-                Pid.parse(str(answer.holder))
-            except ValueError as error:
-                raise RemoteProtocolError(f"answers with a pid that cannot be: {error}") from None
+            _check_pid(answer.holder)
         asked = self._asked.get(answer.reference)
         if asked is None or asked.origin != origin:
             return  # too late: the origin has been told, or will be, that nobody waits
@@ -147,8 +164,9 @@ class Asks:
         self._agenda.timers.cancel(("ask", asked.ref))
         if answer.outcome != OK:
             self._agenda.do(fx.Fail(asked.ref, _error(asked, answer)))
-        elif asked.registers:
-            self._send(origin, AskSettled(asked.ref, True))
+        elif asked.kind != UNREGISTER:
+            if asked.kind == REGISTER:
+                self._send(origin, AskSettled(asked.ref, True))
             self._agenda.do(fx.Succeed(asked.ref, Claim(asked.name, asked.pid, answer.position, answer.stamp)))
         else:
             self._agenda.do(fx.Succeed(asked.ref))
@@ -177,7 +195,7 @@ class Asks:
         if not self._is_alive(ask.local):
             self._send(asker, AskAnswered(ask.reference, DEAD, detail=f"{pid} is dead"))
             return
-        ref = self._serve(_Served(asker, ask.reference, ask.name))
+        ref = self._serve(_Served(asker, ask.reference, ask.name, registers=True))
         on_lost: fx.OnLost = "message" if ask.on_lost == "message" else "exit"
         orders.register(fx.Register(ref, ask.name, pid, True, ask.timeout_ms / 1000, on_lost))
 
@@ -190,7 +208,17 @@ class Asks:
         ref = self._serve(_Served(asker, ask.reference, ask.name))
         orders.unregister(fx.Unregister(ref, ask.name, ask.claim, ask.timeout_ms / 1000))
 
-    def settled(self, asker: str, told: AskSettled, orders: Orders) -> None:
+    def asked_to_transfer(self, asker: str, ask: TransferAsked, transfers: Transfers) -> None:
+        """A peer wants a name of ours to move.
+
+        Raises:
+            RemoteProtocolError: it has used the reference before, or the new holder cannot be.
+        """
+        _check_pid(ask.pid)
+        ref = self._serve(_Served(asker, ask.reference, ask.name))
+        transfers.transfer(fx.Transfer(ref, ask.name, ask.pid, ask.timeout_ms / 1000, ask.claim))
+
+    def settled(self, asker: str, told: AskSettled, orders: Orders, transfers: Transfers) -> None:
         """The asker has our answer, or waits no longer."""
         claim = self._unsettled.pop((asker, told.reference), None)
         if told.keep:
@@ -203,6 +231,7 @@ class Asks:
             if ref is not None:
                 del self._served[ref]
                 orders.abandon(fx.Abandon(ref))
+                transfers.abandon(ref)
 
     def answer(self, effect: fx.Succeed | fx.Fail) -> None:
         """An order has ended: tell whoever gave it."""
@@ -216,7 +245,8 @@ class Asks:
             self._send(served.asker, _failure(served.reference, effect.error))
         elif isinstance(effect.value, Claim):
             claim = effect.value
-            self._unsettled[served.asker, served.reference] = claim
+            if served.registers:
+                self._unsettled[served.asker, served.reference] = claim
             self._send(served.asker, AskAnswered(served.reference, OK, claim.position, claim.stamp))
         else:
             self._send(served.asker, AskAnswered(served.reference, OK))
@@ -241,7 +271,7 @@ class Asks:
 
     # --- both ---
 
-    def peer_down(self, peer: str, orders: Orders) -> None:
+    def peer_down(self, peer: str, orders: Orders, transfers: Transfers) -> None:
         """The session with a peer has ended, and with it whatever one of us wanted of the other."""
         for asked in [asked for asked in self._asked.values() if asked.origin == peer]:
             del self._asked[asked.ref]
@@ -250,6 +280,7 @@ class Asks:
         for ref in [ref for ref, served in self._served.items() if served.asker == peer]:
             del self._serving[peer, self._served.pop(ref).reference]
             orders.abandon(fx.Abandon(ref))
+            transfers.abandon(ref)
         keys = [key for key in self._unsettled if key[0] == peer]
         self._undo([self._unsettled.pop(key) for key in keys], orders)
 
@@ -259,6 +290,13 @@ class Asks:
             self._agenda.do(fx.Fail(ref, error))
         for table in (self._asked, self._served, self._serving, self._unsettled):
             table.clear()
+
+
+def _check_pid(pid: Pid) -> None:
+    try:
+        Pid.parse(str(pid))
+    except ValueError as error:
+        raise RemoteProtocolError(f"speaks of a pid that cannot be: {error}") from None
 
 
 def _failure(reference: int, error: KinfolkError) -> AskAnswered:
@@ -271,6 +309,8 @@ def _failure(reference: int, error: KinfolkError) -> AskAnswered:
             return AskAnswered(reference, DEAD, detail=str(error))
         case NameUnknown(detail=detail):
             return AskAnswered(reference, UNKNOWN, detail=detail)
+        case NotMoved(detail=detail):
+            return AskAnswered(reference, STAYS, detail=detail)
         case _:
             return AskAnswered(reference, CLOSED, detail=str(error))
 
@@ -285,5 +325,7 @@ def _error(asked: _Asked, answer: AskAnswered) -> KinfolkError:
             return NoProcess(answer.detail)
         case "unknown":
             return NameUnknown(asked.name, answer.detail)
+        case "stays":
+            return NotMoved(asked.name, answer.detail)
         case _:
             return NodeLost(f"{asked.origin} could not: {answer.detail}")

@@ -144,6 +144,17 @@ class Unregister(Struct, frozen=True):
     """Whose claim it is; None for the one that this node sees."""
 
 
+class Transfer(Struct, frozen=True):
+    """Let a name of this node go to another process, of any node. Answered when peers know, or at the deadline."""
+
+    ref: int
+    name: str
+    pid: Pid
+    timeout: float
+    position: int | None = None
+    """Of the claim that is to move; None for the one that this node sees."""
+
+
 class JoinGroup(Struct, frozen=True):
     """Make a living process of this node a member of a group. Carried out at once, and told to the peers."""
 
@@ -352,7 +363,7 @@ class Count(Struct, frozen=True):
 
 Input = (
     Proved | Opened | DialFailed | Closed | Received | Heard | StallHeard | Drained | Turn | TimePassed | ProcessExited
-    | Register | Abandon | Unregister | JoinGroup | LeaveGroup | Join | Forget | KeysChanged | Shutdown
+    | Register | Abandon | Unregister | Transfer | JoinGroup | LeaveGroup | Join | Forget | KeysChanged | Shutdown
 )  # fmt: skip
 NameChange = NameAdded | NameRemoved
 MemberChange = MemberAdded | MemberRemoved

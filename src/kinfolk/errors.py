@@ -69,6 +69,17 @@ class NameWaitTimeout(NameUnknown, TimeoutError):
     """`wait_for` saw nobody register the name before its deadline."""
 
 
+class NotMoved(KinfolkError):
+    """`transfer` could not move the name: it stays with its holder, as long as that lives."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(name, detail)
+        self.name, self.detail = name, detail
+
+    def __str__(self) -> str:
+        return f"the name {self.name!r} was not moved: {self.detail}"
+
+
 class NameLost(KinfolkError):
     """A confirmed name was lost: a healed partition found an older claim. `winner` holds the name now.
 
@@ -88,6 +99,17 @@ class NameLost(KinfolkError):
 
 class NoProcess(KinfolkError):
     """The process is dead, of an older start of its node, or never was."""
+
+
+class Moved(NoProcess):
+    """The process has handed over to `heir`, and has not begun with the call. Calls by name are sent again at once."""
+
+    def __init__(self, heir: Pid) -> None:
+        super().__init__(heir)
+        self.heir = heir
+
+    def __str__(self) -> str:
+        return f"the process has handed over to {self.heir}: call that, or its name"
 
 
 class CallFailed(KinfolkError):

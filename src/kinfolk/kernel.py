@@ -34,6 +34,7 @@ from kinfolk.errors import (
 from kinfolk.ids import MAX_CREATION, MAX_NAME_BYTES, Address, Pid, check_node_name
 from kinfolk.mesh import Mesh
 from kinfolk.orders import Orders
+from kinfolk.transfers import Transfers
 from kinfolk.wire import frames
 from kinfolk.wire.handshake import printable
 
@@ -67,7 +68,7 @@ class Settings(Struct, frozen=True):
     the views show it."""
 
 
-Entry = frames.NameClaimed | frames.NamesWithdrawn | frames.NameConfirmed | frames.GroupEntered
+Entry = frames.NameClaimed | frames.NamesWithdrawn | frames.NameConfirmed | frames.NameMoved | frames.GroupEntered
 """The operations that are entries of a ledger."""
 
 
@@ -121,6 +122,17 @@ class Kernel:
             self._agenda, self.names, self._say, self._creation_of, is_alive, slack=2 * settings.heartbeat
         )
         self._orders = Orders(self._agenda, self.names, self._apply, self._asks.answer, settings.heartbeat)
+        self._transfers = Transfers(
+            self._agenda,
+            self.names,
+            self._orders,
+            self._apply,
+            self._asks.answer,
+            self._say,
+            self._creation_of,
+            is_alive,
+            doubt=settings.down_after + settings.heartbeat,
+        )
         self._conns = 0
         self._pings = 0
         self._turn_wanted = False
@@ -136,6 +148,7 @@ class Kernel:
             self._after_shutdown(happened)
         else:
             self._INPUTS[type(happened)](self, happened)
+            self._transfers.settle()
             if self.names.busy and not self._turn_wanted:
                 self._turn_wanted = True
                 self._do(fx.WantTurn())
@@ -317,7 +330,8 @@ class Kernel:
         self._agenda.later(("kept", session.peer), self.settings.keep_mirrors)
         self._agenda.later(("lost", session.peer), self.settings.forget_after)
         self._do(fx.PeerDown(session.peer, session.creation, conn, reason))
-        self._asks.peer_down(session.peer, self._orders)
+        self._asks.peer_down(session.peer, self._orders, self._transfers)
+        self._transfers.peer_down(session.peer)
         # A connection that drops is dialled again soon, however often; not so a peer with whom every session breaks.
         lasted = level < logging.WARNING or self._agenda.now.mono - session.opened > self.settings.heartbeat
         self._mesh.peer_lost(session.peer, lasted)
@@ -349,6 +363,7 @@ class Kernel:
     def _abandon(self, order: fx.Abandon) -> None:
         self._orders.abandon(order)
         self._asks.abandon(order.ref)
+        self._transfers.abandon(order.ref)
         self._mesh.abandon(order.ref)
 
     def _unregister(self, order: fx.Unregister) -> None:
@@ -359,6 +374,13 @@ class Kernel:
             self._orders.unregister(order)
         else:
             self._asks.unregister(order, holder)
+
+    def _transfer(self, order: fx.Transfer) -> None:
+        holder = None if order.name in self.names.own else self.names.whereis(order.name)
+        if holder is None or holder.node == self.name:
+            self._transfers.transfer(order)
+        else:
+            self._asks.transfer(order, holder)
 
     def _process_exited(self, fact: fx.ProcessExited) -> None:
         self._apply(self.names.process_exited(fact.local))
@@ -407,23 +429,30 @@ class Kernel:
             case core.Settled(name):
                 self._orders.name_changed(name)
             case core.Claimed(claim):
-                self._enter(frames.NameClaimed(claim.position, claim.name, claim.pid.local, claim.stamp))
+                self._enter(frames.NameClaimed(claim.position, claim.name, claim.pid.local, claim.stamp, claim.after))
             case core.Withdrawn(position, claims, groups, local):
                 names, made_at = [claim.name for claim in claims], [claim.position for claim in claims]
                 entry = frames.NamesWithdrawn(position, names, made_at, list(groups), local)
                 self._enter(entry, len(claims) + len(groups))
                 self._orders.withdrawn(change)
+                self._transfers.withdrawn(change)
             case core.Confirmed(position, claim):
                 self._enter(frames.NameConfirmed(position, claim.name, claim.position))
                 self._orders.confirmed(claim)
+                self._transfers.confirmed(claim)
+            case core.Moved(claim, position):
+                self._enter(frames.NameMoved(claim.position, claim.name, position, claim.pid.local))
             case core.Entered(position, group, local):
                 self._enter(frames.GroupEntered(position, group, local))
             case core.Lost(own, winner):
                 self._orders.lost(own, winner)
+            case core.HandedOver():
+                self._transfers.handed_over(change)
             case core.Accepted(position):
                 self._orders.accepted(position)
             case core.Contest(peer, loser, winner, confirmed):
-                self._do(fx.Count("names_contested"))
+                if winner.after != loser.identity:  # else it only has not heard yet that its name has moved
+                    self._do(fx.Count("names_contested"))
                 self._send(self.members.by_peer[peer], _contest(loser, winner, confirmed))
             case core.Synced(peer):
                 self.members.by_peer[peer].synced = True
@@ -514,15 +543,18 @@ class Kernel:
             self._do(fx.Count("mirrors_synced"))
             self.names.sync_begins(peer, session.creation, operation.position)
         try:
+            after = dict(zip(operation.heirs, operation.after, strict=True))
             claims = [
-                (Claim(_checked(name), Pid(peer, session.creation, local), position, stamp), confirmed)
-                for name, local, position, stamp, confirmed in zip(
-                    operation.names,
-                    operation.locals,
-                    operation.positions,
-                    operation.stamps,
-                    operation.confirmed,
-                    strict=True,
+                (Claim(_checked(name), Pid(peer, session.creation, local), position, stamp, after.get(row)), confirmed)
+                for row, (name, local, position, stamp, confirmed) in enumerate(
+                    zip(
+                        operation.names,
+                        operation.locals,
+                        operation.positions,
+                        operation.stamps,
+                        operation.confirmed,
+                        strict=True,
+                    )
                 )
             ]
             members = _memberships(operation.groups, operation.members)
@@ -543,7 +575,7 @@ class Kernel:
 
     def _name_claimed(self, session: Session, operation: frames.NameClaimed) -> None:
         pid = Pid(session.peer, session.creation, operation.local)
-        claim = Claim(_checked(operation.name), pid, operation.position, operation.stamp)
+        claim = Claim(_checked(operation.name), pid, operation.position, operation.stamp, operation.after)
         self._apply(self.names.peer_claimed(session.peer, claim, self._agenda.now.wall_ms))
 
     def _names_withdrawn(self, session: Session, operation: frames.NamesWithdrawn) -> None:
@@ -554,6 +586,11 @@ class Kernel:
         members = [(group, operation.local) for group in operation.groups]
         self._apply(
             self.names.peer_withdrew(session.peer, operation.position, operation.names, operation.claims, members)
+        )
+
+    def _name_moved(self, session: Session, operation: frames.NameMoved) -> None:
+        self._apply(
+            self.names.peer_moved(session.peer, operation.position, operation.name, operation.claim, operation.local)
         )
 
     def _group_entered(self, session: Session, operation: frames.GroupEntered) -> None:
@@ -584,11 +621,24 @@ class Kernel:
     def _unregistration_asked(self, session: Session, operation: frames.UnregistrationAsked) -> None:
         self._asks.asked_to_unregister(session.peer, operation, self._orders)
 
+    def _transfer_asked(self, session: Session, operation: frames.TransferAsked) -> None:
+        self._asks.asked_to_transfer(session.peer, operation, self._transfers)
+
+    def _succession_asked(self, session: Session, operation: frames.SuccessionAsked) -> None:
+        _checked(operation.name)
+        self._transfers.asked(session.peer, operation, Pid(self.name, self.creation, operation.local))
+
+    def _succession_answered(self, session: Session, operation: frames.SuccessionAnswered) -> None:
+        self._transfers.answered(session.peer, operation)
+
+    def _succession_revoked(self, session: Session, operation: frames.SuccessionRevoked) -> None:
+        self._transfers.revoked(session.peer, operation)
+
     def _ask_answered(self, session: Session, operation: frames.AskAnswered) -> None:
         self._asks.answered(session.peer, operation)
 
     def _ask_settled(self, session: Session, operation: frames.AskSettled) -> None:
-        self._asks.settled(session.peer, operation, self._orders)
+        self._asks.settled(session.peer, operation, self._orders, self._transfers)
 
     # --- time ---
 
@@ -601,6 +651,8 @@ class Kernel:
                     self._orders.due(ref)
                 case ("withdrawal", int(position)):
                     self._orders.accepted(position)  # silent peers hear it in order: no reason to raise
+                case ("transfer", str(name)):
+                    self._transfers.due(name)
                 case ("ask", int(ref)):
                     self._asks.due(ref)
                 case ("dial", Address() as address):
@@ -647,6 +699,7 @@ class Kernel:
         error = NodeClosed(f"{self.name} is closed")
         self._asks.close(error)
         self._orders.close(error)
+        self._transfers.close(error)
         self._mesh.close(error)
         if order.leaves:
             self._tell(frames.NodeLeft(self.creation))
@@ -659,7 +712,7 @@ class Kernel:
 
     def _after_shutdown(self, happened: fx.Input) -> None:
         match happened:
-            case fx.Register(ref=ref) | fx.Unregister(ref=ref) | fx.Join(ref=ref):
+            case fx.Register(ref=ref) | fx.Unregister(ref=ref) | fx.Transfer(ref=ref) | fx.Join(ref=ref):
                 self._do(fx.Fail(ref, NodeClosed(f"{self.name} is closed")))
             case fx.Proved(conn=conn):
                 self._do(fx.Refuse(conn, "closed", f"{self.name} is closing"))
@@ -710,6 +763,8 @@ class Kernel:
                 confirmed=[own.confirmed for own in parts],
                 groups=[group for group, _ in members],
                 members=[local for _, local in members],
+                heirs=[row for row, claim in enumerate(claims) if claim.after is not None],
+                after=[claim.after for claim in claims if claim.after is not None],
             ),
         )
         if unsent:
@@ -769,6 +824,7 @@ class Kernel:
         fx.Register: _register,
         fx.Abandon: _abandon,
         fx.Unregister: _unregister,
+        fx.Transfer: _transfer,
         fx.JoinGroup: _join_group,
         fx.LeaveGroup: _leave_group,
         fx.Join: _join,
@@ -788,12 +844,17 @@ class Kernel:
         frames.ResyncAsked: _resync_asked,
         frames.NameClaimed: _name_claimed,
         frames.NamesWithdrawn: _names_withdrawn,
+        frames.NameMoved: _name_moved,
         frames.GroupEntered: _group_entered,
         frames.NameConfirmed: _name_confirmed,
         frames.Acknowledged: _acknowledged,
         frames.NameContested: _name_contested,
         frames.RegistrationAsked: _registration_asked,
         frames.UnregistrationAsked: _unregistration_asked,
+        frames.TransferAsked: _transfer_asked,
+        frames.SuccessionAsked: _succession_asked,
+        frames.SuccessionAnswered: _succession_answered,
+        frames.SuccessionRevoked: _succession_revoked,
         frames.AskAnswered: _ask_answered,
         frames.AskSettled: _ask_settled,
     }

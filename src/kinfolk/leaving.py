@@ -142,16 +142,20 @@ class Drain:
     # --- the steps ---
 
     async def _hand_over(self) -> None:
-        """Singletons end, so that another node starts them; plain names go with their processes.
-
-        This is the place for whatever else a name's next holder is to be given.
-        """
+        """Singletons go to other nodes, with their state if they have one; plain names go with their processes."""
         found = [(each, name) for each in self._node.supervisors.values() for name in each.singletons()]
         self._backlog = Backlog(filter(None, (process for each, _ in found for process in each.singletons().values())))
         await asyncio.gather(*(self._release(each, name) for each, name in found))
 
     async def _release(self, supervising: Supervising, name: str) -> None:
-        """One singleton takes nothing new, does what it has, and ends."""
+        """One singleton is handed over, in half of the time at most; or takes nothing new, does what it has, ends."""
+        now = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout((self._deadline - now) / 2):
+                if await supervising.hand_over(name):
+                    return
+        except TimeoutError:
+            _log.warning("%s: %r was not handed over in time, and is released", self._node.name, name)
         process = supervising.singletons().get(name)
         if process is not None:
             self._node.dataplane.turned_away.add(process.pid.local)

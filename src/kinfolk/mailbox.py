@@ -9,7 +9,7 @@ Source: selective receive, and that a waiting receive looks at each new message 
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -71,6 +71,14 @@ class Mailbox:
     def put_always(self, message: object) -> None:
         """Add a message whatever the bound: for what the node itself has to say."""
         self.messages.append(message)
+        wake = self._wake
+        if wake is not None and not wake.done():
+            wake.set_result(None)
+
+    def put_first(self, messages: Sequence[object]) -> None:
+        """Add messages before all others, in their order, whatever the bound."""
+        self.messages.extendleft(reversed(messages))
+        self._examined = 0
         wake = self._wake
         if wake is not None and not wake.done():
             wake.set_result(None)

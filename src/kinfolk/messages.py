@@ -26,6 +26,7 @@ from typing import (
 import msgspec
 
 from kinfolk.core.relations import Name
+from kinfolk.errors import NameLost, NameTaken
 from kinfolk.ids import Pid
 from kinfolk.reasons import Reason
 from kinfolk.wire import codec
@@ -103,6 +104,10 @@ class PeerResumed(msgspec.Struct, frozen=True):
 
     node: str
     seconds: float
+
+
+OF_THE_NODE = (Exit, Down, PeerUp, PeerDown, PeerStalled, PeerResumed, NameLost, NameTaken)
+"""What the node itself tells a process: it comes over no wire."""
 
 
 def _reply_type_in_bases(cls: type) -> Any:

@@ -418,7 +418,8 @@ class Node:
         """Leave the cluster well: take no new work, finish what there is, tell the peers, and close.
 
         From now on the node is not `ready`. It starts nothing for other nodes (`NodeDraining`) and no singleton. In
-        this order, and all within the time: its singletons do what they have and end, so that another node starts them;
+        this order, and all within the time: its singletons go to nodes that stand by for them, those with `hand_over`
+        with their state and with no call lost; the others do what they have and end, so that another node starts them;
         the messages and calls that had come are done, while new ones are taken; calls of other nodes are refused
         (`NoProcess`), and what has come meanwhile is done. Its own processes and your program may spawn, send and call
         to the end. Then the node closes as by `close`, and its peers drop it at once.
@@ -792,7 +793,8 @@ class Node:
             What the process gave to `call.reply`.
 
         Raises:
-            NoProcess: the process is dead, or ended without an answer.
+            NoProcess: the process is dead, or ended without an answer; `Moved`, if it was called by its pid, has handed
+                over to another, and has not begun with the call. (A call by name goes to whoever has taken over.)
             NodeLost: its node is not connected, or was lost before the answer came.
             Refused: it answered with `call.fail`.
             CallFailed: it crashed, or its answer cannot be read; or the process calls itself.

@@ -54,7 +54,7 @@ class Orders:
         self._all: dict[int, _Waiting] = {}  # by ref
         self._claims: dict[int, list[_Waiting]] = {}  # by position of the claim
         self._undecided: dict[str, list[_Waiting]] = {}  # by name, of those that wait for a rival
-        self._withdrawals: dict[int, int] = {}  # refs by position of the withdrawal
+        self._withdrawals: dict[int, tuple[int, object]] = {}  # refs, with their answers, by position of the withdrawal
         self._standing: set[int] = set()  # positions of claims that somebody relies on
 
     # --- orders ---
@@ -94,12 +94,16 @@ class Orders:
         self._fail(own.claim, NameUnknown(order.name, "it was unregistered before it was confirmed"))
         changes = self._names.withdraw([order.name])
         position = next(change.position for change in changes if isinstance(change, core.Withdrawn))
-        self._withdrawals[position] = order.ref
-        self._agenda.later(("withdrawal", position), order.timeout)
-        accepted = self._names.ledger.await_withdrawal(position)
+        known = self.await_withdrawal(position, order.ref, order.timeout)
         self._apply(changes)
-        if accepted:
+        if known:
             self.accepted(position)
+
+    def await_withdrawal(self, position: int, ref: int, timeout: float, answer: object = None) -> bool:
+        """Answer an order when all peers know of this withdrawal. True if they do; then the caller says `accepted`."""
+        self._withdrawals[position] = ref, answer
+        self._agenda.later(("withdrawal", position), timeout)
+        return self._names.ledger.await_withdrawal(position)
 
     def withdraw(self, name: str) -> None:
         """Withdraw a name of this node that nobody has any use for."""
@@ -139,7 +143,7 @@ class Orders:
 
     def close(self, error: NodeClosed) -> None:
         """Answer every order with this error."""
-        for ref in (*self._all, *self._withdrawals.values()):
+        for ref in (*self._all, *(ref for ref, _ in self._withdrawals.values())):
             self._tell(fx.Fail(ref, error))
         for table in (self._all, self._claims, self._undecided, self._withdrawals):
             table.clear()
@@ -177,6 +181,8 @@ class Orders:
             if change.exited:
                 text = f"{claim.pid} exited before its name {claim.name!r} was confirmed"
                 self._fail(claim, NoProcess(text))
+            else:  # an heir, for which somebody has registered the name as well
+                self._fail(claim, NameUnknown(claim.name, "it was to move here, and did not"))
 
     def lost(self, own: core.OwnClaim, winner: Claim) -> None:
         """A claim of ours has yielded to another node's."""
@@ -197,10 +203,10 @@ class Orders:
     def accepted(self, position: int) -> None:
         """Every peer knows of a withdrawal, or has had its time."""
         self._names.ledger.forget(position)
-        ref = self._withdrawals.pop(position, None)
-        if ref is not None:
+        waiting = self._withdrawals.pop(position, None)
+        if waiting is not None:
             self._agenda.timers.cancel(("withdrawal", position))
-            self._tell(fx.Succeed(ref))
+            self._tell(fx.Succeed(*waiting))
 
     # --- inside ---
 

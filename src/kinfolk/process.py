@@ -36,6 +36,7 @@ from kinfolk.wire.codec import BadBody
 
 if TYPE_CHECKING:
     from kinfolk.groups import Groups
+    from kinfolk.handover import Inheritance
     from kinfolk.node import Node
     from kinfolk.registry import Names
     from kinfolk.shell.alarms import Alarm
@@ -109,6 +110,7 @@ class Process:
         "_loop",
         "body",
         "exit_reason",
+        "inheritance",
         "mailbox",
         "node",
         "open_calls",
@@ -127,6 +129,8 @@ class Process:
         self.parent: Pid | None = None
         self.exit_reason: Reason | None = None
         """None as long as it lives."""
+        self.inheritance: Inheritance | None = None
+        """What it is given by the process that it takes over from; None for most."""
         self.open_calls: dict[Call[Any], None] | None = None
         """Calls that it has not answered; None as long as there never was one."""
         self.prune_at = PRUNE_FROM

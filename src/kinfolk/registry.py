@@ -185,6 +185,39 @@ class Names:
         check_name(name)
         await self.withdraw(name, timeout)
 
+    async def transfer(self, name: str, pid: Pid, *, timeout: float | None = None) -> Registration:
+        """Let another process have a name, whoever has it now: at no moment nobody has it, or a third could take it.
+
+        Before it returns, every connected node resolves the name to the old holder or to `pid`; then to `pid`. The
+        old holder is not told: it gave the name up, and lives on. From any node: the holder's is asked.
+
+        Args:
+            pid: a living process, of any node that the holder's is connected to.
+            timeout: seconds; default: as for `register`.
+
+        Raises:
+            NotMoved: a peer did not answer in time, or the name is disputed, or is being moved already.
+            NameUnknown: nobody has the name, or somebody else than this node saw; nothing was changed.
+            NotConfirmed: its claim has yet to be confirmed.
+            NoProcess: `pid` is dead.
+            NodeLost: a node that it takes is not connected, or was lost meanwhile.
+            CallTimeout: the holder's node did not answer in time.
+            NodeClosed: the node is closed.
+            ValueError, TypeError: the name or pid is not valid, or `timeout` is no number of seconds.
+
+        After an error the name is with its old holder, if that lives. Only if the new node was lost at the very end, or
+        the holder's node was, may the name still come to `pid`; if the old holder has it in another partition, that one
+        gets `NameLost` then. Cancelling it leaves the name where it is, unless it has moved already.
+        """
+        self._check(name, pid)
+        patience = self._patience if timeout is None else check_seconds(timeout)
+        claim = await self._node.ordered(lambda ref: fx.Transfer(ref, name, pid, patience))
+        return self._registration(claim)
+
+    def moving(self, name: str) -> Pid | None:
+        """Who is about to get the name from its holder, by a `transfer` to another node that is under way."""
+        return self._table.moving(name)
+
     async def withdraw(self, name: str, timeout: float | None, claim: Claim | None = None) -> None:
         """Give up a name; with a claim, only that one. See `unregister` and `Registration.release`."""
         patience = self._patience if timeout is None else check_seconds(timeout)

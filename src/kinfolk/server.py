@@ -8,6 +8,12 @@ made, before anybody sends anything.
     init  -- an exception -->  dead
     any   -- kill -->  dead
 
+One that has a state to hand over gives it to the server that takes its place on another node:
+
+    serving    -- hand_over -->  waiting  -- the name has moved -->  terminate  -->  dead
+                                 waiting  -- it has not -->  serving
+    init  -- take_over -->  waiting  -- the other has ended -->  serving
+
 Source: gen_server of Erlang/OTP.
 """
 
@@ -36,10 +42,12 @@ from typing import (
 from msgspec import Struct
 
 from kinfolk.core.relations import OUTSIDE
-from kinfolk.errors import NameLost, NameTaken, Refused
-from kinfolk.messages import Call, Down, Exit, PeerDown, PeerResumed, PeerStalled, PeerUp, Request, Unknown, reply_type
+from kinfolk.errors import NameLost, Refused
+from kinfolk.handover import HandOver
+from kinfolk.messages import OF_THE_NODE, Call, Exit, Request, Unknown, reply_type
 from kinfolk.process import Process, is_call
-from kinfolk.reasons import NORMAL, Crash, Reason, Stop
+from kinfolk.reasons import NORMAL, SHUTDOWN, Crash, Reason, Stop
+from kinfolk.wire.codec import BadBody
 from kinfolk.wire.message_types import is_message_type
 
 if TYPE_CHECKING:
@@ -49,12 +57,21 @@ if TYPE_CHECKING:
 _log = logging.getLogger("kinfolk")
 
 _ANNOTATE = "a public async method handles messages: annotate its one parameter with a message type, or a union of them"
-_OF_THE_NODE = (Exit, Down, PeerUp, PeerDown, PeerStalled, PeerResumed, NameLost, NameTaken)
-"""What the node itself tells a process: it comes over no wire."""
 
 
 class Started(Request[None], frozen=True, tag="kinfolk:started"):
     """Asked of a server or a supervisor: it answers as soon as its start is complete."""
+
+
+class Merge(Request[None], frozen=True, tag="kinfolk:merge"):
+    """Asked of the winner of a name by the server that has lost it: take this state in."""
+
+    name: str
+    state: Any
+
+
+MERGE_TIMEOUT = 5.0
+"""Seconds that the winner of a name may take to take in the loser's state."""
 
 
 class Handler(Struct, frozen=True):
@@ -130,6 +147,30 @@ class Server:
     async def init(self, *args: Any, **keywords: Any) -> None:
         """Called first, with the arguments of `spawn`. Messages wait until it returns; an exception ends the server."""
 
+    async def hand_over(self) -> Any:
+        """Give the state that another server of this kind is to go on with; of a message's types, builtins say.
+
+        Called in a singleton under a supervisor when its node drains: between two messages, and after it none is
+        handled, but the name still leads here. What it returns is given to `take_over` of a server that another node
+        has started; then the name moves there. Calls that wait here are sent there by themselves, and messages
+        forwarded in their order, before all that come there first. Should all this fail, this server goes on as before.
+        So this gives the state, and ends nothing: `terminate` does, before the other handles its first message. Calls
+        that it has kept, to answer them later, it answers in one of the two. Alarms, links, monitors and memberships of
+        groups do not go with it.
+
+        Called as well when a confirmed name was lost to an older claim, after a partition: then `take_over` of the
+        winner, which has a state of its own, gets this one, once; and this server ends with `NameLost`.
+        """
+        raise NotImplementedError
+
+    async def take_over(self, state: Any) -> None:
+        """Go on with the state of another server: one that hands over to this one, or that has lost its name to it.
+
+        Called after `init`, and before the first message; or, with a loser's state, between two messages. The
+        annotation of `state` is the type that it arrives as.
+        """
+        raise NotImplementedError
+
     async def terminate(self, reason: Reason) -> None:
         """Called last, unless the server is killed. It may still send, call, and answer the calls that it has kept.
 
@@ -168,8 +209,8 @@ def serve(kind: type[Server], me: Process, args: tuple[Any, ...]) -> Coroutine[A
     if kind.init is Server.init and args:
         raise TypeError(f"{kind.__qualname__} has no init, and so takes no arguments")
     inspect.signature(kind.init).bind(None, *args)
-    for message_type in (Started, *kind.__table__):
-        if message_type not in _OF_THE_NODE:
+    for message_type in (Started, Merge, *kind.__table__):
+        if message_type not in OF_THE_NODE:
             me.node.codec.learn(message_type)
     server = kind()
     server.me = me
@@ -181,6 +222,10 @@ async def _life(server: Server, args: tuple[Any, ...]) -> None:
     me.trap_exit = True  # or nothing could be handled, and `terminate` not called, once the signal is here
     await server.init(*args)
     try:
+        if me.inheritance is not None:
+            await _take_over(server, me.inheritance.state)
+            me.inheritance.loaded.set_result(None)
+            await me.inheritance.begin
         while True:
             await _take(server, await me.receive())
     except Stop as stop:
@@ -197,6 +242,12 @@ async def _take(server: Server, message: Any) -> None:
     match message:
         case _ if is_call(message):
             await _answer(server, message)
+        case HandOver():
+            await _hand_over(server, message)
+        case Exit(pid, NameLost() as loss) if pid.local == OUTSIDE:
+            if has_state(type(server)):
+                await _offer(server, loss)
+            raise Stop(loss)
         case Exit(pid, reason) if pid == server.me.parent or pid.local == OUTSIDE:
             raise Stop(reason)
         case Exit(_, reason) if _handler(server, Exit) is None:
@@ -223,6 +274,9 @@ async def _answer(server: Server, call: Call[Any]) -> None:
     if type(call.body) is Started:
         call.reply()
         return
+    if type(call.body) is Merge:
+        await _merge(server, call)
+        return
     kind: type[Any] = type(call.body)
     handler = _handler(server, kind)
     if handler is None:
@@ -239,6 +293,62 @@ async def _answer(server: Server, call: Call[Any]) -> None:
         call.fail(str(refusal))
     else:
         call.reply(answer)
+
+
+# --- the state of a server that goes, and of one that comes ---
+
+
+def has_state(kind: type[Server]) -> bool:
+    """Whether servers of this class have a state to hand over."""
+    return kind.hand_over is not Server.hand_over
+
+
+def takes_state(kind: type[Server]) -> bool:
+    """Whether servers of this class can go on with the state of another."""
+    return kind.take_over is not Server.take_over
+
+
+async def _hand_over(server: Server, order: HandOver) -> None:
+    """Give the state away; then end, or go on if nobody has taken over."""
+    try:
+        state = await server.hand_over()
+    except BaseException as error:
+        order.fail(error)
+        raise
+    order.state.set_result(state)
+    if await order.gone:
+        raise Stop(SHUTDOWN)
+
+
+async def _take_over(server: Server, state: Any) -> None:
+    hints = get_type_hints(type(server).take_over)
+    parameters = [name for name in inspect.signature(type(server).take_over).parameters if name != "self"]
+    annotation = hints.get(parameters[0], Any)
+    codec = server.node.codec
+    state = codec.resolve(state) if annotation is Any else codec.convert(state, annotation)
+    await server.take_over(state)
+
+
+async def _offer(server: Server, loss: NameLost) -> None:
+    """The name was lost to an older claim: give the winner our state, once. Whatever comes of it, this server ends."""
+    try:
+        await server.me.call(loss.name, Merge(name=loss.name, state=await server.hand_over()), timeout=MERGE_TIMEOUT)
+    except Exception as error:  # noqa: BLE001 - whatever hand_over raises
+        _log.warning(
+            "%s, which has lost %r, could not give its state to the winner: %s", server.me.pid, loss.name, error
+        )
+
+
+async def _merge(server: Server, call: Call[Any]) -> None:
+    if not takes_state(type(server)):
+        call.fail(f"{type(server).__qualname__} has no take_over: it takes no other's state")
+        return
+    try:
+        await _take_over(server, call.body.state)
+    except (Refused, BadBody) as error:
+        call.fail(str(error))
+    else:
+        call.reply()
 
 
 def _handler(server: Server, kind: type[Any]) -> Handler | None:
@@ -324,7 +434,7 @@ def _options(annotation: Any) -> Iterator[Any]:
 
 def _is_message(option: Any) -> bool:
     kind = get_origin(option) or option
-    return isinstance(kind, type) and (is_message_type(kind) or kind in _OF_THE_NODE)
+    return isinstance(kind, type) and (is_message_type(kind) or kind in OF_THE_NODE)
 
 
 def _check_return(method: str, options: list[Any], returned: Any, takes_call: bool) -> None:

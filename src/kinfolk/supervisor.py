@@ -28,12 +28,13 @@ from kinfolk.errors import (
     NoProcess,
     NotConfirmed,
 )
+from kinfolk.handover import Inheritance, Proceed, TakeOver, hand_over, standby_name
 from kinfolk.ids import Pid, check_name, check_node_name
 from kinfolk.messages import Call, Exit, PeerDown, PeerUp
 from kinfolk.process import Body, Process, Runnable, is_call
 from kinfolk.reasons import NOCONNECTION, NORMAL, SHUTDOWN, Crash, Reason, Stop
 from kinfolk.seconds import check_seconds
-from kinfolk.server import Started, is_server
+from kinfolk.server import Started, has_state, is_server, takes_state
 from kinfolk.shell.alarms import Alarm
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ Ts = TypeVarTuple("Ts")
 SHUTDOWN_TIMEOUT = 5.0
 """Seconds that a child may take to end in good order, by default."""
 _AS_USUAL = -1.0
+_PATIENCE = 10.0
+"""Seconds that the last word of an old holder may take once it has ended."""
 
 _TROUBLE = (NameTaken, NotConfirmed, NameLost, NameUnknown, NodeLost, NodeDraining, CallTimeout)
 """What keeps a child from running through no fault of its own."""
@@ -115,6 +118,16 @@ class Child:
     def runs(self) -> str:
         """The name of what it runs."""
         return str(getattr(self.body, "__qualname__", type(self.body).__qualname__))
+
+    @property
+    def has_state(self) -> bool:
+        """Whether it has a state that it hands over when its node drains."""
+        return self.singleton and is_server(self.body) and has_state(self.body)
+
+    @property
+    def takes_state(self) -> bool:
+        """Whether it can take such a state over."""
+        return self.singleton and is_server(self.body) and takes_state(self.body)
 
     @property
     def tells_when_started(self) -> bool:
@@ -274,6 +287,7 @@ class _Slot:
         self.pid: Pid | None = None
         self.process: Process | None = None  # if it runs on this node
         self.gate: asyncio.Future[None] | None = None
+        self.inheritance: Inheritance | None = None  # until it has begun with what another node has handed over
         self.task: asyncio.Task[None] | None = None  # what starts it, or follows its name
         self.alarm: Alarm | None = None
         self.error: BaseException | None = None  # why it could not be started
@@ -282,6 +296,17 @@ class _Slot:
         self.heard: asyncio.Future[Pid | None] | None = None  # who waits for its first start
         self.dropped: list[asyncio.Future[None]] = []  # who waits until it is no child any more
         self.turn = 0  # which of its nodes it is to run on
+
+    def inherits_no_more(self) -> None:
+        """It has begun, or is to end."""
+        inheritance, self.inheritance = self.inheritance, None
+        if inheritance is not None and not inheritance.over.done():
+            inheritance.over.set_result(None)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its code runs, and may have handled messages."""
+        return self.gate is None and self.inheritance is None
 
     @property
     def on(self) -> str | None:
@@ -314,7 +339,8 @@ class Supervising:
         """The life of the process."""
         me = self.me
         me.trap_exit = True
-        me.node.codec.learn(Started)
+        for request in (Started, TakeOver, Proceed):
+            me.node.codec.learn(request)
         supervisors = me.node.supervisors
         supervisors[me.pid.local] = self
         try:
@@ -342,6 +368,8 @@ class Supervising:
                     self._stop(reason)
             case _ if is_call(message):
                 self._called(message)
+            case Proceed():
+                self._proceed(message)
             case PeerUp():
                 for slot in list(self.slots.values()):
                     if slot.child.on:
@@ -353,11 +381,115 @@ class Supervising:
                 _log.warning("the supervisor %s dropped a message: it takes none", self.me.pid)
 
     def _called(self, call: Call[Any]) -> None:
-        if isinstance(call.body, Started):
-            self._asked.append(call)
-            self._tell_started()
-        else:
-            call.fail("a supervisor answers no calls: node.supervise() returns what its children are managed by")
+        match call.body:
+            case Started():
+                self._asked.append(call)
+                self._tell_started()
+            case TakeOver():
+                self._take_over(call)
+            case Proceed():
+                self._proceed(call.body)
+                call.reply()
+            case _:
+                call.fail("a supervisor answers no calls: node.supervise() returns what its children are managed by")
+
+    # --- what one node hands over to another ---
+
+    async def hand_over(self, child_id: str) -> bool:
+        """Let a standby of another node go on with a singleton, and stop it here. Returns whether one does."""
+        slot = self.slots.get(child_id)
+        if slot is not None and slot.inheritance is not None:  # it is just coming from another node
+            await slot.inheritance.over
+        if slot is None or slot.process is None or not slot.has_begun or not slot.child.has_state:
+            return False
+        process, name = slot.process, slot.child.name
+        assert name is not None, "a singleton has one"
+        return await hand_over(process, name, lambda: self.stop_child(child_id))
+
+    def _take_over(self, call: Call[TakeOver]) -> None:
+        """Another node hands over a name that we stand by for."""
+        for slot in self.slots.values():
+            known = self._restarts.children.get(slot.id)
+            stands_by = known is not None and known.state is State.STANDBY and slot.pid is None
+            if not (slot.child.name == call.body.name and slot.child.takes_state and stands_by and slot.task):
+                continue
+            if self.me.node.draining is None:
+                slot.task.cancel()
+                self._in_task(slot, self._inherit, slot, call)
+                return
+        call.fail(f"{self.me.node.name} does not stand by for {call.body.name!r}")
+
+    def _proceed(self, order: Proceed) -> None:
+        """The old holder has ended, or goes on."""
+        for slot in self.slots.values():
+            inheritance = slot.inheritance
+            if inheritance is None or slot.child.name != order.name or inheritance.holder != order.holder:
+                continue
+            inheritance.messages += order.messages
+            if order.begin is not None and not inheritance.decided.done():
+                inheritance.decided.set_result(order.begin)
+
+    async def _inherit(self, slot: _Slot, call: Call[TakeOver]) -> None:
+        """Start a singleton with the state of another node's. It begins when that one has ended."""
+        name, names = call.body.name, self.me.node.names
+        watch = names.watch(name)
+        try:
+            inheritance = slot.inheritance = Inheritance(call.body.state, call.body.holder)
+            pid = self._spawn(slot, inheritance)
+            await inheritance.loaded
+            call.reply(pid)
+            if await self._is_to_begin(slot, pid, inheritance, watch):
+                assert slot.process is not None, "it is a process of this node"
+                slot.process.mailbox.put_first(inheritance.messages)
+                inheritance.begin.set_result(None)
+                slot.inherits_no_more()
+                await self._begin(slot, pid)
+                await self._follow(slot, name, pid, watch)
+            else:
+                self._discard(slot, pid)
+        finally:
+            watch.close()
+            if not call.answered:
+                call.fail(f"{self.me.node.name} could not take {name!r} over")
+        await self._compete(slot)
+
+    async def _is_to_begin(self, slot: _Slot, pid: Pid, inheritance: Inheritance, watch: "NameWatch") -> bool:
+        """Wait for the old holder's word; or, if that may never come, until the name is here."""
+        assert slot.child.name is not None, "a singleton has one"
+        arrival = asyncio.create_task(self._arrives(slot.child.name, pid, inheritance.holder, watch))
+        try:
+            await asyncio.wait({arrival, inheritance.decided}, return_when=asyncio.FIRST_COMPLETED)
+            if not inheritance.decided.done() and arrival.result():
+                await self._wait_for_end(inheritance)
+            return inheritance.decided.result() if inheritance.decided.done() else arrival.result()
+        finally:
+            arrival.cancel()
+
+    async def _wait_for_end(self, inheritance: Inheritance) -> None:
+        """The name is here, and the old holder ends: wait for its word, but not if its node is lost."""
+        end = asyncio.create_task(self.me.node.wait_exit(inheritance.holder))
+        try:
+            either: set[asyncio.Future[Any]] = {end, inheritance.decided}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not inheritance.decided.done() and end.result() != NOCONNECTION:
+                await asyncio.wait({inheritance.decided}, timeout=_PATIENCE)
+        finally:
+            end.cancel()
+
+    async def _arrives(self, name: str, pid: Pid, holder: Pid, watch: "NameWatch") -> bool:
+        """Wait until the name is ours; should it fall free before that, take it. False if another has it."""
+        names = self.me.node.names
+        async for _ in watch:
+            found = names.whereis(name)
+            if found is None:
+                try:
+                    await names.register(name, pid)
+                except (NameTaken, NotConfirmed, NameUnknown):
+                    return False
+                return True
+            if found != holder:
+                return found == pid
+        return False
 
     def _post(self, do: Callable[..., None], *args: object) -> None:
         """Do this when its turn comes; from any task."""
@@ -394,7 +526,7 @@ class Supervising:
     def singletons(self) -> dict[str, Process | None]:
         """The ids of its singletons, each with its process if its code runs here."""
         return {
-            slot.id: slot.process if slot.gate is None else None for slot in self.slots.values() if slot.child.singleton
+            slot.id: slot.process if slot.has_begun else None for slot in self.slots.values() if slot.child.singleton
         }
 
     def infos(self) -> list[ChildInfo]:
@@ -475,11 +607,14 @@ class Supervising:
         except Exception as error:  # noqa: BLE001 - whatever keeps a child from starting
             self._post(self._failed, slot, asyncio.current_task(), error)
 
-    def _spawn(self, slot: _Slot) -> Pid:
-        """Start its process; with a name, its code waits until that is registered."""
+    def _spawn(self, slot: _Slot, inheritance: Inheritance | None = None) -> Pid:
+        """Start its process; with a name, its code waits until that is registered, unless it takes a state over."""
         child = slot.child
-        slot.gate = None if child.name is None else asyncio.get_running_loop().create_future()
+        slot.gate = (
+            None if child.name is None or inheritance is not None else asyncio.get_running_loop().create_future()
+        )
         slot.process = self.me.start_linked(child.body, child.args, child.max_mailbox, slot.gate)
+        slot.process.inheritance = inheritance
         return self._runs_as(slot, slot.process.pid)
 
     def _runs_as(self, slot: _Slot, pid: Pid) -> Pid:
@@ -529,15 +664,28 @@ class Supervising:
         """Run a singleton as soon as its name is ours, and see to it that it ends should the name be lost."""
         name, names = slot.child.name, self.me.node.names
         assert name is not None, "a singleton has one"
+        self._offer_to_take_over(slot, name)
         watch = names.watch(name)
         try:
             pid = await self._win(slot, name, watch)
             await self._begin(slot, pid)
-            async for _ in watch:
-                if names.whereis(name) not in (None, pid):
-                    self._post(self._has_lost_name, slot, pid)
+            await self._follow(slot, name, pid, watch)
         finally:
             watch.close()
+
+    def _offer_to_take_over(self, slot: _Slot, name: str) -> None:
+        """Let other nodes find us should they hand the name over."""
+        address = standby_name(name)
+        if address is not None and slot.child.takes_state:
+            try:
+                self.me.node.names.local.register(address, self.me.pid)
+            except NameTaken:
+                _log.info("another supervisor of %s stands by for %r as well", self.me.node.name, name)
+
+    async def _follow(self, slot: _Slot, name: str, pid: Pid, watch: "NameWatch") -> None:
+        async for _ in watch:
+            if self.me.node.names.whereis(name) not in (None, pid):
+                self._post(self._has_lost_name, slot, pid)
 
     async def _win(self, slot: _Slot, name: str, watch: "NameWatch") -> Pid:
         names, attempt = self.me.node.names, 0
@@ -559,6 +707,7 @@ class Supervising:
         """End a process that has not got its name. Who has called it meanwhile, for it was claimed, is told so."""
         if self._by_pid.pop(pid, None) is slot:
             slot.pid = slot.process = slot.gate = None
+            slot.inherits_no_more()
             self.me.unlink(pid)
             self.me.mailbox.discard(lambda message: type(message) is Exit and message.pid == pid)
             self.me.node.kill(pid)
@@ -576,7 +725,7 @@ class Supervising:
     def _stop_child(self, action: core.Stop) -> None:
         slot = self.slots[action.child]
         slot.stopping = True
-        begun = slot.gate is None
+        begun = slot.has_begun
         if slot.task is not None and (slot.pid is not None or not slot.child.on):
             slot.task.cancel()  # else another node is about to answer, and then its process is ended
             slot.task = None
@@ -702,6 +851,7 @@ class Supervising:
 
     def _ended(self, slot: _Slot, reason: Reason) -> None:
         slot.pid = slot.process = slot.gate = slot.task = None
+        slot.inherits_no_more()
         slot.reason = reason
         if _node_is_gone(slot):
             slot.turn += 1

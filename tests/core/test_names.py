@@ -801,8 +801,8 @@ def without(**methods):
 
 
 MUTANTS = [
-    (without(_may_acknowledge=lambda self, name: True), test_a_claim_is_acknowledged_only_while_it_is_alone),
-    (without(_may_acknowledge=lambda self, name: True), test_a_peers_claim_is_not_acknowledged_beside_our_own),
+    (without(_may_acknowledge=lambda self, claim: True), test_a_claim_is_acknowledged_only_while_it_is_alone),
+    (without(_may_acknowledge=lambda self, claim: True), test_a_peers_claim_is_not_acknowledged_beside_our_own),
     (
         without(_contests=lambda self, loser: False),
         test_who_sees_two_claims_tells_the_losers_origin_and_again_while_both_live,

@@ -235,8 +235,10 @@ FAR = 2**63 - 1
 LONG = "ä" * 200
 """A name of 200 characters and 400 bytes."""
 GONE = "which it does not hold"
+PID = "a pid that cannot be"
 CLAIM = frames.NameClaimed(POSITION + 1, "mallory/next", 9, 3 << 16)
 WITHDRAWAL = frames.NamesWithdrawn(POSITION + 1, ["mallory/old"], [2])
+MOVE = frames.NameMoved(POSITION + 1, "mallory/old", 2, 9)
 CONFIRMATION = frames.NameConfirmed(POSITION + 1, "mallory/new", 4)
 RESUMED = frames.LedgerResumed(POSITION, FAR)
 ENTRY = frames.GroupEntered(POSITION + 1, "rooms", 7)
@@ -454,6 +456,17 @@ TABLE: dict[type[Operation], Entry] = {
             Wrong("a group it is not in", "no member", _said(frames.NamesWithdrawn(6, [], [], ["rooms"], 7)), SYNCED),
         ),
     ),
+    frames.NameMoved: Entry(
+        at=GREETED - UNTOLD,
+        right=_fixed(MOVE),
+        wrong=(
+            Wrong("a gap", "follows entry", _said(msgspec.structs.replace(MOVE, position=POSITION + 2))),
+            Wrong("the same frame again", "follows entry", _said(MOVE, MOVE)),
+            Wrong("what it never had", GONE, _said(frames.NameMoved(6, "never", 1, 9)), SYNCED),
+            Wrong("another claim", GONE, _said(frames.NameMoved(6, "mallory/old", 4, 9)), SYNCED),
+            Wrong("bob's name", GONE, _said(frames.NameMoved(6, "bob/own", 1, 9)), SYNCED),
+        ),
+    ),
     frames.LedgerSynced: Entry(
         at=GREETED,
         right=lambda visit: sync(visit.creation),
@@ -471,6 +484,7 @@ TABLE: dict[type[Operation], Entry] = {
             Wrong("a claim before the first", "claimed at", _synced_as(positions=[0, 4])),
             Wrong("a gap", "while its mirror is at", _synced_as(position=POSITION + 1), frozenset({At.SYNCING})),
             Wrong("short groups", "unequal length", _synced_as(members=[7])),
+            Wrong("heirs of nobody", "unequal length", _synced_as(heirs=[0])),
             Wrong("400 bytes of group", "400 bytes", _synced_as(groups=[LONG], members=[7])),
         ),
     ),
@@ -552,6 +566,41 @@ TABLE: dict[type[Operation], Entry] = {
             frames.UnregistrationAsked(3, "bob/own", 1, 0),
         ),
     ),
+    frames.TransferAsked: Entry(
+        at=GREETED,
+        right=_fixed(frames.TransferAsked(1, "never", 1, Pid(BOB, 1, 1), 1000)),
+        wrong=(
+            Wrong("a holder without a node", PID, _said(frames.TransferAsked(2, "ada/own", 1, Pid("carl", 1, 1), 0))),
+            Wrong("a holder below 0", PID, _said(frames.TransferAsked(2, "ada/own", 1, Pid(BOB, 1, -1), 0))),
+        ),
+        idle=(
+            frames.TransferAsked(3, "ada/own", NOBODY, Pid(BOB, 1, 1), FAR),
+            frames.TransferAsked(4, "bob/own", 1, Pid(BOB, 1, 1), 0),
+            frames.TransferAsked(5, "ada/own", 1, Pid("nobody@10.9.9.9:1", 1, 1), 1000),
+        ),
+    ),
+    frames.SuccessionAsked: Entry(
+        at=GREETED,
+        right=_fixed(frames.SuccessionAsked(1, "never", 1, OWN, "exit")),
+        idle=(
+            frames.SuccessionAsked(2, "ada/own", 1, OWN, "exit"),
+            frames.SuccessionAsked(3, "bob/own", 1, OWN, "never heard of"),
+            frames.SuccessionAsked(4, "mallory/new", NOBODY, NOBODY, "exit"),
+        ),
+    ),
+    frames.SuccessionAnswered: Entry(
+        at=GREETED,
+        right=_fixed(frames.SuccessionAnswered(NOBODY, "ready")),
+        idle=(
+            frames.SuccessionAnswered(FAR, "dead", "\x1b[2J"),
+            frames.SuccessionAnswered(0, "never heard of"),
+        ),
+    ),
+    frames.SuccessionRevoked: Entry(
+        at=GREETED,
+        right=_fixed(frames.SuccessionRevoked(NOBODY)),
+        idle=(frames.SuccessionRevoked(FAR),),
+    ),
     frames.AskAnswered: Entry(
         at=GREETED,
         right=_fixed(frames.AskAnswered(NOBODY, "ok", 1, 1)),
@@ -609,7 +658,7 @@ def wrong_values(kind: inspect.Type) -> list[Any]:
         return [value for value in wrong[0] if all(_among(value, others) for others in wrong[1:])]
     if isinstance(kind, inspect.RawType):
         return [_RESERVED]
-    own = inspect.ListType if isinstance(kind, inspect.StructType) else type(kind)
+    own = inspect.ListType if isinstance(kind, inspect.StructType | inspect.TupleType) else type(kind)
     assert own in _EVERY_KIND, f"say in {__name__} what is wrong for a field of type {kind}"
     return [value for other, value in _EVERY_KIND.items() if other is not own] + [_RESERVED, *_beyond(kind)]
 
@@ -632,6 +681,11 @@ def _beyond(kind: inspect.Type) -> Iterator[Any]:
             yield from ([value] for value in wrong_values(item))
         case inspect.StructType():
             yield []
+        case inspect.TupleType(item_types=items):
+            right = [BOB, 1, 1]
+            yield from ([], right[:-1], [*right, 1])
+            for index, item in enumerate(items):
+                yield from ([*right[:index], value, *right[index + 1 :]] for value in wrong_values(item))
         case _:
             pass
 

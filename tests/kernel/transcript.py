@@ -94,6 +94,8 @@ class Reporter(Judge):
                 return f"{_pid(order.pid)} has {order.name}{'' if order.wait else ' for now'}"
             case "unregister":
                 return f"{node} has given up {order.name}"
+            case "transfer":
+                return f"{order.name} has moved to {_pid(order.pid)}"
             case _:
                 return f"{node} has joined"
 
@@ -180,6 +182,11 @@ class Stage:
         position = _option(options, "from", "")
         self.reporter.unregister(self._node(name), wanted, int(position) if position else None, 5.0)
 
+    def transfer(self, name: str, wanted: str, _to: str, heir: str, *options: str) -> None:
+        self.reporter.transfer(
+            self._node(name), wanted, self._node(heir).spawn(), float(_option(options, "timeout", "5"))
+        )
+
     def exit(self, name: str, local: str) -> None:
         self.world.process_exits(self._node(name), int(local))
 
@@ -231,9 +238,9 @@ class Stage:
 _COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
     for command in (
-        Stage.start, Stage.restart, Stage.register, Stage.unregister, Stage.exit, Stage.join, Stage.cut, Stage.drop,
-        Stage.silence, Stage.part, Stage.heal, Stage.crash, Stage.leave, Stage.close, Stage.stop, Stage.watch,
-        Stage.wait, Stage.who,
+        Stage.start, Stage.restart, Stage.register, Stage.unregister, Stage.transfer, Stage.exit, Stage.join,
+        Stage.cut, Stage.drop, Stage.silence, Stage.part, Stage.heal, Stage.crash, Stage.leave, Stage.close,
+        Stage.stop, Stage.watch, Stage.wait, Stage.who,
     )
 }  # fmt: skip
 

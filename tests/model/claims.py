@@ -36,6 +36,15 @@ class Claim(NamedTuple):
     position: int
     name: str
     pid: int
+    after: "Identity | None" = None
+    """The claim that this one succeeds: it is its *heir*."""
+
+    @property
+    def identity(self) -> "Identity":
+        return self.node, self.creation, self.position
+
+
+Identity = tuple[int, int, int]
 
 
 # --- entries of a ledger ---
@@ -60,6 +69,15 @@ class Confirmed(NamedTuple):
     made_at: int
 
 
+class Moved(NamedTuple):
+    """The claim made there is another process's of the same node from now on."""
+
+    position: int
+    name: str
+    made_at: int
+    pid: int
+
+
 class Joined(NamedTuple):
     position: int
     group: str
@@ -72,7 +90,7 @@ class Left(NamedTuple):
     pid: int
 
 
-Entry = Claimed | Withdrawn | Confirmed | Joined | Left
+Entry = Claimed | Withdrawn | Confirmed | Moved | Joined | Left
 
 Shown = tuple[Claim, bool] | frozenset[int]
 """What is known of a key: of a name the claim and whether it is confirmed, of a group its members."""
@@ -85,7 +103,7 @@ def keys_of(entry: Entry) -> list[str]:
             return [claim.name]
         case Withdrawn(_, claims, members):
             return sorted({key for key, _ in claims + members})
-        case Confirmed(_, name, _):
+        case Confirmed(_, name, _) | Moved(_, name, _, _):
             return [name]
         case Joined(_, group, _) | Left(_, group, _):
             return [group]
@@ -104,6 +122,11 @@ class Facts:
         """The claim of a name."""
         value = self.table.get(name)
         return value[0] if isinstance(value, tuple) else None
+
+    def is_confirmed(self, name: str) -> bool:
+        """Whether there is a claim of the name, and it is confirmed."""
+        value = self.table.get(name)
+        return isinstance(value, tuple) and value[1]
 
     def members(self, group: str) -> frozenset[int]:
         """The members of a group."""
@@ -141,6 +164,12 @@ class Facts:
                     self.put(name, (known, True))
                 else:
                     fits = False
+            case Moved(position, name, made_at, pid):
+                known = self.claim(name)
+                if known is not None and known.position == made_at:
+                    self.put(name, (known._replace(position=position, pid=pid), self.is_confirmed(name)))
+                else:
+                    fits = False
             case Joined(_, group, pid):
                 fits = pid not in self.members(group)
                 self.put(group, self.members(group) | {pid})
@@ -152,6 +181,21 @@ class Facts:
     def digest(self) -> frozenset[tuple[str, Shown]]:
         """Equal for equal facts. (Real ones are short.)"""
         return frozenset(self.table.items())
+
+
+class Moving:
+    """A name of ours on its way to another node.
+
+    asked      the other node is asked to claim it as the heir of our claim; everybody acknowledges that but us
+    let go     all others have: we acknowledge as the last, and the name goes when the heir is confirmed, or does not
+    in doubt   the session with the other node has ended after that
+    """
+
+    def __init__(self, number: int, claim: Claim, to: int, deadline: float) -> None:
+        self.number, self.claim, self.to, self.deadline = number, claim, to, deadline
+        self.let_go = False
+        self.doubt: float = inf
+        """Until then we wait for word of the heir."""
 
 
 class Feed:
@@ -216,6 +260,15 @@ class Node:
         self.peers = {peer: Peer() for peer in range(sim.size) if peer != ident}
         self.lost: dict[int, int] = {}
         """The creations of peers whose session was lost."""
+        self.moving: dict[str, Moving] = {}
+        """Names of ours that another node is to have."""
+        self.transfers = 0
+        self.heirs: dict[int, int] = {}
+        """For which transfer, in the count of the node that asked, each heir of ours was made, by position."""
+        self.ready: set[int] = set()
+        """Heirs of ours that only their predecessor's node has yet to acknowledge, which has been told so."""
+        self.moves: dict[int, tuple[Claim, Claim | None]] = {}
+        """Withdrawals by which a name has gone to an heir, and moves within this node, with the claims old and new."""
         self.rumours: dict[tuple[Claim, Claim | None], tuple[int, int]] = {}
         """Contests of winners that may be dead, each with our loser: since when, and when last."""
 
@@ -277,6 +330,26 @@ class Node:
         self.awaited[position] = set(self.connected())
         self.settle()
 
+    def transfer(self, name: str, to: int, timeout: int) -> None:
+        """Let a process of that node have a name of ours."""
+        claim = self.own(name)
+        if claim is None or not self.ledger.is_confirmed(name) or name in self.moving:
+            return
+        if to == self.id:
+            position = self.ledger.position + 1
+            self.sim.gone(claim)
+            self.append(Moved(position, name, claim.position, self.process()))
+            new = self.own(name)
+            assert new is not None, "it has moved"
+            self.sim.made(new)
+            self.awaited[position], self.moves[position] = set(self.connected()), (claim, new)
+        elif self.peers[to].creation is not None:
+            self.transfers += 1
+            self.moving[name] = Moving(self.transfers, claim, to, self.sim.now + timeout)
+            self.sim.moves(claim)
+            self.tell(to, "inherit", self.transfers, claim)
+        self.settle()
+
     def join_or_leave(self, group: str) -> None:
         """Have one of our processes join a group, or leave it."""
         pid = self.process()
@@ -314,6 +387,25 @@ class Node:
                     self.withdraw([name])
         self.settle()
 
+    def transfers_pass(self) -> None:
+        """So do transfers; and doubts, if nobody tells of the heir."""
+        for name, moving in list(self.moving.items()):
+            if self.sim.now >= min(moving.deadline, moving.doubt):
+                self.revoke(name, moving)
+        self.settle()
+
+    def revoke(self, name: str, moving: Moving) -> None:
+        """The time of a transfer is over. Once we have let go of the name, only the other node can say what is so."""
+        self.tell(moving.to, "revoke", name, moving.number)
+        moving.deadline = inf
+        if not moving.let_go or self.sim.now >= moving.doubt or "word" not in self.guards:
+            self.stays(name)
+
+    def stays(self, name: str, sure: bool = True) -> None:
+        """A transfer has failed: its caller is told. If not `sure`, the heir may be confirmed all the same."""
+        moving = self.moving.pop(name)
+        self.sim.stayed(moving.claim, sure and moving.doubt == inf)
+
     # --- our ledger ---
 
     def append(self, entry: Entry) -> None:
@@ -334,18 +426,31 @@ class Node:
     def withdraw(self, names: list[str], members: tuple[tuple[str, int], ...] = ()) -> int:
         """Withdraw claims of ours in one entry. Returns its position."""
         claims = [claim for name in names if (claim := self.own(name)) is not None]
+        declined = [claim for claim in claims if claim.after is not None and claim.position in self.missing]
         for claim in claims:
             self.missing.pop(claim.position, None)
             self.waiting.pop(claim.name, None)
+            moving = self.moving.get(claim.name)
+            if moving is not None:
+                self.stays(claim.name, sure=not moving.let_go)
             self.sim.gone(claim)
         position = self.ledger.position + 1
         self.append(Withdrawn(position, tuple((claim.name, claim.position) for claim in claims), members))
+        for claim in declined:
+            assert claim.after is not None, "it is an heir"
+            self.tell(claim.after[0], "declined", claim.name, self.heirs[claim.position])
         return position
 
     def yield_to(self, winner: Claim, confirmed: bool, by_contest: bool) -> None:
         """Withdraw a claim that has lost: NameTaken if it was not confirmed, else NameLost."""
         value = self.ledger.table[winner.name]
         assert isinstance(value, tuple)
+        moving = self.moving.get(winner.name)
+        if moving is not None and winner.after == moving.claim.identity and confirmed:
+            del self.moving[winner.name]
+            position = self.withdraw([winner.name])
+            self.awaited[position], self.moves[position] = set(self.connected()), (moving.claim, winner)
+            return
         self.sim.yielded(self, *value, (winner, confirmed), by_contest, winner.name in self.waiting)
         self.withdraw([winner.name])
 
@@ -508,7 +613,7 @@ class Node:
                 self.observe((entry.claim, False))
             for key in keys_of(entry):
                 self.show(ident, key, peer.mirror.table.get(key))
-        if isinstance(entry, Withdrawn) and not silent:
+        if isinstance(entry, Withdrawn | Moved) and not silent:
             self.acknowledge(ident, entry.position)
 
     def follow(self, peer: Peer, mirror: Facts, entry: Entry) -> None:
@@ -546,6 +651,37 @@ class Node:
             if mirror.digest() != digest or views_differ:
                 self.sim.diverged()
                 self.ask_resync(peer)
+
+    def on_inherit(self, ident: int, peer: Peer, number: int, old: Claim) -> None:
+        """A peer wants us to have a name of its own. Our claim is a moment older: who yields to one yields to both."""
+        self.touch(old.name)
+        if self.found(old.name) != [(old, True)] or old.stamp == 0:
+            self.tell(ident, "declined", old.name, number)
+            return
+        position, stamp = self.ledger.position + 1, old.stamp - ("senior" in self.guards)
+        heir = Claim(stamp, self.id, self.creation, position, old.name, self.process(), old.identity)
+        self.sim.made(heir)
+        self.heirs[position] = number
+        self.missing[position] = set(self.connected())
+        self.append(Claimed(position, heir))
+
+    def on_declined(self, ident: int, peer: Peer, name: str, number: int) -> None:
+        """There is no heir, or no more."""
+        moving = self.moving.get(name)
+        if moving is not None and moving.number == number:
+            self.stays(name)
+
+    def on_ready(self, ident: int, peer: Peer, name: str, number: int) -> None:
+        """Everybody but us has acknowledged the heir."""
+        moving = self.moving.get(name)
+        if moving is not None and moving.number == number:
+            moving.let_go = True
+
+    def on_revoke(self, ident: int, peer: Peer, name: str, number: int) -> None:
+        """The time of the transfer is over."""
+        heir = self.own(name)
+        if heir is not None and self.heirs.get(heir.position) == number and heir.position in self.missing:
+            self.withdraw([name])
 
     def on_resync(self, ident: int, peer: Peer) -> None:
         self.begin_afresh(ident, anew=True)
@@ -659,6 +795,11 @@ class Node:
             if key in NAMES and self.found(key):  # disputed
                 self.leave(peer, key)
                 self.judge(key)
+        for name, moving in list(self.moving.items()):
+            if moving.to == ident and moving.let_go:
+                moving.doubt = min(moving.doubt, self.sim.now + PATIENCE)
+            elif moving.to == ident:
+                self.stays(name)
         self.settle()
 
     def forget(self, ident: int) -> None:
@@ -673,6 +814,14 @@ class Node:
     def judge(self, key: str) -> None:
         """Decide a name again: what is known of it has changed."""
         found = self.found(key) if key in NAMES else []
+        known = {claim.identity for claim, _ in found}
+        own = self.own(key)
+        inherits = own is not None and own.after is not None and own.position in self.missing
+        if own is not None and inherits and own.after not in known and "orphan" in self.guards:
+            self.withdraw([key])
+            return
+        if "shadow" in self.guards:  # an heir to be stands behind the claim that it succeeds
+            found = [value for value in found if value[1] or value[0].after not in known]
         if "confirm" in self.guards:
             found.sort(key=lambda value: (not value[1], value[0]))
         else:
@@ -689,7 +838,9 @@ class Node:
         """Yield to the claim that a peer knows, unless we know better."""
         if self.own(loser.name) != loser or self.told_more(winner) or not self.outranked(winner, confirmed):
             return
-        if self.races(winner, confirmed) or self.believed(loser, winner):
+        moving = self.moving.get(loser.name)
+        heir = moving is not None and winner.after == loser.identity
+        if heir or self.races(winner, confirmed) or self.believed(loser, winner):
             self.yield_to(winner, confirmed, by_contest=True)
 
     def outranked(self, winner: Claim, confirmed: bool) -> bool:
@@ -732,23 +883,42 @@ class Node:
         """Confirm our claims that all peers have acknowledged; acknowledge those of peers that stand alone here."""
         for name in NAMES:
             claim = self.own(name)
-            if claim is not None and claim.position in self.missing and not self.missing[claim.position]:
+            if claim is None or claim.position not in self.missing:
+                continue
+            if claim.after is not None and self.missing[claim.position] == {claim.after[0]}:
+                if claim.position not in self.ready:
+                    self.ready.add(claim.position)
+                    self.tell(claim.after[0], "ready", name, self.heirs[claim.position])
+            elif not self.missing[claim.position]:
                 del self.missing[claim.position]
                 late = self.waiting.pop(name, None) is None
                 self.append(Confirmed(self.ledger.position + 1, name, claim.position))
                 self.sim.confirmed(self, claim, late)
         for position in [position for position, peers in self.awaited.items() if not peers]:
             del self.awaited[position]
-            self.sim.released(self, position)
+            if position in self.moves:
+                self.sim.moved(self, *self.moves.pop(position))
+            else:
+                self.sim.released(self, position)
         for ident, peer in self.peers.items():
             for name in sorted(peer.held):
                 value = peer.shown.get(name)
-                if isinstance(value, tuple) and (len(self.found(name)) < 2 or "alone" not in self.guards):
+                if isinstance(value, tuple) and self.may_acknowledge(value[0]):
                     peer.held.discard(name)
                     self.acknowledge(ident, value[0].position)
             if peer.through is not None and peer.staged is None and not peer.entering:
                 self.tell(ident, "through", peer.through)
                 peer.through = None
+
+    def may_acknowledge(self, claim: Claim) -> bool:
+        """Whether no other claim of the name is known but, of an heir, the one it succeeds; its own node is last."""
+        others = [other for other, _ in self.found(claim.name) if other != claim]
+        if not others or "alone" not in self.guards:
+            return True
+        if "heir" not in self.guards or [other.identity for other in others] != [claim.after]:
+            return False
+        moving = self.moving.get(claim.name)
+        return others[0].node != self.id or "last" not in self.guards or (moving is not None and moving.let_go)
 
     def acknowledge(self, ident: int, position: int) -> None:
         self.sim.acknowledged(self, ident, position)

@@ -25,6 +25,13 @@ GUARDS = {
     "returns": Guard("apart", "a peer whose session is replaced is not counted out in between"),
     "timeout": Guard("calm", "a register that ends at its deadline withdraws its claim"),
     "exit": Guard("calm", "the exit of a process ends its memberships"),
+    # Names that move to another node
+    "heir": Guard("moves", "an heir is acknowledged although the claim that it succeeds is known"),
+    "shadow": Guard("moves", "before it is confirmed, an heir and the claim it succeeds do not contest each other"),
+    "senior": Guard("moves", "an heir is a moment older than the claim that it succeeds"),
+    "last": Guard("torn", "the node that gives a name up acknowledges the heir after all others"),
+    "word": Guard("moves", "a node that has let go of a name keeps silent until it knows what has become of the heir"),
+    "orphan": Guard("torn", "an heir is withdrawn if the claim that it succeeds goes before it is confirmed"),
     # Telling a ledger
     "moment": Guard("flaps", "a chunk tells facts as they are when it is produced"),
     "overtaking": Guard("flaps", "an entry never overtakes a chunk or the rest of the log"),

@@ -8,6 +8,8 @@ faults      cuts that the two ends notice at different times, part of what was u
             others, partial partitions, restarts; at the end all links heal
 apart       strangers and cuts
 flaps       one link that is cut and dialled again all the time, short logs, slow outboxes and slices
+moves       names go from node to node, and back; seldom something else happens to them
+torn        the same, and cuts
 deaths      prompt links; holders of names die, some survivors notice late, others claim the names at once
 corruption  cuts, and entries of mirrors and views that change in memory
 
@@ -31,6 +33,10 @@ fooled      a claim gave way, on a third node's word, to one that its own node k
 beaten      (deaths) a claim gave way, on a third node's word, to one that was gone before it was made (but for one that
             was said to be unconfirmed, of a node never met: the price of settling the races of strangers at once)
 vanished    (no faults) a lookup did not find a confirmed claim of a connected node
+split       a name went to an heir although its transfer had failed (for sure, that is: not if the session with the
+            heir's node was lost, or the holder exited, after the name had been let go)
+moved       a transfer returned while a connected node still resolved the name to the old holder, or not to the new one
+disowned    an heir gave way to the claim that it succeeds
 refused     a lookup found a name of a peer without a session
 risen       a claim entered the views that was withdrawn before the session it came by began
 acknowledged    an entry was acknowledged that is not in the views
@@ -45,11 +51,24 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from tests.model.claims import BEAT, DOWN_AFTER, GROUPS, NAMES, PATIENCE, Claim, Claimed, Entry, Node, Withdrawn
+from tests.model.claims import (
+    BEAT,
+    DOWN_AFTER,
+    GROUPS,
+    NAMES,
+    PATIENCE,
+    Claim,
+    Claimed,
+    Entry,
+    Identity,
+    Moved,
+    Node,
+    Withdrawn,
+)
 from tests.model.guards import ALL
 
-FAULTY = ("faults", "apart", "flaps", "corruption")
-NETWORKS = ("calm", "strangers", "faults", "apart", "flaps", "deaths", "corruption")
+FAULTY = ("faults", "apart", "flaps", "torn", "corruption")
+NETWORKS = ("calm", "strangers", "faults", "apart", "flaps", "moves", "torn", "deaths", "corruption")
 PROMPT = 2
 """Ticks that a frame takes at most in the network of deaths."""
 ENOUGH = 10_000
@@ -73,7 +92,7 @@ class Simulation:
         self.network, self.guards = network, guards
         self.size = self.rng.randint(3, 5)
         self.faults = network in FAULTY
-        self.calm = network in ("calm", "strangers")
+        self.calm = network in ("calm", "strangers", "moves")
         self.wild = self.rng.random() < 0.2
         """Clocks that show anything."""
         self.log_limit = self.rng.choice((2, 3, 4, 100) if network == "flaps" else (0, 2, 4, 100))
@@ -85,6 +104,10 @@ class Simulation:
         self.made_at: dict[Claim, int] = {}
         self.gone_at: dict[Claim, int] = {}
         self.failed: set[Claim] = set()
+        self.stays: set[Identity] = set()
+        """Claims whose transfer has failed for certain."""
+        self.inherited: set[Identity] = set()
+        """Claims whose heir has been confirmed."""
         self.losses: set[tuple[Claim, Claim]] = set()
         self.entries: dict[tuple[int, int, int], Entry] = {}
         self.links: dict[tuple[int, int], int] = {}
@@ -95,7 +118,8 @@ class Simulation:
         self.began: dict[int, int] = {}
         self.creations: dict[tuple[int, int], int] = {}
         """Of a node, as a session says."""
-        self.strangers = self.rng.randint(2, min(3, self.size - 1)) if network in ("strangers", "apart") else 0
+        apart = network in ("strangers", "apart") or (network in ("moves", "torn") and self.rng.random() < 0.3)
+        self.strangers = self.rng.randint(2, min(3, self.size - 1)) if apart else 0
         self.slow = tuple(self.rng.sample(range(self.size), 2))
         self.just_confirmed: list[tuple[Node, Claim]] = []
         self.replacing = False
@@ -113,6 +137,8 @@ class Simulation:
             self.deaths()
         elif self.network == "flaps":
             self.flaps()
+        elif self.network in ("moves", "torn"):
+            self.hand_around()
         else:
             for _ in range(self.rng.randint(20, 140)):
                 self.step()
@@ -233,6 +259,7 @@ class Simulation:
         for node in self.nodes:
             if not self.resting:
                 node.time_passes()
+            node.transfers_pass()
             if (self.now + 3 * node.id) % BEAT == 0:
                 node.beat()
 
@@ -269,7 +296,7 @@ class Simulation:
     def use(self, node: Node) -> None:
         """Somebody uses a node."""
         rng = self.rng
-        kind = rng.choices(("register", "end", "group", "resync"), (60, 25, 10, 5))[0]
+        kind = rng.choices(("register", "end", "group", "resync", "transfer"), (55, 20, 8, 5, 12))[0]
         owned = [name for name in NAMES if node.own(name) is not None]
         if kind == "register":
             node.register(rng.choice(NAMES), wait=rng.random() < 0.7, timeout=rng.choice((2, 10, 1000)))
@@ -277,12 +304,30 @@ class Simulation:
             node.unregister(rng.choice(owned))
         elif kind == "end" and node.processes:
             node.process_exits(rng.choice(node.processes))
+        elif kind == "transfer":
+            self.hand_on()
         elif kind == "group":
             node.join_or_leave(rng.choice(GROUPS))
         elif kind == "resync":
             whole = [ident for ident in node.connected() if (m := node.peers[ident].mirror) is not None and m.complete]
             if whole:
                 node.ask_resync(node.peers[rng.choice(whole)])
+
+    def hand_on(self) -> None:
+        """Somebody lets another have a name."""
+        rng = self.rng
+        held = [(node, name) for node in self.nodes for name in NAMES if node.ledger.is_confirmed(name)]
+        if held:
+            node, name = rng.choice(held)
+            node.transfer(name, rng.choice(range(self.size)), rng.choice((1, 2, 4, 1000, 1000)))
+
+    def lose_patience(self) -> None:
+        """Who waits for a transfer waits no longer."""
+        moving = [(node, name) for node in self.nodes for name in node.moving]
+        if moving:
+            node, name = self.rng.choice(moving)
+            node.moving[name].deadline = self.now
+            node.transfers_pass()
 
     def disturb(self, node: Node) -> None:
         """Something goes wrong."""
@@ -361,6 +406,29 @@ class Simulation:
             if self.rng.random() < 0.01:
                 self.dial(*self.rng.choice(self.pairs()))
 
+    def hand_around(self) -> None:
+        """Names go from node to node; once in a while, links break or somebody else wants the names."""
+        rng = self.rng
+        for name in NAMES:
+            rng.choice(self.nodes).register(name, wait=True, timeout=1000)
+        for _ in range(rng.randint(20, 140)):
+            roll = rng.random()
+            if roll < 0.12:
+                self.hand_on()
+            elif roll < 0.14:
+                self.lose_patience()
+            elif roll < 0.7 and (busy := [key for key in self.busy() if key[:2] != self.slow or rng.random() < 0.1]):
+                self.deliver(rng.choice(busy))
+            elif roll < 0.74 and self.faults:
+                self.disturb(rng.choice(self.nodes))
+            elif roll < 0.8:
+                self.step()
+            elif roll < 0.88:
+                self.tick()
+            else:
+                self.go_on()
+                self.look_up(rng.choice(self.nodes))
+
     def flaps(self) -> None:
         """One link is cut and dialled again, and again; in between its ends are used."""
         rng = self.rng
@@ -426,7 +494,8 @@ class Simulation:
                     self.dial(a, b)
             self.drain()
         for beats in range(2 * PATIENCE // BEAT):
-            if beats >= 2 and not any(len(node.found(name)) > 1 for node in self.nodes for name in NAMES):
+            disputed = any(len(node.found(name)) > 1 for node in self.nodes for name in NAMES)
+            if beats >= 2 and not disputed and not any(node.moving for node in self.nodes):
                 break
             for _ in range(BEAT):
                 self.tick()
@@ -462,7 +531,12 @@ class Simulation:
 
     def confirmed(self, node: Node, claim: Claim, late: bool) -> None:
         """A claim is confirmed, its register returns."""
-        self.counts["confirmed, not waited for" if late else "confirmed"] += 1
+        kind = "inherited" if claim.after else "confirmed, not waited for" if late else "confirmed"
+        self.counts[kind] += 1
+        if claim.after is not None:
+            self.inherited.add(claim.after)
+            if claim.after in self.stays and self.network != "corruption":
+                self.violation("split")
         self.just_confirmed.append((node, claim))
         if not self.replacing:
             self.check_confirmed()
@@ -477,7 +551,9 @@ class Simulation:
                 found = other.whereis(claim.name)
                 known = found is None or found.node == other.id or self.together(node.id, found.node)
                 known &= found is None or found not in self.gone_at  # else what ends it is under way
-                rival = isinstance(own, tuple) and own[1]
+                if found is not None and found.identity == claim.after:
+                    continue  # it hears of its heir a moment later
+                rival = isinstance(own, tuple) and own[1] and own[0].identity != claim.after
                 if rival or (found != claim and (known or self.calm)):
                     self.violation("success")
         self.just_confirmed.clear()
@@ -494,11 +570,38 @@ class Simulation:
                     if found is not None and (found.node, found.position) == (node.id, made_at):
                         self.violation("released")
 
+    def moves(self, claim: Claim) -> None:
+        """A transfer begins."""
+        self.stays.discard(claim.identity)
+
+    def stayed(self, claim: Claim, sure: bool) -> None:
+        """A transfer has failed; if that is not sure, the heir may be confirmed where its node does not see it."""
+        self.counts["stayed" if sure else "stayed, in doubt"] += 1
+        if sure:
+            self.stays.add(claim.identity)
+            if claim.identity in self.inherited and self.network != "corruption":
+                self.violation("split")
+
+    def moved(self, node: Node, old: Claim, new: Claim | None) -> None:
+        """A transfer returns."""
+        assert new is not None, "it has gone to somebody"
+        self.counts["moved" if new.after == old.identity else "moved within a node"] += 1
+        for other in self.nodes if self.network != "corruption" else ():
+            if other is node or not self.together(node.id, other.id):
+                continue
+            found = other.whereis(old.name)
+            both = new.node == other.id or self.together(new.node, other.id)
+            on = found is not None and (found == new or found.after == new.identity)
+            if found == old or (both and self.calm and new not in self.gone_at and not on):
+                self.violation("moved")
+
     def yielded(
         self, node: Node, claim: Claim, confirmed: bool, winner: tuple[Claim, bool], contest: bool, waited: bool
     ) -> None:
         """A claim gives way to another: NameLost, NameTaken, or (nobody waits) NameTaken as a message."""
         rival, sure = winner
+        if claim.after == rival.identity:
+            self.violation("disowned")
         self.counts["lost" if confirmed else "taken" if waited else "taken, told by message"] += 1
         self.losses.add((claim, rival))
         if self.network == "corruption":
@@ -535,6 +638,9 @@ class Simulation:
         visible = {name: value[0] for name in NAMES if isinstance(value := peer.shown.get(name), tuple)}
         if isinstance(entry, Claimed):
             wrong = visible.get(entry.claim.name) != entry.claim
+        elif isinstance(entry, Moved):
+            name = entry.name
+            wrong = name in visible and name not in peer.leaving and visible[name].position == entry.made_at
         else:
             wrong = not isinstance(entry, Withdrawn) or any(
                 name in visible and name not in peer.leaving and visible[name].position == made_at
@@ -557,6 +663,11 @@ class Simulation:
                 self.violation("refused")
             for other in self.nodes if self.calm else ():
                 own = other.ledger.table.get(name)
+                if found is not None and isinstance(own, tuple):
+                    if found.after == own[0].identity or found.identity == own[0].after:
+                        continue  # one of the two is about to go
+                    if (found.node, found.stamp) == (own[0].node, own[0].stamp):
+                        continue  # it has moved within its node
                 if isinstance(own, tuple) and own[1] and own[0] != found and self.together(node.id, other.id):
                     self.violation("vanished")
 
@@ -581,7 +692,7 @@ class Simulation:
                 members = node.members(group)
                 if any((ident, nodes[ident].creation, pid) in self.dead for ident, pid in members):
                     self.violation("dead")
-        if any(node.missing or node.awaited for node in nodes):
+        if any(node.missing or node.awaited or node.moving for node in nodes):
             self.violation("hung")
         for a, b in [*self.pairs(), *((b, a) for a, b in self.pairs())]:
             peer, ledger = nodes[a].peers[b], nodes[b].ledger

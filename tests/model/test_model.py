@@ -15,6 +15,8 @@ MUST_HAPPEN = {
     "strangers": {"confirmed", "taken", "timed out", "resyncs"},
     "faults": {"resumes", "replaced", "back while swept", "lost", "resyncs"},
     "apart": {"resumes", "replaced", "lost"},
+    "moves": {"moved", "moved within a node", "stayed"},
+    "torn": {"moved", "stayed", "stayed, in doubt"},
     "flaps": {"resumes", "back while swept", "trimmed", "resyncs"},
     "deaths": {"confirmed", "taken"},
     "corruption": {"corrupted", "diverged", "resyncs"},

@@ -16,7 +16,7 @@ from kinfolk.core.changes import OwnClaim
 from kinfolk.core.ledger import Claim
 from kinfolk.core.mirror import Mirror
 from kinfolk.core.names import Names
-from kinfolk.errors import NameLost, NameTaken, NotConfirmed
+from kinfolk.errors import NameLost, NameTaken, NoProcess, NotConfirmed, NotMoved
 from kinfolk.ids import Pid, Seed
 from kinfolk.wire import frames
 from tests.simulation.world import End, Node, State, World
@@ -38,6 +38,7 @@ class WatchedNames(Names):
     """A name table that reports when a claim is confirmed and when one yields."""
 
     on_claim: Callable[[Claim], None]
+    on_move: Callable[[Claim, Claim], None]
     on_confirm: Callable[[Claim], None]
     on_yield: Callable[[OwnClaim, Claim, bool], None]
     on_end: Callable[[Claim], None]
@@ -45,10 +46,14 @@ class WatchedNames(Names):
     on_anew: Callable[[str], None]
     by_contest = False
 
-    def claim(self, name: str, pid: Pid, on_lost: str, wall_ms: int) -> list[Any]:
-        changes = super().claim(name, pid, on_lost, wall_ms)
-        self.on_claim(self.own[name].claim)
-        return changes
+    def _claim(self, claim: Claim, on_lost: str) -> None:
+        self.on_claim(claim)
+        super()._claim(claim, on_lost)
+
+    def _replace(self, old: Claim, new: Claim) -> None:
+        if old.pid.node == self.node:
+            self.on_move(old, new)
+        super()._replace(old, new)
 
     def _confirm(self, position: int) -> None:
         claim = self.own[self._pending[position]].claim
@@ -104,6 +109,8 @@ class Record:
         self.lost_to: Record | None = None
         self.lost_confirmed = False
         self.told = 0
+        self.moved = False
+        """It has gone to another process, or was to come from one and has not."""
 
     def __repr__(self) -> str:
         return f"{self.claim.name!r} of {self.node} (pid {self.claim.pid.local}, entry {self.claim.position})"
@@ -158,6 +165,9 @@ class Judge:
         """There has been no fault: no session may end."""
         self._refs = 0
         self.confirmed = self.losses = self.beaten_by_the_dead = 0
+        self.moves = 0
+        self._stays: set[tuple[str, Pid]] = set()
+        """Heirs that cannot get their name any more, as somebody was told."""
         self._claimed: set[tuple[str, Pid]] = set()
         self._remote: dict[tuple[str, Pid], Order] = {}
         """Registers for processes of other nodes, each for a new one."""
@@ -242,6 +252,16 @@ class Judge:
             self.violation(f"{order.release} is still there after unregister")
         return order
 
+    def transfer(self, node: Node, name: str, pid: Pid, timeout: float) -> Order:
+        """Somebody lets a process have a name."""
+        order = self._order("transfer", node, timeout, name, pid)
+        self._stays.discard((name, pid))
+        settings = self.world.settings
+        # The word of an heir, the loss of its node, a doubt after that, and the answer to who has asked from afar.
+        order.deadline += 3 * (settings.down_after + settings.heartbeat) + 2 * settings.heartbeat
+        self.world.feed(node, fx.Transfer(order.ref, name, pid, timeout))
+        return order
+
     def join(self, node: Node, seeds: Iterable[Seed], *, timeout: float, patient: bool, min_peers: int = 0) -> Order:
         """A node joins a mesh."""
         order = self._order("join", node, timeout)
@@ -289,6 +309,7 @@ class Judge:
         names = node.kernel.names
         assert isinstance(names, WatchedNames), "the world makes kernels with watched names"
         names.on_claim = lambda claim: self._on_claim(node, claim)
+        names.on_move = lambda old, new: self._on_move(node, old, new)
         names.on_confirm = lambda claim: self._on_confirm(node, claim)
         names.on_synced = lambda peer: self._on_synced(node, peer)
         names.on_anew = lambda peer: self._gone[node].add((peer, names.mirrors[peer].creation))
@@ -359,6 +380,9 @@ class Judge:
                 self._check_winner(record)
         elif order.kind == "unregister" and order.release is not None:
             self._check_gone(order, order.release)
+        elif order.kind == "transfer":
+            assert isinstance(effect.value, Claim), "transfer returns a claim"
+            self._check_moved(order, effect.value)
         elif order.kind == "join":
             self._check_joined(order)
 
@@ -367,6 +391,10 @@ class Judge:
         if order is None:
             return
         order.error = effect.error
+        if order.kind == "transfer" and isinstance(effect.error, NotMoved | NoProcess) and order.pid is not None:
+            self._stays.add((order.name, order.pid))
+            if any(record.confirmed < inf for record in self._heirs(order.name, order.pid)):
+                self.violation(f"{order.pid} has got {order.name!r}, but {node} was told {effect.error!r}")
         if isinstance(effect.error, NameTaken):
             holder = effect.error.holder
             if holder == order.pid or (order.name, holder) not in self._claimed:
@@ -496,13 +524,45 @@ class Judge:
         node.ends[number].synced = min(node.ends[number].synced, self.world.now)
 
     def _on_end(self, node: Node, claim: Claim) -> None:
-        self._record(node, claim).gone = self.world.now
+        record = self._record(node, claim)
+        record.gone = self.world.now
+        if claim.after is not None and record.confirmed == inf:
+            record.moved = True
+
+    def _on_move(self, node: Node, old: Claim, new: Claim) -> None:
+        self.moves += 1
+        before, after = self._record(node, old), self._record(node, new)
+        before.gone = after.confirmed = self.world.now
+        before.moved = True
+        after.claimed, after.standing = before.claimed, before.standing
+
+    def _heirs(self, name: str, pid: Pid) -> list[Record]:
+        return [each for each in self.records.values() if (each.claim.name, each.claim.pid) == (name, pid)]
+
+    def _check_moved(self, order: Order, claim: Claim) -> None:
+        """When transfer returns before its deadline, nobody resolves the name to the old holder any more."""
+        record = self.records.get((claim.pid.node, claim.pid.creation, claim.position))
+        if record is None or record.confirmed == inf or (claim.name, claim.pid) != (order.name, order.pid):
+            self.violation(f"{order.node} answers the transfer of {order.name!r} to {order.pid} with {claim}")
+            return
+        self.moves += 1
+        if self.world.now >= order.given + order.timeout - SLACK or record.gone < inf or not self.steady:
+            return
+        for other in self.world.running():
+            holder = other.kernel.names.whereis(claim.name)
+            if other is record.node or self.world.link(record.node, other) is None or holder == claim.pid:
+                continue
+            on = None if holder is None else self._heirs(claim.name, holder)[-1].claim.after
+            if on != claim.identity:
+                self.violation(f"{record} has got its name by a transfer, but {other} resolves it to {holder}")
 
     def _on_confirm(self, node: Node, claim: Claim) -> None:
         record = self._record(node, claim)
         record.confirmed = self.world.now
         self.confirmed += 1
         self._confirmed_now.append(claim)
+        if claim.after is not None and (claim.name, claim.pid) in self._stays:
+            self.violation(f"{record} is confirmed, though its transfer has failed")
         self._dirty = True
 
     def _check_winner(self, record: Record) -> None:
@@ -569,8 +629,15 @@ class Judge:
         self._dirty = True
         pid = winner.pid
         rival = self.records.get((pid.node, pid.creation, winner.position))
-        if rival is None or rival.claim != winner:
+        if rival is None or rival.claim.order != winner.order or rival.claim.pid != pid:
             self.violation(f"{record} yields to a claim that never was: {winner}")
+            return
+        if record.claim.after == rival.claim.identity:
+            self.violation(f"the heir {record} yields to {rival}, which it succeeds")
+        if rival.claim.after == record.claim.identity and node.kernel.names.heirs.get(winner.name) == pid:
+            record.moved = True
+            if rival.confirmed == inf:
+                self.violation(f"{record} has moved to {rival}, which is not confirmed")
             return
         record.lost_to, record.lost_confirmed = rival, own.confirmed
         if rival.lost_to is record:
@@ -704,7 +771,11 @@ class Judge:
             if order.abandoned or order.error is not None or not order.answers:
                 if kept:
                     self.violation(f"{name!r} is left with {pid}, for which {order.node} got {order.error!r}")
-            elif not kept and not self.partitions and not any(r.unwanted or r.doomed or r.lost_to for r in made):
+            elif (
+                not kept
+                and not self.partitions
+                and not any(r.unwanted or r.doomed or r.lost_to or r.moved for r in made)
+            ):
                 self.violation(f"{order.node} was told that {pid} has {name!r}, which has vanished")
 
     def finish(self) -> None:
@@ -725,9 +796,14 @@ class Judge:
                 if record.told:
                     self.violation(f"{record} was given up, and told of a loss")
             elif record.lost_to is not None:
-                if record.told != (record.lost_confirmed or record.standing):
+                if not record.moved and record.told != (record.lost_confirmed or record.standing):
                     self.violation(f"{record} was lost to {record.lost_to} and told {record.told} times")
-            elif key not in live and not record.doomed and (record.claim.name, record.claim.pid) not in self._remote:
+            elif (
+                key not in live
+                and not record.doomed
+                and not record.moved
+                and (record.claim.name, record.claim.pid) not in self._remote
+            ):
                 self.violation(f"{record} has vanished: nobody gave it up, nobody was told")
         self._check_remote(live.keys())
         for node in self.world.running():

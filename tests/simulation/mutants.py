@@ -13,6 +13,7 @@ from kinfolk.core.names import Names
 from kinfolk.errors import KinfolkError, RemoteProtocolError
 from kinfolk.kernel import Kernel
 from kinfolk.orders import Orders
+from kinfolk.transfers import Transfers
 
 
 class Mutant(NamedTuple):
@@ -32,7 +33,7 @@ SOUND = Mutant()
 class AcknowledgesAll(Names):
     """A peer's claim is acknowledged whatever else is known of its name."""
 
-    def _may_acknowledge(self, name: str) -> bool:
+    def _may_acknowledge(self, claim: Claim) -> bool:
         return True
 
 
@@ -110,6 +111,51 @@ class JoinsOpenly(Names):
 
     def hold(self) -> None:
         pass
+
+
+# --- the rules of names that move ---
+
+
+class ContestsItsHeir(Names):
+    """An heir that is not confirmed is contested by the claim that it succeeds."""
+
+    def _contestants(self, claims: list[Claim]) -> list[Claim]:
+        return claims
+
+
+class HasHeirsOfItsAge(Names):
+    """An heir is not older than the claim that it succeeds."""
+
+    def _seniority(self, old: Claim) -> int:
+        return old.stamp
+
+
+class LetsGoAtOnce(Names):
+    """The node that gives a name up acknowledges the heir like everybody else."""
+
+    def _lets_go(self, old: Claim) -> bool:
+        return True
+
+
+class KeepsOrphans(Names):
+    """An heir stays although the claim that it succeeds has gone."""
+
+    def _is_orphan(self, claim: Claim) -> bool:
+        return False
+
+
+class _HastyTransfers(Transfers):
+    def due(self, name: str) -> None:
+        self._moving[name].let_go = False
+        super().due(name)
+
+
+class GivesNoTimeToHeirs(Kernel):
+    """A node that has let go of a name takes it back at the deadline."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._transfers.__class__ = _HastyTransfers
 
 
 # --- the rules of mirrors ---
@@ -313,6 +359,10 @@ MUTANTS: dict[str, Mutant] = {
         ("deaths", BelievesOfTheLost),
         ("apart", ContestsOnce),
         ("strangers", ViewsByRank),
+        ("moves", ContestsItsHeir),
+        ("moves", HasHeirsOfItsAge),
+        ("moves", LetsGoAtOnce),
+        ("moves", KeepsOrphans),
         ("joins", JoinsOpenly),
         ("deaths", CountsOutTheReplaced),
         ("joins", AsksNoNewcomer),
@@ -337,5 +387,6 @@ MUTANTS: dict[str, Mutant] = {
         ("flaps", GoesOnWithAGap),
         ("flaps", Overtakes),
         ("calm", KeepsWhatTimedOut),
+        ("moves", GivesNoTimeToHeirs),
     )
 }

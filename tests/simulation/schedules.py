@@ -5,6 +5,7 @@ calm       a full mesh without faults: nothing but races, and one direction of o
 faults     cuts, partitions, silence, stopped and restarted nodes
 strangers  two or three nodes that never meet, while all the others see them
 apart      strangers, and cuts of the links to their neighbours
+moves      names go from process to process, of the same node or another; in half the runs links break, nodes die
 deaths     holders die; some survivors see it at once and register the names, some notice late
 joins      nodes come one by one or all at once, by one seed or by all, with names of their own
 flaps      one link breaks again and again, while its ends and others make entries
@@ -54,7 +55,7 @@ class Schedule:
         rng = self.rng = random.Random(f"{network}/{seed}")
         self.network = network
         self.judge = self.judge_type(
-            partitions=network in ("faults", "apart", "joins", "flaps", "churn"),
+            partitions=network in ("faults", "apart", "moves", "joins", "flaps", "churn"),
             prompt=network == "deaths",
             reachable=network in ("calm", "joins"),
         )
@@ -217,6 +218,21 @@ class Schedule:
             for end in node.ends.values():
                 if end.state is State.OPEN:
                     self.world.at(self.world.now, node, self._message_comes, end)
+
+    def hand_on(self) -> None:
+        """Somebody lets a new process have a name, or one that is dead."""
+        rng = self.rng
+        running = [node for node in self.world.running() if node.wakes <= self.world.now]
+        names = [name for name in self.names if any(name in node.kernel.names.view for node in running)]
+        if not names:
+            self.use()
+            return
+        name = rng.choice(names)
+        pid = rng.choice(running).spawn()
+        self.served.add(pid)
+        if rng.random() < 0.05:
+            pid = Pid(pid.node, pid.creation, pid.local + 99)
+        self.judge.transfer(rng.choice(running), name, pid, rng.choice((0.05, 0.2, LONG_ENOUGH, LONG_ENOUGH)))
 
     def settle_down(self) -> None:
         """A process takes every name and group it can get, at once."""
@@ -395,6 +411,22 @@ class Schedule:
                 self.cut()
 
         self.spread(self.rng.randint(8, 22), 0.1, act)
+        self.heal()
+
+    def moves(self) -> None:
+        rng = self.rng
+        if rng.random() < 0.2:
+            self._separate()
+        self.mesh()
+        for name in self.names:
+            self.register(rng.choice(self.world.running()), name)
+        self.settle()
+        self.slow_link(rng.choice((0.1, 1.0)))
+        calm = rng.random() < 0.5
+        self.judge.steady = calm
+        kinds = [self.hand_on] * 5 + [self.use] * 2
+        kinds += [] if calm else [self.cut, self.cut, lambda: self.part(2.5), lambda: self.restart(1.0)]
+        self.spread(rng.randint(8, 25), rng.choice((0.03, 0.2)), lambda: rng.choice(kinds)())
         self.heal()
 
     def _separate(self) -> None:
@@ -611,6 +643,7 @@ NETWORKS: dict[str, Callable[[Schedule], None]] = {
     "faults": Schedule.faults,
     "strangers": Schedule.strangers,
     "apart": Schedule.apart,
+    "moves": Schedule.moves,
     "deaths": Schedule.deaths,
     "joins": Schedule.joins,
     "flaps": Schedule.flaps,

@@ -19,6 +19,7 @@ SCHEDULES = {
     "faults": 2000,
     "strangers": 2000,
     "apart": 500,
+    "moves": 500,
     "deaths": 3000,
     "joins": 3000,
     "flaps": 2000,

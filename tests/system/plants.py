@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 
-from kinfolk import Child, Process, Supervisor
+from kinfolk import Child, Process, Reason, Request, Server, Supervisor
 from kinfolk.core.restarts import Strategy
 
 LEAF = "leaf/"
@@ -40,3 +40,50 @@ async def chief(me: Process, history: str) -> None:
     finally:
         os.write(file, f"{time.monotonic()} - {word}\n".encode())
         os.close(file)
+
+
+class Tick(Request[str], tag="tick"):
+    """Something to be done once."""
+
+    what: str
+
+
+class Ticked(Request[list[str]], tag="ticked"):
+    """All that has been done, in its order."""
+
+
+class Clock(Server):
+    """Does what it is told, and hands on what it has done. Each run writes down, in a file, when it does something.
+
+    A line of the file is a time, a sign and a node: ``+`` for the first thing that a run does, ``-`` for when it stops.
+    """
+
+    async def init(self, history: str) -> None:
+        self.done: list[str] = []
+        self.file = os.open(history, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self.runs = False
+
+    async def tick(self, message: Tick) -> str:
+        self._note("+")
+        self.done.append(message.what)
+        return message.what
+
+    async def ticked(self, message: Ticked) -> list[str]:
+        self._note("+")
+        return self.done
+
+    async def hand_over(self) -> list[str]:
+        self._note("-")
+        return self.done
+
+    async def take_over(self, state: list[str]) -> None:
+        self.done += state
+
+    async def terminate(self, reason: Reason) -> None:
+        self._note("-")
+        os.close(self.file)
+
+    def _note(self, sign: str) -> None:
+        if self.runs != (sign == "+"):
+            self.runs = not self.runs
+            os.write(self.file, f"{time.monotonic()} {sign} {self.node.name.partition('@')[0]}\n".encode())

@@ -136,6 +136,8 @@ class Worker:
         self._clients: list[asyncio.Task[None]] = []
         self._loaded: Counter[str] = Counter()
         self._taken: dict[str, int] = {}
+        self._answered: list[str] = []
+        self._unanswered: list[list[str]] = []
 
     # --- the node ---
 
@@ -327,6 +329,46 @@ class Worker:
     async def supervise_named(self, name: str) -> None:
         """Supervise an actor with a name."""
         self._tree = await self.node.supervise([Child(_act, name=name)], intensity=10_000)
+
+    async def supervise_clock(self, history: str) -> None:
+        """Supervise the clock of `plants`."""
+        plants = importlib.import_module("plants")
+        child = Child(plants.Clock, history, name="clock", singleton=True)
+        self._tree = await self.node.supervise([child], intensity=10_000)
+
+    def tick(self, clients: int, prefix: str) -> None:
+        """Until `ticked`, let so many clients tell the clock what to do, each time something new."""
+        plants = importlib.import_module("plants")
+        numbers = itertools.count()
+
+        async def client() -> None:
+            while not self._resting:
+                what = f"{prefix}{next(numbers)}"
+                try:
+                    assert await self.node.call("clock", plants.Tick(what=what), timeout=15.0) == what
+                    self._answered.append(what)
+                except KinfolkError as error:
+                    self._unanswered.append([what, repr(error)])
+                await asyncio.sleep(0.004)
+
+        self._resting, self._answered, self._unanswered = False, [], []
+        self._clients = [asyncio.create_task(client()) for _ in range(clients)]
+
+    async def ticked(self) -> dict[str, Any]:
+        """Finish with `tick`: what was answered, and what was not, with the reason."""
+        self._resting = True
+        await asyncio.gather(*self._clients)
+        return {"answered": self._answered, "unanswered": self._unanswered}
+
+    async def clock(self) -> list[str]:
+        """What the clock has done."""
+        plants = importlib.import_module("plants")
+        done: list[str] = await self.node.call("clock", plants.Ticked(), timeout=15.0)
+        return done
+
+    async def drain(self) -> bool:
+        """Leave."""
+        return await self.node.drain()
 
     async def tree(self) -> Any:
         """What the node's service tells of its supervisors."""

@@ -34,6 +34,7 @@ from kinfolk.wire.frames import (
     NameClaimed,
     NameConfirmed,
     NameContested,
+    NameMoved,
     NamesWithdrawn,
     NodeLeft,
     Operation,
@@ -48,6 +49,10 @@ from kinfolk.wire.frames import (
     SpawnAnswered,
     SpawnAsked,
     StallPort,
+    SuccessionAnswered,
+    SuccessionAsked,
+    SuccessionRevoked,
+    TransferAsked,
     UnlinkAcknowledged,
     UnregistrationAsked,
 )
@@ -151,12 +156,13 @@ VECTORS: dict[type[Operation], Vector] = {
     Goodbye: Vector([Goodbye("closed", "bye")], "0e000000 36 91 92 a6636c6f736564 a3627965"),
     NameClaimed: Vector(
         [NameClaimed(1, "db", 3, STAMP), NameClaimed(2, "näme", 4, STAMP + 1)],
-        "23000000 1b 92 94 01 a26462 03 cf018c0000abcd0000 94 02 a56ec3a46d65 04 cf018c0000abcd0001",
+        "25000000 1b 92 95 01 a26462 03 cf018c0000abcd0000 c0 95 02 a56ec3a46d65 04 cf018c0000abcd0001 c0",
     ),
     NamesWithdrawn: Vector(
         [NamesWithdrawn(3, ["db", "näme"], [1, 2]), NamesWithdrawn(4, [], [], ["stores"], 3)],
         "20000000 1c 92 95 03 92a26462a56ec3a46d65 920102 90 00 95 04 90 90 91a673746f726573 03",
     ),
+    NameMoved: Vector([NameMoved(4, "db", 1, 5)], "09000000 41 91 9404a264620105"),
     LedgerSynced: Vector(
         [
             LedgerSynced(
@@ -172,8 +178,8 @@ VECTORS: dict[type[Operation], Vector] = {
                 [3],
             )
         ],
-        "3e000000 1d 91 9a cf18fe2a5c0de00001 05 c3 92a26462a56ec3a46d65 920304 920102"
-        " 92cf018c0000abcd0000cf018c0000abcd0001 92c3c2 91a673746f726573 9103",
+        "40000000 1d 91 9c cf18fe2a5c0de00001 05 c3 92a26462a56ec3a46d65 920304 920102"
+        " 92cf018c0000abcd0000cf018c0000abcd0001 92c3c2 91a673746f726573 9103 90 90",
     ),
     LedgerResumed: Vector([LedgerResumed(5, 7)], "05000000 3b 91 92 05 07"),
     ResyncAsked: Vector([ResyncAsked(5)], "04000000 3c 91 91 05"),
@@ -188,6 +194,16 @@ VECTORS: dict[type[Operation], Vector] = {
     RegistrationAsked: Vector(
         [RegistrationAsked(1, "db", 3, 7000, "exit")], "10000000 37 91 95 01 a26462 03 cd1b58 a465786974"
     ),
+    TransferAsked: Vector(
+        [TransferAsked(3, "db", 1, Pid(BOB, BOB_CREATION, 4), 7000)],
+        "28000000 45 91 9503a264620193b1626f624031302e302e302e323a34333730cf18fe2a5c0de0000204cd1b58",
+    ),
+    SuccessionAsked: Vector([SuccessionAsked(1, "db", 1, 4, "exit")], "0e000000 42 91 9501a264620104a465786974"),
+    SuccessionAnswered: Vector(
+        [SuccessionAnswered(1, "ready"), SuccessionAnswered(2, "dead", "gone")],
+        "17000000 43 92 9301a57265616479a09302a464656164a4676f6e65",
+    ),
+    SuccessionRevoked: Vector([SuccessionRevoked(1)], "04000000 44 91 9101"),
     UnregistrationAsked: Vector([UnregistrationAsked(2, "db", 1, 7000)], "0b000000 38 91 94 02 a26462 01 cd1b58"),
     AskAnswered: Vector(
         [
@@ -208,7 +224,20 @@ MORE = {
     "PEER_LIST without peers": Vector([Peers([])], "07000000 12 91 94 90 00 00 90"),
     "GLOBAL_SYNC without claims": Vector(
         [LedgerSynced(ADA_CREATION, 0, True, [], [], [], [], [])],
-        "15000000 1d 91 9a cf18fe2a5c0de00001 00 c3 90 90 90 90 90 90 90",
+        "17000000 1d 91 9c cf18fe2a5c0de00001 00 c3 90 90 90 90 90 90 90 90 90",
+    ),
+    "GLOBAL_REGISTER of an heir": Vector(
+        [NameClaimed(1, "db", 3, STAMP - 1, (BOB, BOB_CREATION, 2))],
+        "2e000000 1b 91 9501a2646203cf018c0000abccffff93b1626f624031302e302e302e323a34333730cf18fe2a5c0de0000202",
+    ),
+    "GLOBAL_SYNC with an heir": Vector(
+        [
+            LedgerSynced(
+                ADA_CREATION, 1, True, ["db"], [3], [1], [STAMP - 1], [True], [], [], [0], [(BOB, BOB_CREATION, 2)]
+            )
+        ],
+        "44000000 1d 91 9ccf18fe2a5c0de0000101c391a264629103910191cf018c0000abccff"
+        " ff91c3909091009193b1626f624031302e302e302e323a34333730cf18fe2a5c0de0000202",
     ),
     "CALL by name, by nobody": Vector(
         [Called("kinfolk", None, 2, 5000, HI)],

@@ -74,6 +74,13 @@ class Confirmed(Struct, frozen=True, gc=False):
     claim: Claim
 
 
+class Moved(Struct, frozen=True, gc=False):
+    """A new entry of our ledger, which gives the claim made at `position` to another process here: tell all peers."""
+
+    claim: Claim
+    position: int
+
+
 class Entered(Struct, frozen=True, gc=False):
     """A new entry of our ledger, by which a process of ours is a member of a group: tell all peers."""
 
@@ -89,8 +96,15 @@ class Lost(Struct, frozen=True, gc=False):
     winner: Claim
 
 
+class HandedOver(Struct, frozen=True, gc=False):
+    """A name of ours has gone to the heir that it was meant for (the Withdrawn of our claim follows)."""
+
+    own: OwnClaim
+    heir: Claim
+
+
 class Accepted(Struct, frozen=True, gc=False):
-    """Every peer has acknowledged this withdrawal of ours, which `await_withdrawal` asked for."""
+    """Every peer has acknowledged this withdrawal or move of ours, which `await_withdrawal` asked for."""
 
     position: int
 
@@ -141,6 +155,6 @@ class Diverged(Struct, frozen=True, gc=False):
 
 Change = (
     Added | Removed | MemberAdded | MemberRemoved
-    | Claimed | Withdrawn | Confirmed | Entered | Lost | Accepted | Acknowledge | AcknowledgeThrough
-    | Settled | Contest | Synced | Diverged
+    | Claimed | Withdrawn | Confirmed | Moved | Entered | Lost | HandedOver | Accepted
+    | Acknowledge | AcknowledgeThrough | Settled | Contest | Synced | Diverged
 )  # fmt: skip

@@ -15,16 +15,25 @@ from kinfolk.errors import RemoteProtocolError
 from kinfolk.ids import Pid
 
 Order = tuple[int, str, int, int]
+Identity = tuple[str, int, int]
+"""What identifies a claim: its node, that node's creation, its position."""
 E = TypeVar("E")
 
 
 class Claim(Struct, frozen=True, gc=False):
-    """One claim of a name. Its identity is (node, creation, position): a stamp alone identifies nothing."""
+    """One claim of a name. A stamp alone identifies nothing."""
 
     name: str
     pid: Pid
     position: int
     stamp: int
+    after: Identity | None = None
+    """The claim that this one succeeds, whose *heir* it is: the name moves from the one to the other."""
+
+    @property
+    def identity(self) -> Identity:
+        """What distinguishes it from all others."""
+        return self.pid.node, self.pid.creation, self.position
 
     @property
     def order(self) -> Order:
@@ -70,6 +79,10 @@ class Ledger:
     def missing(self, position: int) -> tuple[str, ...]:
         """The peers that have not acknowledged this entry, sorted."""
         return tuple(sorted(self._missing.get(position, set()) - {self.JOINING}))
+
+    def waits_only_for(self, position: int, peer: str) -> bool:
+        """Whether this peer alone has yet to acknowledge the entry."""
+        return self._missing.get(position) == {peer}
 
     def peer_up(self, peer: str) -> None:
         """A session with the peer is open. It has acknowledged none of the claims that wait: the sync asks afresh."""

@@ -205,6 +205,30 @@ class Names(Views):
             self._check(mirror, f"confirms the name {name!r} as claimed at {at}, which it does not hold")
         return self._advanced(peer, aside)
 
+    def peer_moved(self, peer: str, position: int, name: str, at: int, local: int) -> list[Change]:
+        """The next entry of a peer's ledger gives its claim made there to another process of its.
+
+        Raises:
+            RemoteProtocolError: not the next entry, or a claim that the peer does not have.
+        """
+        mirror, aside = self._advance(peer, position, [name])
+        old = mirror.claims.get(name)
+        if old is not None and old.position == at:
+            new = Claim(name, Pid(peer, mirror.creation, local), position, old.stamp, old.after)
+            confirmed, held = mirror.is_confirmed(old), name in mirror.held
+            mirror.drop(old)
+            mirror.put(new, confirmed)
+            if held:
+                mirror.held.add(name)
+            if not aside:
+                self._replace(old, new)
+                self._judge(name)
+        elif mirror.complete:  # else the sync has yet to come to it
+            self._check(mirror, f"moves the name {name!r} as claimed at {at}, which it does not hold")
+        if not (aside and peer in self.mirrors):  # as for what is withdrawn: nothing shows the old claim
+            self._changes.append(Acknowledge(peer, position))
+        return self._advanced(peer, aside)
+
     def peer_entered(self, peer: str, position: int, membership: Membership) -> list[Change]:
         """The next entry of a peer's ledger makes a process of it a member of a group.
 

@@ -25,16 +25,18 @@ from kinfolk.core.changes import (
     Confirmed,
     Contest,
     Entered,
+    HandedOver,
     Lost,
     MemberAdded,
     MemberRemoved,
+    Moved,
     OwnClaim,
     Removed,
     Withdrawn,
 )
 from kinfolk.core.clock import Clock
 from kinfolk.core.groups import Groups
-from kinfolk.core.ledger import Claim, Ledger, Order
+from kinfolk.core.ledger import Claim, Identity, Ledger, Order
 from kinfolk.core.mirror import (
     Fact,
     Membership,
@@ -88,6 +90,10 @@ class Views:
         """Of peers, as far as they are in the views."""
         self.rivals: dict[str, list[Claim]] = {}
         """All claims of each name that has more than one."""
+        self.heirs: dict[str, Pid] = {}
+        """Names of ours that are to move to another node, each with who is to have it."""
+        self._let_go: set[str] = set()
+        """Those of them whose heir has been acknowledged by everybody but us."""
         self._pending: dict[int, str] = {}
         self._by_process: dict[int, dict[Fact, None]] = {}
         self._rumours: OrderedDict[tuple[int, str, int, int], _Rumour] = OrderedDict()
@@ -109,15 +115,7 @@ class Views:
         """Claim a name that `whereis` does not know, for a process of ours. Confirmed at once if there is no peer."""
         self._freshen(name)
         assert name not in self.view and pid.node == self.node, "the caller looks before it claims"
-        claim = Claim(name, pid, self.ledger.append(), self.clock.tick(wall_ms))
-        self.own[name] = OwnClaim(claim, on_lost)
-        self.digest = add_digest(self.digest, claim_digest(claim, False))
-        self._by_process.setdefault(pid.local, {})[name] = None
-        self._pending[claim.position] = name
-        self._changes.append(Claimed(claim))
-        self._add(claim)
-        if self.ledger.await_claim(claim.position):
-            self._confirm(claim.position)
+        self._claim(Claim(name, pid, self.ledger.append(), self.clock.tick(wall_ms)), on_lost)
         return self._take()
 
     def withdraw(self, names: Sequence[str]) -> list[Change]:
@@ -153,10 +151,62 @@ class Views:
         claim = None if holder is None else self._claim_of(holder.node, name)
         return claim is not None and self._is_confirmed(claim)
 
+    def moving(self, name: str) -> Pid | None:
+        """Who is to have a name that is on its way from its holder to another node."""
+        claims = self.rivals.get(name, ())
+        known = {claim.identity for claim in claims}
+        heirs = (claim.pid for claim in claims if claim.after in known and not self._is_confirmed(claim))
+        return next(heirs, None)
+
     def own_claim(self, name: str) -> Claim | None:
         """The claim that this node has of a name."""
         own = self.own.get(name)
         return None if own is None else own.claim
+
+    # --- names that move ---
+
+    def move(self, name: str, pid: Pid) -> list[Change]:
+        """Give a confirmed name of ours to another process of ours, in one entry of the ledger."""
+        own = self.own[name]
+        old = own.claim
+        assert own.confirmed and pid.node == self.node, "the caller looks before it moves"
+        new = Claim(name, pid, self.ledger.append(), old.stamp, old.after)
+        self.own[name] = OwnClaim(new, own.on_lost, True)
+        self.digest = add_digest(self.digest, claim_digest(new, True) - claim_digest(old, True))
+        self._disengage(old.pid.local, name)
+        self._by_process.setdefault(pid.local, {})[name] = None
+        self._changes.append(Moved(new, old.position))
+        self._replace(old, new)
+        self._judge(name)
+        return self._take()
+
+    def inherit(self, name: str, pid: Pid, old: Identity, on_lost: str) -> list[Change] | None:
+        """Claim a name for a process of ours as the heir of the claim that has it.
+
+        Our claim is a moment older: whoever yields to the one yields to the other. None, and nothing is changed, if
+        the name is not held by that very claim, confirmed and undisputed.
+        """
+        self._freshen(name)
+        claims = self.claims(name)
+        if [claim.identity for claim in claims] != [old] or not self._is_confirmed(claims[0]) or not claims[0].stamp:
+            return None
+        self._claim(Claim(name, pid, self.ledger.append(), self._seniority(claims[0]), old), on_lost)
+        return self._take()
+
+    def expect(self, name: str, heir: Pid) -> None:
+        """A name of ours is to move to this process of another node."""
+        self.heirs[name] = heir
+
+    def let_go(self, name: str) -> list[Change]:
+        """Everybody but us has acknowledged the heir of a name of ours: so do we."""
+        self._let_go.add(name)
+        self._judge(name)
+        return self._take()
+
+    def keep(self, name: str) -> None:
+        """A name of ours is not to move any more, or has moved."""
+        self.heirs.pop(name, None)
+        self._let_go.discard(name)
 
     # --- conflicts ---
 
@@ -172,7 +222,7 @@ class Views:
         if own is None or own.claim.position != loser or self._told_more(winner):
             return self._take()
         if self._outranks(winner, confirmed, own) and (
-            self._races(winner, confirmed) or self._believed(own, winner, now)
+            self._goes_to(winner, own) or self._races(winner, confirmed) or self._believed(own, winner, now)
         ):
             self._yield(own, winner)
             self._judge(name)
@@ -180,9 +230,36 @@ class Views:
 
     # --- the rules, one method each ---
 
-    def _may_acknowledge(self, name: str) -> bool:
-        """A peer's claim is acknowledged only while no other live claim of its name is known here."""
-        return name not in self.rivals
+    def _may_acknowledge(self, claim: Claim) -> bool:
+        """A peer's claim is acknowledged only while no other live claim of its name is known here.
+
+        But for an heir: it is acknowledged beside the claim that it succeeds.
+        """
+        others = [other for other in self.rivals.get(claim.name, ()) if other.identity != claim.identity]
+        return not others or ([other.identity for other in others] == [claim.after] and self._lets_go(others[0]))
+
+    def _lets_go(self, old: Claim) -> bool:
+        """The node that gives a name up acknowledges the heir as the last: until then nothing has gone."""
+        return old.pid.node != self.node or old.name in self._let_go
+
+    def _contestants(self, claims: list[Claim]) -> list[Claim]:
+        """An heir that is not confirmed stands behind the claim that it succeeds: the two do not contest each other."""
+        if all(claim.after is None for claim in claims):
+            return claims
+        known = {claim.identity for claim in claims}
+        return [claim for claim in claims if claim.after not in known or self._is_confirmed(claim)]
+
+    def _is_orphan(self, claim: Claim) -> bool:
+        """An heir that is not confirmed goes with the claim that it succeeds: who gave that up may have kept it."""
+        return claim.after is not None and all(other.identity != claim.after for other in self.claims(claim.name))
+
+    def _seniority(self, old: Claim) -> int:
+        """The stamp of an heir: that of the claim that it succeeds, and a moment less."""
+        return old.stamp - 1
+
+    def _goes_to(self, winner: Claim, own: OwnClaim) -> bool:
+        """Whether a confirmed claim is the one that our name was to go to: then it is not lost, but has moved."""
+        return self.heirs.get(own.claim.name) == winner.pid and own.confirmed
 
     def _contests(self, loser: Claim) -> bool:
         """Whoever sees two claims tells the loser's origin, if it can."""
@@ -248,8 +325,12 @@ class Views:
 
     def _judge(self, name: str) -> None:
         """Decide a name again after the claims known of it have changed."""
+        own = self.own.get(name)
+        if own is not None and not own.confirmed and self._is_orphan(own.claim):
+            self._withdraw([name])
+            return
         while claims := self.rivals.get(name):
-            winner, *losers = sorted(claims, key=self._rank)
+            winner, *losers = sorted(self._contestants(claims), key=self._rank)
             if any(loser.pid.node == self.node for loser in losers):
                 self._yield(self.own[name], winner)
                 continue
@@ -259,7 +340,7 @@ class Views:
             break
         for claim in self.claims(name):
             mirror = self.mirrors.get(claim.pid.node)
-            if mirror is not None and name in mirror.held and self._may_acknowledge(name):
+            if mirror is not None and name in mirror.held and self._may_acknowledge(claim):
                 mirror.held.discard(name)
                 self._changes.append(Acknowledge(claim.pid.node, claim.position))
         self._resolve(name)
@@ -293,6 +374,28 @@ class Views:
     def _view_order(self, claim: Claim) -> tuple[bool, bool, Order]:
         mirror = self.mirrors.get(claim.pid.node)
         return not self._is_confirmed(claim), mirror is not None and claim.name in mirror.held, claim.order
+
+    def _claim(self, claim: Claim, on_lost: str) -> None:
+        """Enter a claim of ours, for which the ledger has a position."""
+        self.own[claim.name] = OwnClaim(claim, on_lost)
+        self.digest = add_digest(self.digest, claim_digest(claim, False))
+        self._by_process.setdefault(claim.pid.local, {})[claim.name] = None
+        self._pending[claim.position] = claim.name
+        self._changes.append(Claimed(claim))
+        self._add(claim)
+        if self.ledger.await_claim(claim.position):
+            self._confirm(claim.position)
+
+    def _replace(self, old: Claim, new: Claim) -> None:
+        """A claim has moved to another process of its node, and the tables of claims have it so: the views follow."""
+        rivals = self.rivals.get(old.name)
+        if old.pid != self.view.get(old.name) if rivals is None else old not in rivals:
+            self._count_again(old.name)  # memory is broken
+        elif rivals is None:
+            self._show(old.name, new.pid)
+        else:
+            rivals[rivals.index(old)] = new
+            self._resolve(old.name)
 
     def _add(self, claim: Claim) -> None:
         name = claim.name
@@ -392,7 +495,7 @@ class Views:
             self._judge(name)
 
     def _yield(self, own: OwnClaim, winner: Claim) -> None:
-        self._changes.append(Lost(own, winner))
+        self._changes.append(HandedOver(own, winner) if self._goes_to(winner, own) else Lost(own, winner))
         self._disown(own.claim.name)
         self._changes.append(Withdrawn(self.ledger.append(), (own.claim,)))
 

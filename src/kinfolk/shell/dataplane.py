@@ -22,6 +22,7 @@ from kinfolk.errors import (
     KinfolkError,
     LinkCongested,
     MailboxFull,
+    Moved,
     NameUnknown,
     NodeClosed,
     NodeLost,
@@ -29,8 +30,8 @@ from kinfolk.errors import (
     SendTimeout,
 )
 from kinfolk.ids import Pid, check_name, check_node_name
-from kinfolk.messages import Call, reply_type
-from kinfolk.process import Process, running_process
+from kinfolk.messages import OF_THE_NODE, Call, reply_type
+from kinfolk.process import Process, is_call, running_process
 from kinfolk.seconds import check_seconds
 from kinfolk.shell.gate import Gate
 from kinfolk.shell.signals import Signals
@@ -43,6 +44,9 @@ from kinfolk.wire.frames import NEVER_MS, milliseconds_of
 from kinfolk.wire.session import OBSERVED
 
 _log = logging.getLogger("kinfolk")
+
+_KEPT = 1000
+"""Processes that have handed over, of which this node still tells to whom."""
 
 Target = Pid | str | tuple[str, str]
 """Where a message goes: a pid, a name of the cluster, or a name of one node as (name, node)."""
@@ -135,6 +139,8 @@ class DataPlane:
         self._strict = strict
         self._references = itertools.count(1)
         self._local_calls: dict[int, Waiting] = {}
+        self._heirs: dict[int, Pid] = {}
+        """Processes of this node that have handed over, each with who has taken over, the oldest first."""
         self.turned_away: set[int] = set()
         """Processes that take no message or call any more: their node drains, and they do what they have."""
         self.refuses_calls_of_peers = False
@@ -152,7 +158,7 @@ class DataPlane:
         if target.node == self.name:
             process = self._receiver(target.local) if target.creation == self.creation else None
             if process is None:
-                self._counters["sends_to_dead_processes"] += 1
+                self._not_here(target.local, body, sender)
             else:
                 process.mailbox.put(self._codec.copy(body) if self._strict else body)
             return
@@ -269,16 +275,42 @@ class DataPlane:
                 self._overflowed(process)
 
     async def call(self, target: Target, request: object, timeout: float | None, sender: int | None = None) -> Any:
-        """Send a request and wait for the answer. See `Node.call`."""
+        """Send a request and wait for the answer. See `Node.call`.
+
+        Whoever had the name and hands over answers with `Moved` what it has not begun: that goes to the next holder.
+        """
         if timeout is not None:
             check_seconds(timeout)
         self._learn_reply(type(request))
+        if isinstance(target, Pid | tuple):
+            return await self._call(target, request, timeout, timeout, sender)
+        loop, holder = asyncio.get_running_loop(), self._resolve(target)
+        deadline = None if timeout is None else loop.time() + timeout
+        while True:
+            left = None if deadline is None else max(0.0, deadline - loop.time())
+            try:
+                return await self._call(target, request, timeout, left, sender, holder)
+            except Moved as moved:
+                self._counters["calls_sent_again"] += 1
+                known = self._whereis(target)
+                holder = moved.heir if known in (None, holder) else known
+
+    async def _call(
+        self,
+        target: Target,
+        request: object,
+        timeout: float | None,
+        left: float | None,
+        sender: int | None,
+        holder: Pid | None = None,
+    ) -> Any:
+        """Call once. Of the time, so much is left; a name was found to be held by the holder."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         reference = next(self._references)
         waiting = Waiting(future, request, target)
-        pending = self._begin_call(waiting, reference, timeout, sender)
-        timer = None if timeout is None else loop.call_later(timeout, _time_out, waiting, timeout)
+        pending = self._begin_call(waiting, holder, reference, left, sender)
+        timer = None if left is None else loop.call_later(left, _time_out, waiting, timeout)
         try:
             return await future
         finally:
@@ -287,7 +319,7 @@ class DataPlane:
             pending.pop(reference, None)
 
     def _begin_call(
-        self, waiting: Waiting, reference: int, timeout: float | None, sender: int | None
+        self, waiting: Waiting, holder: Pid | None, reference: int, timeout: float | None, sender: int | None
     ) -> "dict[int, Waiting]":
         """Put the request on its way. Returns the table in which it waits for its answer."""
         target = waiting.target
@@ -296,12 +328,13 @@ class DataPlane:
             check_node_name(node)
             check_name(address)
             if node == self.name:
-                holder = self._local_names(address)
-                if holder is None:
+                named = self._local_names(address)
+                if named is None:
                     raise NameUnknown(address, f"no process of {node} has it (it is a name of that node alone)")
-                return self._call_here(holder, waiting, reference, timeout, sender)
+                return self._call_here(named, waiting, reference, timeout, sender)
             return self._call_there(node, None, address, waiting, reference, timeout, sender)
-        pid = target if isinstance(target, Pid) else self._resolve(target)
+        pid = target if isinstance(target, Pid) else holder
+        assert pid is not None, "names are looked up before"
         if pid.node == self.name:
             return self._call_here(pid, waiting, reference, timeout, sender)
         return self._call_there(pid.node, pid, pid.local, waiting, reference, timeout, sender)
@@ -311,6 +344,8 @@ class DataPlane:
     ) -> "dict[int, Waiting]":
         process = self._receiver(pid.local) if pid.creation == self.creation else None
         if process is None:
+            if pid.creation == self.creation and pid.local in self._heirs:
+                raise Moved(self._heirs[pid.local])
             raise NoProcess(self._takes_no_calls(pid.local, str(pid)))
         if process is (running_process() if sender is None else self._processes.get(sender)):
             raise CallFailed(f"{pid} calls itself: it cannot answer while it waits for the answer")
@@ -330,7 +365,7 @@ class DataPlane:
         if waiting is None or waiting.future.done():
             self._counters["late_answers"] += 1
         elif outcome != codec.OK:
-            waiting.future.set_exception(codec.error_of(outcome, str(value)))
+            waiting.future.set_exception(_error_of(outcome, value))
         elif not self._strict:
             waiting.future.set_result(value)
         else:
@@ -408,7 +443,11 @@ class DataPlane:
             self.FRAMES[type(operation)](self, link, operation)
 
     def _sent(self, link: Peer, operation: frames.Sent) -> None:
-        self._deliver(link, self._receiver(operation.target), operation.body)
+        process = self._receiver(operation.target)
+        if process is None and operation.target in self._heirs:
+            self._forward(self._heirs[operation.target], operation.body)
+        else:
+            self._deliver(link, process, operation.body)
 
     def _sent_to_name(self, link: Peer, operation: frames.SentToName) -> None:
         process = self._process_named(operation.target)
@@ -451,6 +490,9 @@ class DataPlane:
             answering = OUTSIDE if process is None else process.pid.local
             self._answer(link, operation, answering, outcome, value)
 
+        if isinstance(target, int) and target in self._heirs:
+            answer(codec.MOVED, self._heirs[target])
+            return
         if self.refuses_calls_of_peers and target != OBSERVED:
             answer(
                 codec.NO_PROCESS, f"{self.name} drains, and takes no more calls of other nodes: call again, elsewhere"
@@ -495,7 +537,7 @@ class DataPlane:
         try:
             value = self._codec.decode(operation.body)
             if operation.outcome != codec.OK:
-                raise codec.error_of(operation.outcome, str(value))
+                raise _error_of(operation.outcome, value)
             self._give(waiting, value)
         except codec.BadBody as error:
             waiting.future.set_exception(_unreadable(waiting, error))
@@ -531,13 +573,48 @@ class DataPlane:
     def _spawn(self, link: Peer, operation: frames.Operation) -> None:
         self._spawns.receive(link, operation)
 
+    # --- processes that hand over ---
+
+    def hand_over(self, process: Process, heir: Pid) -> list[object]:
+        """From now on, calls to the process are answered with `Moved`, and what is sent to it goes to its heir.
+
+        So are the calls that wait in its mailbox. Returns the messages that wait there, which are for the heir.
+        """
+        self._heirs[process.pid.local] = heir
+        if len(self._heirs) > _KEPT:
+            del self._heirs[next(iter(self._heirs))]
+        messages: list[object] = []
+        for message in process.mailbox.take_all():
+            if is_call(message):
+                message.abandon(codec.MOVED, heir)
+            elif not isinstance(message, OF_THE_NODE):
+                messages.append(message)
+        return messages
+
+    def _not_here(self, local: int, body: object, sender: int | None) -> None:
+        """A message of this node is for a process of it that takes none."""
+        heir = self._heirs.get(local)
+        if heir is None:
+            self._counters["sends_to_dead_processes"] += 1
+        else:
+            self.send(heir, body, sender)
+
+    def _forward(self, heir: Pid, body: msgspec.Raw) -> None:
+        """A message of another node is for a process of this one that has handed over."""
+        link = self.links.get(heir.node)
+        if link is None or link.creation != heir.creation:
+            self._counters["sends_to_lost_nodes"] += 1
+        else:
+            link.post(frames.Sent(heir.local, None, msgspec.Raw(bytes(body))))
+
     def _process_named(self, name: str) -> Process | None:
         pid = self._local_names(name)
         return None if pid is None else self._receiver(pid.local)
 
     def _receiver(self, local: int) -> Process | None:
         """The process that is to get a message or a call for this local id; None if it is dead or takes none."""
-        return None if local in self.turned_away else self._processes.get(local)
+        away = local in self.turned_away or local in self._heirs
+        return None if away else self._processes.get(local)
 
     def _takes_no_calls(self, target: int | str, what: str) -> str:
         if target in self.turned_away:
@@ -596,6 +673,12 @@ CONTROL: frozenset[int] = frozenset(frame.TAG for frame in frames.FRAMES if fram
 """Tags of the frames that are not the data plane's."""
 
 
+def _error_of(outcome: str, value: object) -> KinfolkError:
+    if outcome == codec.MOVED and isinstance(value, Pid):
+        return Moved(value)
+    return codec.error_of(outcome, str(value))
+
+
 def _unreadable(waiting: Waiting, error: Exception) -> CallFailed:
     return CallFailed(f"the answer of {waiting.target} could not be read: {error}")
 
@@ -607,7 +690,7 @@ def _fail_all(waiting: dict[int, Waiting], error: Exception) -> None:
     waiting.clear()
 
 
-def _time_out(waiting: Waiting, timeout: float) -> None:
+def _time_out(waiting: Waiting, timeout: float | None) -> None:
     if not waiting.future.done():
         target = waiting.target if isinstance(waiting.target, Pid) else repr(waiting.target)
         text = f"{target} did not answer within {timeout:g} s"

@@ -71,6 +71,8 @@ OK = "ok"
 REFUSED = "refused"
 FAILED = "failed"
 NO_PROCESS = "noproc"
+MOVED = "moved"
+"""Its value is the pid of whoever has taken over; nothing was begun."""
 
 
 def outcome_of(error: BaseException) -> tuple[str, str]:

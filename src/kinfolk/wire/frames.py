@@ -39,6 +39,9 @@ ReasonWord = Annotated[str, Meta(min_length=1, max_length=1024)]
 ReasonDetail = Annotated[list[Annotated[str, Meta(max_length=16 * 1024)]], Meta(max_length=16)]
 Names = Annotated[list[Name], Meta(max_length=MAX_ROWS)]
 Numbers = Annotated[list[Number], Meta(max_length=MAX_ROWS)]
+Predecessor = tuple[NodeName, Number, Number]
+"""A claim of another node: that node, its creation, the position of the claim."""
+Predecessors = Annotated[list[Predecessor], Meta(max_length=MAX_ROWS)]
 Flags = Annotated[list[bool], Meta(max_length=MAX_ROWS)]
 """A column."""
 Nonce = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -346,6 +349,8 @@ class NameClaimed(Operation, frozen=True):
     name: Name
     local: Number
     stamp: Number
+    after: Predecessor | None = None
+    """The claim of another node that this one succeeds."""
 
 
 class NamesWithdrawn(Operation, frozen=True):
@@ -360,6 +365,16 @@ class NamesWithdrawn(Operation, frozen=True):
     claims: Numbers
     groups: Names = []
     local: Number = 0
+
+
+class NameMoved(Operation, frozen=True):
+    """MOVE: ledger entry `position` gives the claim of the name made at `claim` to the sender's process `local`."""
+
+    TAG = 0x41
+    position: Number
+    name: Name
+    claim: Number
+    local: Number
 
 
 class LedgerSynced(Operation, frozen=True):
@@ -380,6 +395,9 @@ class LedgerSynced(Operation, frozen=True):
     groups: Names = []
     """With `members` beside it: the groups that processes are members of."""
     members: Numbers = []
+    heirs: Numbers = []
+    """With `after` beside it: the rows of claims that succeed others, and those others."""
+    after: Predecessors = []
 
 
 class LedgerResumed(Operation, frozen=True):
@@ -464,6 +482,17 @@ class UnregistrationAsked(Operation, frozen=True):
     timeout_ms: Number
 
 
+class TransferAsked(Operation, frozen=True):
+    """ASK_TRANSFER: let this process have the name, if it is still held by the claim that you made at `claim`."""
+
+    TAG = 0x45
+    reference: Number
+    name: Name
+    claim: Number
+    pid: Pid
+    timeout_ms: Number
+
+
 class AskAnswered(Operation, frozen=True):
     """ASK_ANSWER: how it went; the outcomes are in `kinfolk.asks`.
 
@@ -481,6 +510,33 @@ class AskAnswered(Operation, frozen=True):
     detail: Annotated[str, Meta(max_length=1024)] = ""
 
 
+class SuccessionAsked(Operation, frozen=True):
+    """ASK_HEIR: claim this name for your process `local` as the heir of the claim that the sender made at `claim`."""
+
+    TAG = 0x42
+    reference: Number
+    name: Name
+    claim: Number
+    local: Number
+    on_lost: Word
+
+
+class SuccessionAnswered(Operation, frozen=True):
+    """HEIR_ANSWER: the receiver alone has yet to acknowledge the heir; or there is none. See `kinfolk.transfers`."""
+
+    TAG = 0x43
+    reference: Number
+    outcome: Word
+    detail: Annotated[str, Meta(max_length=1024)] = ""
+
+
+class SuccessionRevoked(Operation, frozen=True):
+    """REVOKE_HEIR: withdraw the heir that was asked for with this reference, unless it is confirmed."""
+
+    TAG = 0x44
+    reference: Number
+
+
 class AskSettled(Operation, frozen=True):
     """ASK_SETTLED: the asker has the answer and the name shall stay; or it waits no longer, and the name shall go."""
 
@@ -495,9 +551,10 @@ FRAMES: tuple[type[Operation], ...] = (
     ExitSignal, LinkMade, LinkUndone, UnlinkAcknowledged, MonitorMade, MonitorUndone, MonitorFired,
     SpawnAsked, SpawnAnswered,
     Peers, Ping, Pong, NodeLeft, StallPort, Goodbye,
-    NameClaimed, NamesWithdrawn, LedgerSynced, LedgerResumed, ResyncAsked, GroupEntered,
+    NameClaimed, NamesWithdrawn, NameMoved, LedgerSynced, LedgerResumed, ResyncAsked, GroupEntered,
     NameConfirmed, Acknowledged, NameContested,
-    RegistrationAsked, UnregistrationAsked, AskAnswered, AskSettled,
+    RegistrationAsked, UnregistrationAsked, TransferAsked, AskAnswered, AskSettled,
+    SuccessionAsked, SuccessionAnswered, SuccessionRevoked,
 )  # fmt: skip
 """Every kind of frame; the tests are generated from it, so that a new one cannot be forgotten."""
 
