@@ -30,6 +30,7 @@ LAYERS = [
         "observer",
     ],
     ["__init__"],
+    ["web", "metrics"],
     ["cli", "demo", "__main__"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -135,6 +135,7 @@ class Kernel:
         )
         self._conns = 0
         self._pings = 0
+        self._pinged = 0.0  # when the last of them was sent
         self._turn_wanted = False
         self._changes: deque[core.Change] = deque()  # of the name table, yet to be passed on
         self._applying = False
@@ -170,6 +171,10 @@ class Kernel:
     def stalled(self) -> dict[str, float]:
         """The peers whose loop stands still: each with when it had its last turn, on the scale of `Now.mono`."""
         return {peer: session.signs.turned for peer, session in self.members.by_peer.items() if session.stalled}
+
+    def round_trips(self) -> dict[str, float | None]:
+        """The seconds that each peer took to answer the last sign of life that it answered in time; None at first."""
+        return {peer: session.round_trip for peer, session in self.members.by_peer.items()}
 
     def session_of(self, peer: str) -> int | None:
         """The connection of the session with a peer, if there is one."""
@@ -512,7 +517,8 @@ class Kernel:
             self._diverged(session.peer)
 
     def _pong(self, session: Session, operation: frames.Pong) -> None:
-        pass  # that it came at all is what counts
+        if operation.sequence == self._pings:  # else it is late; that it came at all counts in any case
+            session.round_trip = self._agenda.now.mono - self._pinged
 
     def _stall_port(self, session: Session, operation: frames.StallPort) -> None:
         # Told again, the last counts: that costs the same each time.
@@ -688,6 +694,7 @@ class Kernel:
                     pass
         self._apply(self.names.audit(self.settings.audit))
         self._pings += 1
+        self._pinged = self._agenda.now.mono
         self._tell(frames.Ping(self._pings, self.names.ledger.position, self.names.digest))
         self._apply(self.names.contest_again())
         if self.members.sessions:

@@ -50,7 +50,7 @@ from kinfolk.shell.spawns import Spawns
 from kinfolk.shell.stalls import Stalls
 from kinfolk.shell.tasks import Processes
 from kinfolk.shell.tls import OwnCertificates, Papers, node_uri
-from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Transport
+from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Traffic, Transport
 from kinfolk.supervisor import Child, Supervising, Supervision, Supervisor
 from kinfolk.wire.codec import Codec
 from kinfolk.wire.handshake import Identity
@@ -262,6 +262,13 @@ class Node:
     def peers(self) -> list[str]:
         """The nodes that this one has a session with, sorted."""
         return sorted(self._parts.kernel.peers())
+
+    def traffic(self) -> dict[str, Traffic]:
+        """The peers, each with what has gone over its session so far, and what waits for it."""
+        parts = self._parts
+        conns = {peer: parts.kernel.session_of(peer) for peer in self.peers()}
+        trips = parts.kernel.round_trips()
+        return {peer: parts.transport.traffic(conn, trips[peer]) for peer, conn in conns.items() if conn is not None}
 
     def congested(self) -> dict[str, int]:
         """The peers for which more waits than `high_water` allows, each with the bytes that wait for it now."""

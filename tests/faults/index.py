@@ -185,8 +185,12 @@ SCENARIOS: dict[str, Scenario] = {
         ),
     ),
     "D26": Scenario(
-        "nothing but the node's port is open, on loopback",
-        _five("test_d26_with_defaults_a_node_listens_on_loopback_at_its_own_port_alone"),
+        "what is open with defaults is on loopback, and foreign pages are turned away",
+        _five(
+            "test_d26_with_defaults_a_node_listens_on_loopback_at_its_own_port_alone",
+            "node/test_metrics.py::test_a_page_from_elsewhere_and_a_name_made_to_lead_here_are_turned_away",
+            "node/test_metrics.py::test_beyond_loopback_a_token_is_needed_and_must_be_shown",
+        ),
     ),
     "D27": Scenario(
         "a user function blocks the loop for D / 2, and for 2 D",

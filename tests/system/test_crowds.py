@@ -127,12 +127,12 @@ async def test_a_peer_that_hardly_reads_slows_nobody_and_costs_a_bounded_outbox(
             assert refused.error == "LinkCongested" and "bob@" in refused.text
             assert not await ada.has_lost(1)
             fillers: list[str] = []
-            while not await ada.has_lost(1) and len(fillers) < 50:  # bob must be told of names, whatever waits for him
-                fillers.append(await ada.ask("fill", count=1000, prefix=f"{len(fillers)}/{'x' * 200}"))
+            while not await ada.has_lost(1) and len(fillers) < 300:  # bob must be told of names, whatever waits for him
+                fillers.append(await ada.ask("fill", count=100, prefix=f"{len(fillers)}/{'x' * 200}"))
             assert await ada.has_lost(1), "ada still keeps what nobody reads"
             assert resident(ada) - size < 60 * MIB
-            for filler in fillers:
-                await ada.ask("kill", pid=filler)
+        for filler in fillers:
+            await ada.ask("kill", pid=filler)
         network.heal()
         await agreed(workers, names)
         for worker, census in zip(workers, before, strict=True):

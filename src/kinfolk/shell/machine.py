@@ -151,7 +151,7 @@ class RealMachine(Machine):
 
     def bind(self, address: Address) -> Port:
         """A listening socket."""
-        return _TcpPort(_listening(address))
+        return _TcpPort(listening(address))
 
     async def dial(self, loop: asyncio.AbstractEventLoop, address: Address, papers: Papers, protocol: Protocol) -> None:
         """TCP, then TLS."""
@@ -260,7 +260,12 @@ class TcpCaller(Caller):
         self._sock.close()
 
 
-def _listening(address: Address) -> socket.socket:
+def listening(address: Address) -> socket.socket:
+    """A listening socket at this address, not blocking. Port 0 takes a free one.
+
+    Raises:
+        OSError: which address could not be bound, and the likely cause.
+    """
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
