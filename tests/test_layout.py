@@ -32,6 +32,7 @@ LAYERS = [
     ["__init__"],
     ["web", "metrics"],
     ["cli", "demo", "__main__"],
+    ["testing"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 PURE = [*LAYERS[0], *LAYERS[1], "wire", *LAYERS[3]]

@@ -194,7 +194,7 @@ class Node:
         self._immediate: dict[int, object] = {}
         self._state = "new"
         self._draining: tuple[Drain, asyncio.Task[bool]] | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._left_over: list[Process] = []  # by the close: their tasks did not end
         self._has_closed = asyncio.Event()
         self._thread: int | None = None
@@ -501,6 +501,38 @@ class Node:
                 # In a task of its own: whoever waits for it may be cancelled. A process that waits goes on after it.
                 closing = self._close(self._built, started, orderly, caller)
                 self._closing = asyncio.create_task(closing, name=f"kinfolk: close {self._built.name}")
+
+    def abandon(self) -> None:
+        """Be gone at once, as if the program had been killed: nobody is told, and nothing ends in good order.
+
+        For tests of what happens then. The tasks of its processes are cancelled, so their ``finally`` runs, with
+        `NodeClosed` from all that they ask of the node; a simulation runs not even that.
+        """
+        parts, was = self._built, self._state
+        self._state = "closed"
+        if parts is None or was == "closed":
+            return
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_future()
+            self._closing.set_result(None)
+        parts.driver.stop()
+        parts.stalls.close()
+        parts.transport.abandon()
+        parts.processes.abandon()
+        self._let_go(parts, NodeClosed(f"{parts.name} has crashed"))
+        self._has_closed.set()
+
+    def _let_go(self, parts: "_Parts", error: NodeClosed) -> None:
+        """Nobody waits any longer for what will not come."""
+        parts.dataplane.close(error)
+        for future in self._answers.values():
+            if not future.done():
+                future.set_exception(error)
+        self._answers.clear()
+        parts.names.close(error)
+        parts.groups.close(error)
+        parts.kernel.names.view.clear()
+        parts.kernel.names.groups.clear()
 
     async def _close(self, parts: "_Parts", started: bool, orderly: bool, caller: "asyncio.Task[Any] | None") -> None:
         late = self.draining is not None and self.draining.late
@@ -1037,7 +1069,7 @@ class Node:
             papers = _papers(machine, settings, name)
             jitter = machine.random()
             creation = _creation(self.wall_clock(), jitter)
-            processes = Processes(name, creation, self._process_exited)
+            processes = Processes(name, creation, self._process_exited, machine.context)
             kernel = Kernel(
                 name, creation, self._times, jitter, is_alive=lambda local: processes.get(local) is not None
             )

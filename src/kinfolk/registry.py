@@ -285,8 +285,9 @@ class Names:
                     future.set_result(change.pid)
         elif change.pid.node == self._node.name:
             self._given.pop(change.name, None)
-        for watch in self._watches:
-            watch.changed(change)
+        if self._watches:  # an empty WeakSet takes longer to iterate than all of the above
+            for watch in self._watches:
+                watch.changed(change)
 
     def close(self, error: NodeClosed) -> None:
         """Let everybody who waits know that the node is closed."""
@@ -348,6 +349,7 @@ class LocalNames:
     def __init__(self, node: "Node") -> None:
         self._node = node
         self._holders: dict[str, Pid] = {}
+        self._by_process: dict[Pid, dict[str, None]] = {}  # so that no exit looks at the names of others
 
     def register(self, name: str, pid: Pid) -> None:
         """Give a process of this node a name on this node.
@@ -366,6 +368,7 @@ class LocalNames:
         holder = self._holders.setdefault(name, pid)
         if holder != pid:
             raise NameTaken(name, holder)
+        self._by_process.setdefault(pid, {})[name] = None
 
     def unregister(self, name: str) -> None:
         """Take the name away.
@@ -373,8 +376,10 @@ class LocalNames:
         Raises:
             NameUnknown: nobody has it.
         """
-        if self._holders.pop(name, None) is None:
+        holder = self._holders.pop(name, None)
+        if holder is None:
             raise NameUnknown(name, "no process of this node has it")
+        del self._by_process[holder][name]
 
     def whereis(self, name: str) -> Pid | None:
         """The process with this name on this node."""
@@ -382,7 +387,7 @@ class LocalNames:
 
     def of(self, pid: Pid) -> list[str]:
         """The names that a process has on this node alone."""
-        return [name for name, holder in self._holders.items() if holder == pid]
+        return list(self._by_process.get(pid, ()))
 
     def snapshot(self) -> dict[str, Pid]:
         """All names of this node alone."""
@@ -390,5 +395,5 @@ class LocalNames:
 
     def process_exited(self, pid: Pid) -> None:
         """A process is dead: it has no names."""
-        for name in self.of(pid):
+        for name in self._by_process.pop(pid, ()):
             del self._holders[name]

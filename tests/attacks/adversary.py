@@ -267,6 +267,7 @@ async def in_the_middle(target: int, papers: Papers | None = None, *, port: int 
     """A port that leads to another one; with papers it ends TLS to both sides."""
     middle = Middle()
     tasks: set[asyncio.Task[None]] = set()
+    transports: set[asyncio.WriteTransport] = set()
 
     async def pump(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter, into: bytearray, alter: Callable[[], Alter]
@@ -282,10 +283,14 @@ async def in_the_middle(target: int, papers: Papers | None = None, *, port: int 
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
+        ours = {writer.transport}
+        transports.update(ours)
         try:
             context = papers and papers.client
             name = SERVER_NAME if papers else None
             there = await asyncio.open_connection("127.0.0.1", target, ssl=context, server_hostname=name)
+            ours.add(there[1].transport)
+            transports.update(ours)
             try:
                 await asyncio.gather(
                     pump(reader, there[1], middle.said, lambda: middle.alter),
@@ -297,6 +302,7 @@ async def in_the_middle(target: int, papers: Papers | None = None, *, port: int 
             middle.failures.append(str(error))
         finally:
             writer.transport.abort()
+            transports.difference_update(ours)
             tasks.discard(task)
 
     server = await asyncio.start_server(carry, "127.0.0.1", port, ssl=papers and papers.server)
@@ -305,7 +311,7 @@ async def in_the_middle(target: int, papers: Papers | None = None, *, port: int 
         yield middle
     finally:
         server.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for transport in list(transports):
+            transport.abort()
+        await asyncio.gather(*tasks)  # not cancelled: asyncio would take that for an error of the server's
         await asyncio.sleep(0)

@@ -196,7 +196,8 @@ async def test_a_byte_changed_on_the_way_ends_the_session_and_changes_nothing_el
         await until(lambda: len(middle.said) > heard)
         await until(lambda: scene.bob.counters["peers_lost"])
         middle.alter = bytes
-        await until(lambda: ada.peers() == [scene.bob.name])
+        await until(lambda: ada.counters["peers_lost"])
+        await ada.names.wait_for("db", timeout=10)
         assert await ada.call("db", "again") == "again"
         await ada.close()
     await scene.is_unharmed()

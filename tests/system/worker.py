@@ -629,6 +629,17 @@ class Worker:
         """Give up a name."""
         await self.node.names.unregister(name, timeout=timeout)
 
+    async def give_up(self, name: str) -> tuple[str | None, bool]:
+        """Give up a name: whom it is taken from, if anybody has it here, and whether that has ended well."""
+        pid = self.whereis(name)
+        if pid is None:
+            return None, False
+        try:
+            await self.node.names.unregister(name)
+        except KinfolkError:
+            return pid, False
+        return pid, True
+
     async def release(self, name: str) -> None:
         """Give up the last registration of a name."""
         await self._registrations[name].release()

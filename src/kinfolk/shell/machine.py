@@ -13,6 +13,7 @@ import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import Any, NamedTuple
 
 from kinfolk.cookie import Cookie
@@ -94,6 +95,10 @@ class Machine(ABC):
     has_threads: bool
     """Whether a node may have threads, and sockets of theirs, beside its loop. Nothing that matters to what it does
     may depend on them where not."""
+
+    def context(self) -> Context | None:
+        """The context in which a task of the node begins; None for that of whoever starts it."""
+        return None
 
     @abstractmethod
     def environment(self) -> dict[str, Any]:

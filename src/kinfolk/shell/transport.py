@@ -477,6 +477,14 @@ class Transport:
         for link in list(self._links.values()):
             link.abort()
 
+    def abandon(self) -> None:
+        """End every connection without a word, and wait for nothing."""
+        self._port.close()
+        for task in list(self._tasks.values()):
+            task.cancel()
+        for link in list(self._links.values()):
+            link.abort()
+
     def rekey(self, credentials: Papers) -> None:
         """Use these for every connection that begins from now on; those that are there go on."""
         self._credentials = credentials
@@ -520,7 +528,9 @@ class Transport:
 
     def dial(self, effect: fx.Dial) -> None:
         """Begin to connect and to authenticate."""
-        task = self.loop.create_task(self._dial(effect.conn, effect.seed), name=f"kinfolk: dial {effect.seed}")
+        task = self.loop.create_task(
+            self._dial(effect.conn, effect.seed), name=f"kinfolk: dial {effect.seed}", context=self.machine.context()
+        )
         self._track(effect.conn, task)
 
     def admit(self, effect: fx.Admit) -> None:
@@ -557,7 +567,9 @@ class Transport:
         """Somebody has connected."""
         host = caller.host
         link = Link(self, self._credentials, self._new_connection(), None)
-        task = self.loop.create_task(self._accept(link, caller), name=f"kinfolk: accept {host}")
+        task = self.loop.create_task(
+            self._accept(link, caller), name=f"kinfolk: accept {host}", context=self.machine.context()
+        )
         # Not at the end of `_accept`: a task that is cancelled before its first step never gets there.
         task.add_done_callback(lambda _: None if link.has_transport else caller.close())
         self._track(link.conn, task)
