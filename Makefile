@@ -14,6 +14,7 @@ MADE_FOR := $(shell { pwd; echo "$(PYTHON)"; } | cksum | cut -d ' ' -f 1)
 RUNTIME := $(VENV)/.ready-$(MADE_FOR)-runtime
 TEST := $(VENV)/.ready-$(MADE_FOR)-test
 CHECK := $(VENV)/.ready-$(MADE_FOR)-check
+FUZZ := $(VENV)/.ready-$(MADE_FOR)-fuzz
 DOCS := $(VENV)/.ready-$(MADE_FOR)-docs
 SOAK := $(VENV)/.ready-$(MADE_FOR)-soak
 
@@ -21,9 +22,11 @@ SOAK := $(VENV)/.ready-$(MADE_FOR)-soak
 BENCH_VENV ?= .venv-bench
 BENCH := $(BENCH_VENV)/.ready-$(MADE_FOR)-bench
 
+MINUTES ?= 5
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check test-slow docs bench bench-docs clean
+.PHONY: help demo test check test-slow fuzz mutants docs bench bench-docs clean
 
 help:
 	@echo 'make demo       three nodes in three OS processes find each other, share names, die and return'
@@ -31,6 +34,8 @@ help:
 	@echo 'make check      lint, format and types: ruff, mypy, pyright'
 	@echo 'make test-slow  the tests that take long or need more than Python packages'
 	@echo 'make soak       five processes under steady work and faults (MINUTES=30), on both event loops'
+	@echo 'make fuzz       feed codec, handshake, sessions and a node with made-up bytes (MINUTES=5)'
+	@echo 'make mutants    break each guarantee once, and see a test notice'
 	@echo 'make docs       the documentation, into build/docs'
 	@echo 'make bench      measure beside references, all in 15 minutes (ONLY=lookup,call a part, ROUNDS=3 fewer rounds)'
 	@echo 'make bench-docs tables and pictures of docs/performance.md from the last measurement'
@@ -51,13 +56,17 @@ check: $(CHECK)
 	$(PY) -m pyright --pythonpath $(PY)
 
 # pytest ends with 5 when nothing was selected; every other end is passed on.
-test-slow: $(TEST)
+test-slow: $(FUZZ)
 	@$(PY) -m pytest -m slow --timeout=600 $(PYTEST_ARGS) || test $$? -eq 5
 
-MINUTES ?= 30
+fuzz: $(FUZZ)
+	@$(PY) -m tests.fuzz --minutes $(MINUTES) $(FUZZ_ARGS)
+
+mutants: $(TEST)
+	@$(PY) -m tests.mutants
 
 soak: $(SOAK)
-	@$(PY) -m tests.soak --minutes $(MINUTES)
+	@$(PY) -m tests.soak --minutes $(or $(MINUTES),30)
 
 # Warnings are errors, references that lead nowhere among them.
 docs: $(DOCS)
@@ -85,6 +94,9 @@ $(CHECK): pyproject.toml constraints.txt
 
 $(SOAK): pyproject.toml constraints.txt
 	$(call set-up,.[test$(comma)fast])
+
+$(FUZZ): pyproject.toml constraints.txt
+	$(call set-up,.[test$(comma)fuzz])
 
 $(DOCS): pyproject.toml constraints.txt
 	$(call set-up,.[docs])

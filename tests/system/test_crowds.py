@@ -15,7 +15,7 @@ from kinfolk.cookie import Cookie
 from kinfolk.shell.tls import SERVER_NAME, Credentials
 from kinfolk.wire.frames import Called, encode_frame
 from tests.system.chaos import Network
-from tests.system.fleet import Fleet, Raised, Worker, agreed, connections, free_port, resident, states, until
+from tests.system.fleet import SLACK, Fleet, Raised, Worker, agreed, connections, free_port, resident, states, until
 from tests.system.stranger import Stranger
 
 HEARTBEAT = 1.0
@@ -249,7 +249,8 @@ async def test_five_hundred_half_open_connections_keep_nobody_from_joining(
             assert (await ada.ask("census"))["handshakes"] > 100
             began = time.monotonic()
             await carl.ask("start", name=carl.name, join=[ada.name], heartbeat=HEARTBEAT)
-            assert time.monotonic() - began < 5.0, "carl had to wait until the strangers were gone"
+            took = time.monotonic() - began
+            assert took < min(2.0 * SLACK, 5.0), "carl had to wait, at worst until the strangers were gone"
         await agreed([ada, bob, carl], names)
     finally:
         for stranger in strangers:
