@@ -26,8 +26,8 @@ from tests.simulation.mutants import MUTANTS
 
 COUNT = 240
 CHUNK = 60
-REGRESSIONS = (2, 12, 13, 35, 75)
-"""Seeds that have shown something once: mistakes that were planted, mostly."""
+REGRESSIONS = (14, 26, 50, 139, 385)
+"""Seeds that have shown something once: a name that both sides of a partition gave away, mostly."""
 ENOUGH_FOR_A_MISTAKE = 60
 ROOT = Path(__file__).parent.parent.parent
 
@@ -136,4 +136,4 @@ MISTAKES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_noticed(mistake: str, monkeypatch: pytest.MonkeyPatch):
     MISTAKES[mistake](monkeypatch)
-    assert any(Schedule(seed).run() for seed in range(100, 100 + ENOUGH_FOR_A_MISTAKE)), "the schedules have a hole"
+    assert any(Schedule(seed).run() for seed in range(ENOUGH_FOR_A_MISTAKE)), "the schedules have a hole"

@@ -279,11 +279,12 @@ class _Check:
             registers = sum(r.name == claim.name and r.pid == claim.pid for r in self.registers)
             if times > registers:
                 yield f"not told: {claim.pid} was told {times} times that it has lost {claim.name!r}"
-            if times or claim.over < inf or claim.until < inf:
+            if times:
                 continue
             for lookup in self.lookups:
-                own = lookup.node == node_of(claim.pid) and lookup.name == claim.name and lookup.began > claim.held
-                if own and lookup.pid != claim.pid and any(_within(lookup, rest) for rest in self.rests):
+                own = lookup.node == node_of(claim.pid) and lookup.name == claim.name
+                while_held = claim.held < lookup.began and lookup.ended < claim.until
+                if own and while_held and lookup.pid != claim.pid and any(_within(lookup, rest) for rest in self.rests):
                     yield f"not told: {claim.pid} has lost {claim.name!r}, {_seen(lookup)}, and was not told"
 
 

@@ -146,7 +146,11 @@ class Cluster(Sequence[Node]):
         place.port = node_address(place.node.name).port
         context = place.program.context()
         loop = asyncio.get_running_loop()
-        await loop.create_task(place.node.start(), name=f"start {place.word}", context=context)
+        try:
+            await loop.create_task(place.node.start(), name=f"start {place.word}", context=context)
+        except BaseException:
+            place.up = False  # it may be restarted all the same
+            raise
         if self._main is not None:
             place.main = loop.create_task(_run(self._main, place.node), name=f"main of {place.word}", context=context)
         return place.node
