@@ -27,6 +27,8 @@ _SLICE = 500
 """Changes in one step of the node."""
 _AT_ONCE = 64
 """Writes under way at a time; the rest waits here."""
+_LOGIN = 5.0
+"""Seconds that logging in may take: etcd makes that slow on purpose."""
 _GOODBYE = 1.0
 """Seconds that ending the lease may take when the node closes."""
 
@@ -107,7 +109,8 @@ class Client:
         self._etcd = etcd
         self._prefix = f"/kinfolk/{cluster}/".encode()
         self._end = self._prefix[:-1] + b"0"  # the next after "/"
-        self._patience = max(0.25, min(2.0, ttl / 4))  # so that a renewal can fail and be asked of another member
+        self._patience = max(0.5, min(2.0, ttl / 3))
+        self._renewal_patience = max(0.25, ttl / 4)  # so that one can fail, and be asked of another member in time
         self._pulse = pulse
         self._tell = tell
         self._clock = clock
@@ -120,6 +123,7 @@ class Client:
         self._channels: dict[str, tuple[Any, Any]] = {}  # each with its methods
         self._at = random.randrange(len(etcd.endpoints))  # noqa: S311 - no secret: nodes spread over the members
         self._token: str | None = None
+        self._logging_in = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._following: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
@@ -165,12 +169,14 @@ class Client:
         answer = None
         endpoint = self._endpoint
         try:
+            await self._log_in()
             if isinstance(request, fx.Put | fx.Remove):
                 async with self._room, asyncio.timeout(self._patience):
                     endpoint = self._endpoint
                     answer = await self._write(request)
             else:
-                async with asyncio.timeout(self._patience):
+                patience = self._renewal_patience if isinstance(request, fx.Renew) else self._patience
+                async with asyncio.timeout(patience):
                     answer = await self._about_lease(request)
             self.refused = None
         except self._failures as error:
@@ -181,10 +187,10 @@ class Client:
         known, etcd = self._known, self._methods
         match request:
             case fx.Grant(ttl=ttl):
-                granted = await etcd.grant(known.LeaseGrantRequest(TTL=ttl), metadata=await self._metadata())
+                granted = await etcd.grant(known.LeaseGrantRequest(TTL=ttl), metadata=self._metadata())
                 return fx.Granted(granted.ID, granted.TTL)
             case fx.Renew(lease=lease):
-                stream = etcd.keep_alive(metadata=await self._metadata(leader=True))
+                stream = etcd.keep_alive(metadata=self._metadata(leader=True))
                 try:
                     await stream.write(known.LeaseKeepAliveRequest(ID=lease))
                     renewed = await stream.read()
@@ -200,7 +206,7 @@ class Client:
 
     async def _revoke(self, lease: int) -> fx.Done:
         try:
-            done = await self._methods.revoke(self._known.LeaseRevokeRequest(ID=lease), metadata=await self._metadata())
+            done = await self._methods.revoke(self._known.LeaseRevokeRequest(ID=lease), metadata=self._metadata())
         except self._grpc.RpcError as error:
             if error.code() is self._grpc.StatusCode.NOT_FOUND:  # it has ended: that is what was wanted
                 return fx.Done(0)
@@ -218,7 +224,7 @@ class Client:
         look = known.RequestOp(request_range=known.RangeRequest(key=key))
         transaction = known.TxnRequest(compare=[condition], success=[write], failure=[look])
         try:
-            done = await self._methods.txn(transaction, metadata=await self._metadata())
+            done = await self._methods.txn(transaction, metadata=self._metadata())
         except self._grpc.RpcError as error:
             if error.code() is self._grpc.StatusCode.NOT_FOUND:
                 return fx.NoLease()
@@ -233,6 +239,7 @@ class Client:
             return
         try:
             async with asyncio.timeout(_GOODBYE):
+                await self._log_in()
                 await self._revoke(lease)
         except self._failures as error:
             _log.info("%s could not be told that the node closes, its lease will end by itself: %s", self._etcd, error)
@@ -243,6 +250,7 @@ class Client:
         """Tell what is there and what changes, until that ends; it is taken up again where the node wants it."""
         compacted, endpoint = False, self._endpoint
         try:
+            await self._log_in()
             if not after:
                 after = await self._snapshot()
             compacted = await self._watch(after)
@@ -256,7 +264,7 @@ class Client:
         while True:
             request = self._known.RangeRequest(key=key, range_end=self._end, limit=_PAGE, revision=revision)
             async with asyncio.timeout(self._patience):
-                page = await self._methods.range(request, metadata=await self._metadata())
+                page = await self._methods.range(request, metadata=self._metadata())
             revision = revision or page.header.revision
             facts = [self._fact(found) for found in page.kvs]
             self._tell(fx.Snapshot(revision, facts, first, not page.more))
@@ -268,7 +276,7 @@ class Client:
     async def _watch(self, after: int) -> bool:
         """Tell all changes after this revision. Returns, once that cannot go on, whether they have been compacted."""
         known = self._known
-        stream = self._methods.watch(metadata=await self._metadata(leader=True))
+        stream = self._methods.watch(metadata=self._metadata(leader=True))
         asked: list[float] = []
         begins = known.WatchCreateRequest(key=self._prefix, range_end=self._end, start_revision=after + 1)
         try:
@@ -357,14 +365,19 @@ class Client:
             there = self._channels[endpoint] = channel, rpc.methods(channel, self._known)
         return there[1]
 
-    async def _metadata(self, leader: bool = False) -> list[tuple[str, str]]:
+    def _metadata(self, leader: bool = False) -> list[tuple[str, str]]:
         """What goes along with a request. `leader`: to be cut off by a member that has no leader."""
         metadata = [("hasleader", "true")] if leader else []
-        if self._etcd.user is not None:
+        return metadata if self._token is None else [*metadata, ("token", self._token)]
+
+    async def _log_in(self) -> None:
+        """Get a token, if this etcd has users and there is none."""
+        if self._etcd.user is None:
+            return
+        async with self._logging_in:
             if self._token is None:
-                self._token = await self._authenticate(self._etcd.user)
-            metadata.append(("token", self._token))
-        return metadata
+                async with asyncio.timeout(_LOGIN):
+                    self._token = await self._authenticate(self._etcd.user)
 
     async def _authenticate(self, user: str) -> str:
         try:
