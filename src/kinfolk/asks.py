@@ -5,8 +5,9 @@ Asker:   Transfer             --ASK_TRANSFER------------------> origin of the cl
 Asker:   Succeed, Fail        <--------ASK_ANSWER-------------- origin
 Asker:   ASK_SETTLED: keep what was registered, or let it go (its user was cancelled, or had waited for too long)
 
-Both ends end alike, whatever is lost in between: as long as the asker has not said "keep", the origin withdraws the
-claim when the session with the asker ends; and the asker, whose session has ended, raises NodeLost.
+When the session ends before the answer was sent, the origin withdraws the claim, and the asker raises NodeLost. An
+answer that was sent may have arrived: then its user relies on the name, so it stays. If it has not, the user gets
+NodeLost, which says that much: the name may be registered, and registering it again returns the same claim.
 """
 
 from collections.abc import Callable
@@ -79,7 +80,7 @@ class Asks:
         send: says something to a peer, if there is a session with it.
         creation_of: the creation of a peer that there is a session with, else None.
         is_alive: whether a process of this node, by its local id, is alive.
-        slack: seconds that an answer may take longer than the origin was given.
+        slack: seconds that are left for the answer, of the time that the order has.
     """
 
     def __init__(
@@ -107,21 +108,21 @@ class Asks:
         """Ask the node of this process to claim a name for it."""
         pid = order.pid
         if self._reachable(order.ref, pid):
-            ask = RegistrationAsked(order.ref, order.name, pid.local, milliseconds_of(order.timeout), order.on_lost)
+            ask = RegistrationAsked(order.ref, order.name, pid.local, self._time_for_it(order.timeout), order.on_lost)
             self._ask(_Asked(order.ref, pid.node, order.name, pid, REGISTER), ask, order.timeout)
 
     def unregister(self, order: fx.Unregister, holder: Pid, seen: int | None) -> None:
         """Ask the node of the holder to withdraw exactly the claim that was meant, or that we have `seen`."""
         position = self._position(order, seen)
         if position is not None and self._reachable(order.ref, holder):
-            ask = UnregistrationAsked(order.ref, order.name, position, milliseconds_of(order.timeout))
+            ask = UnregistrationAsked(order.ref, order.name, position, self._time_for_it(order.timeout))
             self._ask(_Asked(order.ref, holder.node, order.name, holder, UNREGISTER), ask, order.timeout)
 
     def transfer(self, order: fx.Transfer, holder: Pid, seen: int | None) -> None:
         """Ask the node of the holder to let another process have the name, by the claim that we have `seen`."""
         position = self._position(order, seen)
         if position is not None and self._reachable(order.ref, holder):
-            ask = TransferAsked(order.ref, order.name, position, order.pid, milliseconds_of(order.timeout))
+            ask = TransferAsked(order.ref, order.name, position, order.pid, self._time_for_it(order.timeout))
             self._ask(_Asked(order.ref, holder.node, order.name, order.pid, TRANSFER), ask, order.timeout)
 
     def _position(self, order: fx.Unregister | fx.Transfer, seen: int | None) -> int | None:
@@ -177,9 +178,13 @@ class Asks:
             self._agenda.do(fx.Fail(ref, NoProcess(f"{pid} is dead: {pid.node} has been restarted since")))
         return creation == pid.creation
 
+    def _time_for_it(self, timeout: float) -> int:
+        """The milliseconds that the origin has: its answer is to come before our deadline, for it says more than that."""
+        return milliseconds_of(max(timeout - self._slack, timeout / 2))
+
     def _ask(self, asked: _Asked, operation: Operation, timeout: float) -> None:
         self._asked[asked.ref] = asked
-        self._agenda.later(("ask", asked.ref), timeout + self._slack)
+        self._agenda.later(("ask", asked.ref), timeout)
         self._send(asked.origin, operation)
 
     # --- the origin ---
@@ -267,18 +272,21 @@ class Asks:
 
     # --- both ---
 
-    def peer_down(self, peer: str, orders: Registrar, transfers: Transfers) -> None:
-        """The session with a peer has ended, and with it whatever one of us wanted of the other."""
-        for asked in [asked for asked in self._asked.values() if asked.origin == peer]:
-            del self._asked[asked.ref]
-            self._agenda.timers.cancel(("ask", asked.ref))
-            self._agenda.do(fx.Fail(asked.ref, NodeLost(f"the connection to {peer} ended before it answered")))
+    def asker_lost(self, peer: str, orders: Registrar, transfers: Transfers) -> None:
+        """The session with a peer has ended. What it has asked for and was not answered is not to be."""
         for ref in [ref for ref, served in self._served.items() if served.asker == peer]:
             del self._serving[peer, self._served.pop(ref).reference]
             orders.abandon(fx.Abandon(ref))
             transfers.abandon(ref)
-        keys = [key for key in self._unsettled if key[0] == peer]
-        self._undo([self._unsettled.pop(key) for key in keys], orders)
+        for key in [key for key in self._unsettled if key[0] == peer]:
+            orders.rely_on(self._unsettled.pop(key))  # its user may have been told
+
+    def origin_lost(self, peer: str) -> None:
+        """The session with a peer has ended: it will not answer what we have asked."""
+        for asked in [asked for asked in self._asked.values() if asked.origin == peer]:
+            del self._asked[asked.ref]
+            self._agenda.timers.cancel(("ask", asked.ref))
+            self._agenda.do(fx.Fail(asked.ref, NodeLost(f"the connection to {peer} ended before it answered")))
 
     def close(self, error: NodeClosed) -> None:
         """Answer every order of ours with this error."""

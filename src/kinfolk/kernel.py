@@ -124,7 +124,7 @@ class Kernel:
             forget_after=settings.forget_after,
             rng=rng,
         )
-        self._asks = Asks(self._agenda, self._say, self._creation_of, is_alive, slack=2 * settings.heartbeat)
+        self._asks = Asks(self._agenda, self._say, self._creation_of, is_alive, slack=settings.heartbeat)
         self._orders = Orders(self._agenda, self.names, self._apply, self._asks.answer, settings.heartbeat)
         self.tenure: Tenure | None = None
         if authority is not None:
@@ -340,12 +340,14 @@ class Kernel:
         if session is None:
             return
         self._log(level, f"{session.peer} is down: {reason}")
+        # Before a claim is confirmed only because nobody waits for this peer any more.
+        self._asks.asker_lost(session.peer, self._registrar, self._transfers)
         # The names first, so that who hears of the loss finds them free.
         self._apply(self.names.peer_down(session.peer, session.creation, returns))
         self._agenda.later(("kept", session.peer), self.settings.keep_mirrors)
         self._agenda.later(("lost", session.peer), self.settings.forget_after)
         self._do(fx.PeerDown(session.peer, session.creation, conn, reason))
-        self._asks.peer_down(session.peer, self._registrar, self._transfers)
+        self._asks.origin_lost(session.peer)
         self._transfers.peer_down(session.peer)
         # A connection that drops is dialled again soon, however often; not so a peer with whom every session breaks.
         lasted = level < logging.WARNING or self._agenda.now.mono - session.opened > self.settings.heartbeat

@@ -340,7 +340,9 @@ class Views:
             break
         for claim in self.claims(name):
             mirror = self.mirrors.get(claim.pid.node)
-            if mirror is not None and name in mirror.held and self._may_acknowledge(claim):
+            if mirror is None or name not in mirror.held or mirror.claims.get(name) != claim:
+                continue  # the last: memory is broken, and shows a claim that its node has never told
+            if self._may_acknowledge(claim):
                 mirror.held.discard(name)
                 self._changes.append(Acknowledge(claim.pid.node, claim.position))
         self._resolve(name)
