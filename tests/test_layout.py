@@ -13,7 +13,7 @@ LAYERS = [
     ["core"],
     ["cookie", "wire"],
     ["effects", "agenda", "mesh", "orders", "transfers", "asks", "kernel"],
-    ["messages", "mailbox", "handover", "process", "server", "allowed"],
+    ["messages", "mailbox", "handover", "process", "tracing", "server", "allowed"],
     ["shell"],
     [
         "settings",
@@ -28,6 +28,7 @@ LAYERS = [
         "service",
         "node",
         "observer",
+        "otel",
     ],
     ["__init__"],
     ["cli", "demo", "__main__"],
