@@ -16,7 +16,6 @@ html_title = "kinfolk"
 html_static_path: list[str] = []
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-autodoc_mock_imports = ["opentelemetry"]  # an extra
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "undoc-members": False}

@@ -45,7 +45,7 @@ class Mailbox:
             raise ValueError(f"max_mailbox={limit}: a mailbox must have room for at least 1 message (None: no bound)")
         self._limit = sys.maxsize if limit is None else limit
         self.messages: deque[Any] = deque()
-        self.ready = self.messages
+        self.ready: deque[Any] | tuple[()] = self.messages
         self.taken = 0
         self.dropped = 0
         self.report_after = 0.0

@@ -11,7 +11,6 @@ Done ends the span, left the context: what a process does while nobody has sent 
 last trace.
 """
 
-from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -79,7 +78,7 @@ class TracedMailbox(Mailbox):
 
     def __init__(self, limit: int | None, tracer: Tracer) -> None:
         super().__init__(limit)
-        self.ready = deque[Any]()  # stays empty: nothing is taken past `receive`
+        self.ready = ()  # nothing is taken past `receive`
         self._tracer = tracer
         self._process: Process | None = None
         self._current: Handling | None = None

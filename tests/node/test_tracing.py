@@ -13,6 +13,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 import kinfolk
@@ -30,6 +31,10 @@ class Order(Request[str]):
 
 class Price(Request[int]):
     item: str
+
+
+class Halves(Request[tuple[int, int]]):
+    number: int
 
 
 class Note(Request[None]):
@@ -50,6 +55,9 @@ class Prices(Server):
         if message.item == "moon":
             raise Refused("not for sale")
         return len(message.item)
+
+    async def halves(self, message: Halves) -> tuple[int, int]:
+        return message.number // 2, message.number - message.number // 2
 
 
 class Traces:
@@ -145,6 +153,8 @@ async def test_a_trace_goes_from_a_handler_to_a_name_on_another_node_and_on_to_o
     assert [attribute(span, "kinfolk.peer") for span in spans[1::2]] == [bob.name, carl.name]
     assert [attribute(span, "kinfolk.function") for span in spans[2::2]] == ["Shop", "Prices"]
     assert all(span.status.status_code is StatusCode.UNSET for span in spans)
+    with traces.span("typed"):
+        assert await ada.call("prices", Halves(number=3)) == (1, 2)  # no list
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -206,7 +216,7 @@ async def test_a_message_has_a_span_until_its_process_asks_for_the_next_and_a_co
     ear = bob.spawn(hear, through)
     ada.send(ear, "outside of any trace")
     with traces.span("first"):
-        ada.send(ear, "one")
+        ada.send(ear, "one" * 100_000)  # in fragments
     ada.send(ear, "outside again")
     with traces.span("second"):
         ada.send(ear, Note(text="two"))
@@ -434,6 +444,41 @@ async def test_a_message_that_has_no_room_for_its_trace_goes_without(nodes: Node
     assert into == [b"x" * 198]
     await traces.path("GET /", "send")
     assert len(traces.names()) == 2
+
+
+async def test_a_trace_that_is_not_recorded_is_not_recorded_elsewhere_either(nodes: Nodes):
+    provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+    exporter = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    ada = await nodes.start("ada")
+    instrument(ada, provider)
+    seen: list[trace.SpanContext] = []
+
+    async def look(me: Process) -> None:
+        seen.append(trace.get_current_span().get_span_context())
+        call: Call[Any] = await me.receive()
+        seen.append(trace.get_current_span().get_span_context())
+        call.reply()
+
+    with provider.get_tracer("a test").start_as_current_span("GET /") as outer:
+        await ada.call(ada.spawn(look), "hi")
+    first, handling = seen
+    assert not first.is_valid
+    assert handling.trace_id == outer.get_span_context().trace_id
+    assert not handling.trace_flags.sampled
+    assert exporter.get_finished_spans() == ()
+
+
+async def test_what_is_no_context_costs_nobody_the_message(nodes: Nodes, traces: Traces):
+    ada = traces.on(await nodes.start("ada"))
+    into: list[Any] = []
+    ear = ada.spawn(collect, into)
+    carriers = [{}, {"traceparent": "rubbish", "tracestate": "=", "baggage": "a=b"}, {"a": "b"}]
+    for number, carrier in enumerate(carriers):
+        ada.send(ear, Traced(carrier, number))  # as another node would
+    await until(lambda: len(into) == 3)
+    assert into == [0, 1, 2]
+    assert traces.names() == []
 
 
 # --- it costs nothing when it is absent ---
