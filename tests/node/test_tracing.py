@@ -1,6 +1,7 @@
 """Traces of OpenTelemetry through processes and nodes: who is in which trace, whose child, and how it ended."""
 
 import asyncio
+import importlib
 import re
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 import kinfolk
-from kinfolk import Call, Child, Node, NotSerializable, Pid, Process, Refused, Request, Server
+from kinfolk import Call, CallTimeout, Child, Node, NotSerializable, Pid, Process, Refused, Request, Server
 from kinfolk.handover import HandOver
 from kinfolk.otel import instrument
 from kinfolk.wire import codec
@@ -327,6 +328,24 @@ async def test_a_call_that_is_answered_later_has_its_span_until_then(nodes: Node
     await traces.path("GET /", "call", "handle late")
 
 
+async def test_a_call_that_was_given_up_before_it_was_taken_has_no_span_there(nodes: Nodes, traces: Traces):
+    ada = traces.on(await nodes.start("ada"))
+    begin = asyncio.Event()
+
+    async def late(me: Process) -> None:
+        await begin.wait()
+        async for call in me.calls():
+            call.reply(call.body)
+
+    pid = ada.spawn(late)
+    with traces.span():
+        assert isinstance(await ended(ada.call(pid, "too late", timeout=0.01)), CallTimeout)
+        begin.set()
+        assert await ada.call(pid, "in time") == "in time"
+    assert ada.counters["expired_calls"] == 1
+    assert sorted(traces.names()) == ["GET /", "call", "call", "handle late"]
+
+
 async def test_a_broadcast_carries_its_trace_once_and_all_members_are_in_it(
     nodes: Nodes, traces: Traces, monkeypatch: pytest.MonkeyPatch
 ):
@@ -537,6 +556,13 @@ async def test_without_a_tracer_a_local_message_allocates_nothing(nodes: Nodes, 
     assert allocated < many / 64 + 50, "a deque has a block for 64 entries"
     call = Call("a call", None, lambda outcome, value: None)
     assert sys.getsizeof(call) <= 80, "the trace of a call fits into what it took before"
+
+
+def test_whoever_instruments_without_opentelemetry_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    monkeypatch.delitem(sys.modules, "kinfolk.otel")
+    with pytest.raises(ImportError, match=r"pip install 'kinfolk\[otel\]'"):
+        importlib.import_module("kinfolk.otel")
 
 
 def test_nothing_of_opentelemetry_is_imported_but_by_kinfolk_otel():
