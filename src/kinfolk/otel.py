@@ -60,10 +60,9 @@ class _Tracer:
     def outgoing(self, verb: Literal["send", "call", "broadcast"], target: "Target", body: object) -> "Outgoing | None":
         if type(body) is Traced or not trace.get_current_span().get_span_context().is_valid:
             return None
-        what, name = _type_name(body), _name_of(target)
-        attributes: dict[str, str] = {"kinfolk.node": self._node.name, "kinfolk.target": _text(target)}
-        peer = self._peer(target) if verb != "broadcast" else None
-        if peer is not None:
+        what, (name, text, peer) = _type_name(body), self._address(target)
+        attributes = {"kinfolk.node": self._node.name, "kinfolk.target": text}
+        if peer is not None and verb != "broadcast":
             attributes["kinfolk.peer"] = peer
         kind, _ = _KINDS["call" if verb == "call" else "send"]
         span = self._tracer.start_span(
@@ -95,12 +94,18 @@ class _Tracer:
         handling.enter(span, outside)
         return handling
 
-    def _peer(self, target: "Target") -> str | None:
-        """The node that the target is known to be on."""
-        if isinstance(target, tuple):
-            return target[1]
-        pid = self._node.names.whereis(target) if isinstance(target, str) else target
-        return None if pid is None else pid.node
+    def _address(self, target: object) -> tuple[str | None, str, str | None]:
+        """The name in it, its text, and the node that it is known to be on. What is no target is found out later."""
+        match target:
+            case Pid():
+                return None, str(target), target.node
+            case str():
+                holder = self._node.kernel.names.whereis(target)
+                return target, target, None if holder is None else holder.node
+            case (str() as name, str() as node):
+                return name, f"{name} of {node}", node
+            case _:
+                return None, repr(target), None
 
 
 class _Outgoing:
@@ -182,16 +187,6 @@ def _type_name(body: object) -> str | None:
     else:
         return None
     return name.rpartition(":")[2]
-
-
-def _name_of(target: "Target") -> str | None:
-    if isinstance(target, Pid):
-        return None
-    return target if isinstance(target, str) else target[0]
-
-
-def _text(target: "Target") -> str:
-    return f"{target[0]} of {target[1]}" if isinstance(target, tuple) and not isinstance(target, Pid) else str(target)
 
 
 def _function(process: "Process") -> str:

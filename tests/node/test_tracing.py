@@ -303,6 +303,12 @@ async def test_an_error_is_in_the_status_of_both_ends(nodes: Nodes, traces: Trac
     with pytest.raises(NotSerializable) as plain:
         ada.send(gone, {"a": [1, 2**70]})
     assert str(traced.value) == str(plain.value)
+    nobodies: list[Any] = [5, ("one",), ("a", "b", "c"), ("a", 5), [gone], "nobody", "", ("", bob.name)]
+    for nobody in nobodies:
+        with traces.span("to nobody"):
+            errors = [await ended(ada.call(nobody, 1))]
+        errors.append(await ended(ada.call(nobody, 1)))
+        assert type(errors[0]) is type(errors[1]) and str(errors[0]) == str(errors[1])
     with traces.span("crashed by a message"):
         bob.send(bob.spawn(crash), Note(text="x"))
     *_, taken = await traces.path("crashed by a message", "send Note", "process Note")
