@@ -16,7 +16,6 @@ from msgspec import Struct
 from kinfolk import effects as fx
 from kinfolk.agenda import Agenda
 from kinfolk.core.ledger import Claim
-from kinfolk.core.names import Names
 from kinfolk.errors import (
     CallTimeout,
     KinfolkError,
@@ -31,6 +30,7 @@ from kinfolk.errors import (
 )
 from kinfolk.ids import Pid
 from kinfolk.orders import Orders
+from kinfolk.tenure import Tenure
 from kinfolk.transfers import Transfers
 from kinfolk.wire.frames import (
     AskAnswered,
@@ -46,6 +46,10 @@ OK, TAKEN, MISSING, DEAD, UNKNOWN, STAYS, CLOSED = "ok", "taken", "missing", "de
 
 
 REGISTER, UNREGISTER, TRANSFER = "register", "unregister", "transfer"
+
+
+Registrar = Orders | Tenure
+"""Who carries out orders about names of this node's processes."""
 
 
 class _Asked(Struct, frozen=True):
@@ -72,7 +76,6 @@ class Asks:
 
     Args:
         agenda: of the node.
-        names: its name table.
         send: says something to a peer, if there is a session with it.
         creation_of: the creation of a peer that there is a session with, else None.
         is_alive: whether a process of this node, by its local id, is alive.
@@ -82,14 +85,12 @@ class Asks:
     def __init__(
         self,
         agenda: Agenda,
-        names: Names,
         send: Callable[[str, Operation], None],
         creation_of: Callable[[str], int | None],
         is_alive: Callable[[int], bool],
         slack: float,
     ) -> None:
         self._agenda = agenda
-        self._names = names
         self._send = send
         self._creation_of = creation_of
         self._is_alive = is_alive
@@ -109,26 +110,23 @@ class Asks:
             ask = RegistrationAsked(order.ref, order.name, pid.local, milliseconds_of(order.timeout), order.on_lost)
             self._ask(_Asked(order.ref, pid.node, order.name, pid, REGISTER), ask, order.timeout)
 
-    def unregister(self, order: fx.Unregister, holder: Pid) -> None:
-        """Ask the node of the holder to withdraw exactly the claim that was meant, or that we see."""
-        position = self._position(order, holder)
+    def unregister(self, order: fx.Unregister, holder: Pid, seen: int | None) -> None:
+        """Ask the node of the holder to withdraw exactly the claim that was meant, or that we have `seen`."""
+        position = self._position(order, seen)
         if position is not None and self._reachable(order.ref, holder):
             ask = UnregistrationAsked(order.ref, order.name, position, milliseconds_of(order.timeout))
             self._ask(_Asked(order.ref, holder.node, order.name, holder, UNREGISTER), ask, order.timeout)
 
-    def transfer(self, order: fx.Transfer, holder: Pid) -> None:
-        """Ask the node of the holder to let another process have the name."""
-        position = self._position(order, holder)
+    def transfer(self, order: fx.Transfer, holder: Pid, seen: int | None) -> None:
+        """Ask the node of the holder to let another process have the name, by the claim that we have `seen`."""
+        position = self._position(order, seen)
         if position is not None and self._reachable(order.ref, holder):
             ask = TransferAsked(order.ref, order.name, position, order.pid, milliseconds_of(order.timeout))
             self._ask(_Asked(order.ref, holder.node, order.name, order.pid, TRANSFER), ask, order.timeout)
 
-    def _position(self, order: fx.Unregister | fx.Transfer, holder: Pid) -> int | None:
+    def _position(self, order: fx.Unregister | fx.Transfer, seen: int | None) -> int | None:
         """Where the claim was made that was meant, or that we see."""
-        position = order.position
-        mirror = self._names.mirrors.get(holder.node)
-        if position is None and mirror is not None and order.name in mirror.claims:
-            position = mirror.claims[order.name].position
+        position = seen if order.position is None else order.position
         if position is None:  # memory is broken: nobody has claimed what the view shows
             self._agenda.do(fx.Fail(order.ref, NameUnknown(order.name)))
         return position
@@ -186,7 +184,7 @@ class Asks:
 
     # --- the origin ---
 
-    def asked_to_register(self, asker: str, ask: RegistrationAsked, pid: Pid, orders: Orders) -> None:
+    def asked_to_register(self, asker: str, ask: RegistrationAsked, pid: Pid, orders: Registrar) -> None:
         """A peer wants a name for a process of ours.
 
         Raises:
@@ -199,7 +197,7 @@ class Asks:
         on_lost: fx.OnLost = "message" if ask.on_lost == "message" else "exit"
         orders.register(fx.Register(ref, ask.name, pid, True, ask.timeout_ms / 1000, on_lost))
 
-    def asked_to_unregister(self, asker: str, ask: UnregistrationAsked, orders: Orders) -> None:
+    def asked_to_unregister(self, asker: str, ask: UnregistrationAsked, orders: Registrar) -> None:
         """A peer wants a claim of ours withdrawn.
 
         Raises:
@@ -218,7 +216,7 @@ class Asks:
         ref = self._serve(_Served(asker, ask.reference, ask.name))
         transfers.transfer(fx.Transfer(ref, ask.name, ask.pid, ask.timeout_ms / 1000, ask.claim))
 
-    def settled(self, asker: str, told: AskSettled, orders: Orders, transfers: Transfers) -> None:
+    def settled(self, asker: str, told: AskSettled, orders: Registrar, transfers: Transfers) -> None:
         """The asker has our answer, or waits no longer."""
         claim = self._unsettled.pop((asker, told.reference), None)
         if told.keep:
@@ -260,18 +258,16 @@ class Asks:
         self._serving[key] = self._references
         return self._references
 
-    def _undo(self, claims: list[Claim], orders: Orders) -> None:
+    def _undo(self, claims: list[Claim], orders: Registrar) -> None:
         """Withdraw what nobody relies on any more: neither somebody of this node, nor an asker that keeps it or may."""
         wanted = {claim.position for claim in self._unsettled.values()} if claims else ()
         for claim in claims:
-            own = self._names.own.get(claim.name)
-            lives = own is not None and own.claim == claim
-            if lives and claim.position not in wanted and not orders.is_standing(claim):
-                orders.withdraw(claim.name)
+            if claim.position not in wanted:
+                orders.let_go(claim)
 
     # --- both ---
 
-    def peer_down(self, peer: str, orders: Orders, transfers: Transfers) -> None:
+    def peer_down(self, peer: str, orders: Registrar, transfers: Transfers) -> None:
         """The session with a peer has ended, and with it whatever one of us wanted of the other."""
         for asked in [asked for asked in self._asked.values() if asked.origin == peer]:
             del self._asked[asked.ref]

@@ -25,6 +25,7 @@ from kinfolk import effects as fx
 from kinfolk.allowed import Allowed, Spawnable
 from kinfolk.blocking import Blocking
 from kinfolk.cookie import Cookie, Hidden
+from kinfolk.core.names import Names as NameTable
 from kinfolk.core.relations import OUTSIDE, Relations
 from kinfolk.core.restarts import Strategy
 from kinfolk.counters import Counters
@@ -36,6 +37,7 @@ from kinfolk.leaving import Drain
 from kinfolk.messages import Ref, Replies
 from kinfolk.process import Body, Process, Runnable, running_process
 from kinfolk.reasons import SHUTDOWN, Crash, Reason
+from kinfolk.registries.etcd import Client, Etcd
 from kinfolk.registry import Names
 from kinfolk.seconds import check_seconds
 from kinfolk.server import Started, is_server
@@ -50,8 +52,9 @@ from kinfolk.shell.spawns import Spawns
 from kinfolk.shell.stalls import Stalls
 from kinfolk.shell.tasks import Processes
 from kinfolk.shell.tls import OwnCertificates, Papers, node_uri
-from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Transport
+from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Traffic, Transport
 from kinfolk.supervisor import Child, Supervising, Supervision, Supervisor
+from kinfolk.tenure import MARGIN, Tenure
 from kinfolk.tracing import Tracer
 from kinfolk.wire.codec import Codec
 from kinfolk.wire.handshake import Identity
@@ -84,6 +87,8 @@ class Node:
         tls: certificates of your own authority, each naming its node, in place of those derived from the cookie.
         listen: the address to bind, if it is not the one in the name.
         cluster: the name of the cluster; nodes of others are refused.
+        registry: who decides about names: "mesh", the default, or etcd, as ``"etcd://host:2379[,host:2379...]"`` or an
+            `Etcd`. All nodes of a cluster need the same. See docs/etcd.md.
         heartbeat: seconds between signs of life.
         down_after: seconds of silence after which a peer is lost; default 5 heartbeats.
         stall_after: seconds without a turn of its event loop after which a node is stalled, and tells its peers so;
@@ -126,6 +131,7 @@ class Node:
         tls: OwnCertificates | None = None,
         listen: str | None = None,
         cluster: str | None = None,
+        registry: str | Etcd | None = None,
         heartbeat: float = 1.0,
         down_after: float | None = None,
         stall_after: float | None = None,
@@ -169,6 +175,7 @@ class Node:
             listen=listen,
             cluster=cluster,
             join=join,
+            registry=registry,
             drain_timeout=drain_timeout,
             high_water=high_water,
             max_outbox=max_outbox,
@@ -195,7 +202,7 @@ class Node:
         self._immediate: dict[int, object] = {}
         self._state = "new"
         self._draining: tuple[Drain, asyncio.Task[bool]] | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._left_over: list[Process] = []  # by the close: their tasks did not end
         self._has_closed = asyncio.Event()
         self._thread: int | None = None
@@ -265,6 +272,13 @@ class Node:
         """The nodes that this one has a session with, sorted."""
         return sorted(self._parts.kernel.peers())
 
+    def traffic(self) -> dict[str, Traffic]:
+        """The peers, each with what has gone over its session so far, and what waits for it."""
+        parts = self._parts
+        conns = {peer: parts.kernel.session_of(peer) for peer in self.peers()}
+        trips = parts.kernel.round_trips()
+        return {peer: parts.transport.traffic(conn, trips[peer]) for peer, conn in conns.items() if conn is not None}
+
     def congested(self) -> dict[str, int]:
         """The peers for which more waits than `high_water` allows, each with the bytes that wait for it now."""
         return self._parts.dataplane.congested()
@@ -297,6 +311,7 @@ class Node:
         Raises:
             AuthenticationFailed: a seed refused the cookie, the version, the cluster or the name.
             NodeUnreachable: fewer than `min_peers` answered in time.
+                With etcd as the registry: etcd did not answer within `join_timeout`.
             OSError: the address cannot be bound, or a file of `tls` cannot be read, or others can read the key.
             ValueError: the files of `tls` do not fit, or its certificate does not name this node; or what `allow_spawn`
                 names is not there.
@@ -320,6 +335,8 @@ class Node:
             parts.stalls.start(loop)
             parts.driver.start(loop)
             parts.processes.start()
+            if parts.client is not None:
+                await self._enter_registry(parts.client)
             await self._join()
             self._serve()
         except BaseException:
@@ -332,8 +349,18 @@ class Node:
         me = self._parts.processes.spawn(service, (), node=self)
         self._parts.names.local.register(SERVICE_NAME, me.pid)
 
+    async def _enter_registry(self, client: Client) -> None:
+        try:
+            await self.ordered(lambda ref: fx.EnterRegistry(ref, self._join_timeout))
+        except NodeUnreachable as error:
+            if client.refused is not None:
+                raise client.refused from None
+            raise NodeUnreachable(f"{error} ({client.trouble or 'no answer'})") from None
+
     async def _join(self) -> None:
-        seeds = self._settings.join
+        seeds, tenure = self._settings.join, self._parts.kernel.tenure
+        if tenure is not None:
+            seeds += tuple(Seed.parse(node) for node in sorted(tenure.nodes) if node != self.name)
         if not self._settings.neighbours:
             await self.ordered(lambda ref: fx.Join(ref, seeds, self._join_timeout, True, self._min_peers))
             return
@@ -406,6 +433,7 @@ class Node:
             listen=str(self._settings.listen),
             cluster=self.cluster,
             join=[],
+            registry=self._settings.registry or kinfolk.settings.MESH,
             **self.machine.environment(),
             **keys.reveal(),
         )
@@ -497,6 +525,38 @@ class Node:
                 closing = self._close(self._built, started, orderly, caller)
                 self._closing = asyncio.create_task(closing, name=f"kinfolk: close {self._built.name}")
 
+    def abandon(self) -> None:
+        """Be gone at once, as if the program had been killed: nobody is told, and nothing ends in good order.
+
+        For tests of what happens then. The tasks of its processes are cancelled, so their ``finally`` runs, with
+        `NodeClosed` from all that they ask of the node; a simulation runs not even that.
+        """
+        parts, was = self._built, self._state
+        self._state = "closed"
+        if parts is None or was == "closed":
+            return
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_future()
+            self._closing.set_result(None)
+        parts.driver.stop()
+        parts.stalls.close()
+        parts.transport.abandon()
+        parts.processes.abandon()
+        self._let_go(parts, NodeClosed(f"{parts.name} has crashed"))
+        self._has_closed.set()
+
+    def _let_go(self, parts: "_Parts", error: NodeClosed) -> None:
+        """Nobody waits any longer for what will not come."""
+        parts.dataplane.close(error)
+        for future in self._answers.values():
+            if not future.done():
+                future.set_exception(error)
+        self._answers.clear()
+        parts.names.close(error)
+        parts.groups.close(error)
+        parts.kernel.names.view.clear()
+        parts.kernel.names.groups.clear()
+
     async def _close(self, parts: "_Parts", started: bool, orderly: bool, caller: "asyncio.Task[Any] | None") -> None:
         late = self.draining is not None and self.draining.late
         patience = CLOSE_TIMEOUT / 2 if late else CLOSE_TIMEOUT
@@ -520,7 +580,9 @@ class Node:
         parts.groups.close(error)
         parts.stalls.close()
         await parts.transport.close(CLOSE_TIMEOUT)
-        parts.kernel.names.view.clear()
+        if parts.client is not None:
+            await parts.client.close()
+        parts.table.view.clear()
         parts.kernel.names.groups.clear()
         self._has_closed.set()
         if started:
@@ -872,6 +934,10 @@ class Node:
         """The encoding of messages, for the processes of this node."""
         return self._codec
 
+    def clock(self) -> float:
+        """The time in seconds that the node counts in, from any thread."""
+        return self._parts.driver.clock()
+
     def submit(self, happened: fx.Input) -> None:
         """Give the kernel an input."""
         self._parts.driver.submit(happened)
@@ -986,6 +1052,10 @@ class Node:
         assert self._loop is not None, "nothing comes or goes before the node runs"
         self._loop.call_soon(self.submit, fx.Turn())
 
+    def _consult(self, effect: fx.Consult) -> None:
+        assert self._parts.client is not None, "the node has an authority to consult"
+        self._parts.client.consult(effect.request)
+
     def _dial(self, effect: fx.Dial) -> None:
         self._parts.transport.dial(effect)
 
@@ -1021,6 +1091,7 @@ class Node:
         fx.RaiseCreation: _raise_creation,
         fx.Log: _write_log,
         fx.Count: _count,
+        fx.Consult: _consult,
     }
 
     # --- putting it together ---
@@ -1043,19 +1114,30 @@ class Node:
             papers = _papers(machine, settings, name)
             jitter = machine.random()
             creation = _creation(self.wall_clock(), jitter)
-            processes = Processes(name, creation, self._process_exited)
+            processes = Processes(name, creation, self._process_exited, machine.context)
             kernel = Kernel(
-                name, creation, self._times, jitter, is_alive=lambda local: processes.get(local) is not None
+                name,
+                creation,
+                self._times,
+                jitter,
+                is_alive=lambda local: processes.get(local) is not None,
+                authority=None if settings.registry is None else str(settings.registry),
             )
+            table = kernel.tenure or kernel.names
             # Released by the first join: names taken before it are ours only if nobody in the cluster has them.
             kernel.names.hold()
             driver = Driver(kernel, self._perform, self.wall_clock, machine.monotonic)
-            names = Names(self, kernel.names, self._times.down_after + 2 * self._times.heartbeat)
+            client = None
+            if settings.registry is not None and kernel.tenure is not None:
+                pulse = self._times.heartbeat
+                ttl = kernel.tenure.ttl - MARGIN
+                client = Client(settings.registry, settings.cluster, ttl, pulse, driver.submit, driver.clock)
+            names = Names(self, table, self._times.down_after + 2 * self._times.heartbeat)
             groups = Groups(self, kernel.names.groups, WeakKeyDictionary())
             signals = Signals(
                 Relations(name, creation, lambda local: processes.get(local) is not None),
                 processes,
-                kernel.names.whereis,
+                table.whereis,
                 names.local.whereis,
                 driver.afterwards,
             )
@@ -1067,7 +1149,7 @@ class Node:
                 processes,
                 signals,
                 spawns,
-                kernel.names.whereis,
+                table.whereis,
                 names.local.whereis,
                 kernel.names.groups,
                 self._codec,
@@ -1102,7 +1184,20 @@ class Node:
             port.close()
             raise
         return _Parts(
-            name, kernel, driver, processes, signals, spawns, alarms, dataplane, transport, stalls, names, groups
+            name,
+            kernel,
+            table,
+            client,
+            driver,
+            processes,
+            signals,
+            spawns,
+            alarms,
+            dataplane,
+            transport,
+            stalls,
+            names,
+            groups,
         )
 
     def _process_exited(self, process: Process, reason: Reason) -> None:
@@ -1125,6 +1220,10 @@ class _Parts:
 
     name: str
     kernel: Kernel
+    table: NameTable | Tenure
+    """Who has which name: the mesh's, or an authority's."""
+    client: Client | None
+    """What talks to that authority."""
     driver: Driver
     processes: Processes
     signals: Signals

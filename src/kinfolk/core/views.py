@@ -469,7 +469,10 @@ class Views:
         if not confirmed:
             mirror.held.add(claim.name)
         self._add(claim)
-        self._judge(claim.name)
+        # A confirmed claim without a rival, as a sync brings them by the hundred thousand: nothing to decide, and
+        # nobody waits for an acknowledgement. To judge it all the same is a tenth of the time of a join.
+        if not confirmed or claim.name in self.rivals:
+            self._judge(claim.name)
 
     def _unmirror(self, mirror: Mirror, claim: Claim) -> None:
         mirror.drop(claim)

@@ -60,6 +60,7 @@ class Processes:
     Args:
         name, creation: of the node, for the pids.
         on_exit: told of each death, in the step in which it happens; must not raise.
+        context: gives what a process begins in; None for the context of whoever starts it.
         linger_after: seconds that a cancelled task may take to end before it is reported and cancelled again.
 
     Attributes:
@@ -74,12 +75,14 @@ class Processes:
         name: str,
         creation: int,
         on_exit: Callable[[Process, Reason], None],
+        context: Callable[[], Context | None] = lambda: None,
         *,
         linger_after: float = LINGER_AFTER,
     ) -> None:
         self.name, self.creation = name, creation
         self.tracer: Tracer | None = None
         self._on_exit = on_exit
+        self._context = context
         self._linger_after = linger_after
         self._locals = itertools.count(1)
         self._alive: dict[int, Process] = {}
@@ -150,10 +153,11 @@ class Processes:
         self._unborn[process] = coroutine
         if gate is not None:
             self._gates[process] = gate
+        context = self._context()
         if self._loop is None:
-            self._contexts[process] = copy_context()
+            self._contexts[process] = context or copy_context()
         else:
-            self._run(process, None)
+            self._run(process, context)
         return process
 
     def _run(self, process: Process, context: Context | None) -> None:
@@ -286,6 +290,12 @@ class Processes:
                 ", ".join(f"{process.pid} ({process.function})" for process in left),
             )
         return left
+
+    def abandon(self) -> None:
+        """Cancel the tasks of all processes, and wait for none: the node is gone as if its program had been killed."""
+        self._closed = True
+        for task in list(self._tasks):
+            task.cancel()
 
     def _crashed(self, process: Process, error: BaseException) -> None:
         if process.exit_reason is None:
