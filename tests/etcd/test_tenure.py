@@ -10,7 +10,7 @@ from kinfolk.ids import Pid
 from kinfolk.tenure import MARGIN, Stage, Tenure
 from tests.etcd.world import TTL, Etcd, Node, World
 
-SEEDS, MANY, STEPS = 40, 3000, 250
+SEEDS, MANY, STEPS = 40, 1500, 250
 
 
 def test_whatever_is_late_lost_stopped_or_repeated_nobody_holds_what_etcd_gives_to_others():
