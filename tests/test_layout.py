@@ -13,7 +13,7 @@ LAYERS = [
     ["core"],
     ["cookie", "wire"],
     ["effects", "agenda", "mesh", "orders", "tenure", "transfers", "asks", "kernel"],
-    ["messages", "mailbox", "handover", "process", "server", "allowed"],
+    ["messages", "mailbox", "handover", "process", "tracing", "server", "allowed"],
     ["shell", "registries"],
     [
         "settings",
@@ -28,6 +28,7 @@ LAYERS = [
         "service",
         "node",
         "observer",
+        "otel",
     ],
     ["__init__"],
     ["web", "metrics"],

@@ -55,6 +55,7 @@ from kinfolk.shell.tls import OwnCertificates, Papers, node_uri
 from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Traffic, Transport
 from kinfolk.supervisor import Child, Supervising, Supervision, Supervisor
 from kinfolk.tenure import MARGIN, Tenure
+from kinfolk.tracing import Tracer
 from kinfolk.wire.codec import Codec
 from kinfolk.wire.handshake import Identity
 
@@ -209,6 +210,7 @@ class Node:
         self._os_process = os.getpid()
         self._announced: Path | None = None
         self._built: _Parts | None = None
+        self._tracer: Tracer | None = None
 
     # --- what it is ---
 
@@ -917,6 +919,17 @@ class Node:
         return parts.processes.spawn(body, args, node=self, max_mailbox=max_mailbox, gate=gate)
 
     @property
+    def tracer(self) -> Tracer | None:
+        """What follows traces through this node; see `kinfolk.otel`. None for most."""
+        return self._tracer
+
+    @tracer.setter
+    def tracer(self, tracer: Tracer | None) -> None:
+        self._tracer = tracer
+        if self._built is not None:
+            self._built.processes.tracer = self._built.dataplane.tracer = tracer
+
+    @property
     def codec(self) -> Codec:
         """The encoding of messages, for the processes of this node."""
         return self._codec
@@ -1143,6 +1156,7 @@ class Node:
                 self.counters,
                 self._strict,
             )
+            processes.tracer = dataplane.tracer = self._tracer
             transport = Transport(
                 machine,
                 port,

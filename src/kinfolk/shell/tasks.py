@@ -28,6 +28,7 @@ from kinfolk.messages import Call
 from kinfolk.process import PRUNE_FROM, Body, Process
 from kinfolk.reasons import KILLED, NORMAL, SHUTDOWN, Crash, Reason, Stop
 from kinfolk.server import is_server, serve
+from kinfolk.tracing import TracedMailbox, Tracer
 from kinfolk.wire import codec
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Processes:
 
     Attributes:
         get: ``get(local) -> Process | None``, the living process with this number.
+        tracer: of the node; processes that are spawned while there is one take part in traces.
     """
 
     get: Callable[[int], Process | None]
@@ -78,6 +80,7 @@ class Processes:
         linger_after: float = LINGER_AFTER,
     ) -> None:
         self.name, self.creation = name, creation
+        self.tracer: Tracer | None = None
         self._on_exit = on_exit
         self._context = context
         self._linger_after = linger_after
@@ -141,7 +144,8 @@ class Processes:
         if not callable(body):
             raise TypeError(_not_a_body(body))
         local = next(self._locals)
-        process = Process(Pid(self.name, self.creation, local), node, body, Mailbox(max_mailbox))
+        mailbox = Mailbox(max_mailbox) if self.tracer is None else TracedMailbox(max_mailbox, self.tracer)
+        process = Process(Pid(self.name, self.creation, local), node, body, mailbox)
         coroutine = _beginning(body, process, args)
         if type(coroutine) is not CoroutineType and not isinstance(coroutine, Coroutine):
             raise TypeError(_not_a_body(body, coroutine))
@@ -168,6 +172,8 @@ class Processes:
         task = asyncio.current_task()
         assert task is not None, "a coroutine runs in a task"
         process.begin(task)
+        if type(process.mailbox) is TracedMailbox:
+            process.mailbox.begin(process)
         try:
             gate = self._gates.pop(process, None)
             if gate is not None:
