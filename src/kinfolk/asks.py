@@ -179,7 +179,7 @@ class Asks:
         return creation == pid.creation
 
     def _time_for_it(self, timeout: float) -> int:
-        """The milliseconds that the origin has: its answer is to come before our deadline, for it says more than that."""
+        """The milliseconds that the origin has. Its answer is to come before our deadline, for it says more."""
         return milliseconds_of(max(timeout - self._slack, timeout / 2))
 
     def _ask(self, asked: _Asked, operation: Operation, timeout: float) -> None:

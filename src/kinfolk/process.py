@@ -190,6 +190,7 @@ class Process:
         if match is None:
             messages = self.mailbox.ready
             if messages:
+                self.mailbox.taken += 1
                 return messages.popleft()
             wanted = None
         else:

@@ -146,7 +146,8 @@ class Names:
             NotConfirmed: some peers, or etcd, did not acknowledge in time; the claim is withdrawn.
             NoProcess: the process is dead.
             NameUnknown: the name was unregistered meanwhile.
-            NodeLost: the process's node is not connected, or was lost before it answered: it may have registered the name. Asking again gives the same registration.
+            NodeLost: the process's node is not connected, or was lost before it answered. It may have registered the
+                name all the same: asking again gives the same registration.
             NodeClosed: the node is closed.
             ValueError, TypeError: the name or pid is not valid, or `timeout` is no number of seconds.
 
