@@ -41,6 +41,7 @@ class Soak:
     def __init__(self, fleet: Fleet, network: Network, loop: str, chance: random.Random) -> None:
         self.fleet, self.network, self.loop, self.chance = fleet, network, loop, chance
         self.workers: dict[str, Worker] = {}
+        self.holders: dict[str, str] = {}
         self.done: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
 
@@ -50,6 +51,7 @@ class Soak:
         join = [other.name for other in self.workers.values() if other.word != word and other.runs]
         await worker.ask("start", name=worker.name, join=join, heartbeat=HEARTBEAT, join_timeout=2.0)
         self.workers[word] = worker
+        self.holders[word] = await worker.ask("spawn")
         return worker
 
     async def run(self, seconds: float) -> dict[str, object]:
@@ -106,18 +108,19 @@ class Soak:
         """What the program of one node does, until then or its end."""
         own = random.Random(f"{word} {self.done['rounds']} {self.loop}")
         worker = self.workers[word]
+        holder = self.holders[word]
         spawned: list[str] = []
         while time.monotonic() < until and worker.runs:
             name, group = f"name/{own.randrange(NAMES)}", f"group/{own.randrange(GROUPS)}"
             verb, arguments = own.choice(
                 list[tuple[str, dict[str, Any]]](
                     [
-                        ("register", {"name": name, "timeout": 1.0, "on_lost": "message"}),
+                        ("register", {"name": name, "pid": holder, "timeout": 1.0, "on_lost": "message"}),
                         ("unregister", {"name": name, "timeout": 1.0}),
                         ("call", {"target": name, "request": ["echo", 1], "timeout": 1.0}),
                         ("call", {"target": name, "request": ["echo", "x" * 200_000], "timeout": 1.0}),
                         ("broadcast", {"group": group, "message": "hello"}),
-                        ("join", {"group": group}),
+                        ("join", {"group": group, "pid": own.choice(spawned or [holder])}),
                         ("spawn", {}),
                         ("kill", {"pid": spawned.pop()}) if spawned else ("spawn", {}),
                     ]
@@ -131,7 +134,7 @@ class Soak:
                 await asyncio.sleep(0.1)  # it was killed or stopped
             else:
                 self.done[verb] += 1
-                if verb in ("spawn", "join"):
+                if verb == "spawn":
                     spawned.append(value)
         for pid in spawned:
             try:
