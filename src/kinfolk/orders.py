@@ -107,7 +107,7 @@ class Orders:
 
     def withdraw(self, name: str) -> None:
         """Withdraw a name of this node that nobody has any use for."""
-        self._apply(self._names.withdraw([name]))
+        self._apply(self._names.withdraw([name], "unwanted"))
 
     def rely_on(self, claim: Claim) -> None:
         """Somebody has this claim, and relies on it as long as it lives."""
@@ -256,8 +256,12 @@ class Orders:
             self._agenda.timers.cancel(("free", waiting.name))
             return
         del self._claims[waiting.position]
-        if waiting.position not in self._standing:
-            self._apply(self._names.withdraw([waiting.name]))
+        if waiting.position in self._standing:
+            return
+        if isinstance(error, NotConfirmed):
+            self._apply(self._names.withdraw([waiting.name], "unconfirmed", error.missing))
+        else:
+            self._apply(self._names.withdraw([waiting.name], "abandoned"))
 
     def _fail(self, claim: Claim, error: KinfolkError) -> None:
         for waiting in self._claims.pop(claim.position, ()):
