@@ -60,6 +60,11 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
         case ["whereis", str(name)]:
             holder = me.node.names.whereis(name)
             call.reply(None if holder is None else str(holder))
+        case ["why", str(name)]:
+            try:
+                call.reply(me.node.explain(name).builtins())
+            except ValueError as error:
+                call.fail(str(error))
         case ["ps", int(after), int(limit)] if limit > 0:
             call.reply(_processes(me, after, min(limit, PAGE)))
         case ["send", (Pid() | str() | [str(), str()]) as target, body]:
@@ -87,8 +92,8 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
         case _:
             call.fail(
                 'unknown request; the service knows ["info"], ["nodes"], ["stalled"], ["names", prefix, after, limit],'
-                ' ["groups", prefix, after, member, limit], ["whereis", name], ["ps", after, limit], ["tree"],'
-                ' ["send", target, message], ["call", target, request, seconds], ["kill", target, seconds],'
+                ' ["groups", prefix, after, member, limit], ["whereis", name], ["why", name], ["ps", after, limit],'
+                ' ["tree"], ["send", target, message], ["call", target, request, seconds], ["kill", target, seconds],'
                 ' ["shell", number, source], ["at", node, request], ["watch", pattern], ["events", watch, seconds]'
                 ' and ["drain", seconds]'
             )
