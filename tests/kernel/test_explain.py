@@ -12,6 +12,9 @@ import pytest
 
 from kinfolk import effects as fx
 from kinfolk.core.explain import Explanation, lines
+from kinfolk.core.history import History
+from kinfolk.wire import frames
+from tests.kernel.test_replication import BOB, CARL, Ada, synced
 from tests.kernel.transcript import Stage
 from tests.simulation.world import World
 
@@ -240,3 +243,28 @@ def test_what_is_printed_as_the_cause_is_the_cause(seed: int):
     scene = Scene(seed)
     SCENES[seed % len(SCENES)](scene)
     assert scene.stage.reporter.violations == []
+
+
+def test_names_that_come_many_at_once_drive_out_nothing():
+    ada = Ada()
+    ada.kernel.history = History(room=10)
+    names = [f"x{number}" for number in range(100)]
+
+    def whats(name: str) -> list[str]:
+        return [event.what for event in ada.kernel.explain(name).history]
+
+    ada.open(CARL, synced())
+    ada.say(CARL, frames.NameClaimed(1, "db", 1, 5))
+    ada.open(BOB, synced(*names))
+    ada.finish()
+    assert (whats("db"), whats("x7")) == (["claimed"], ["peer up"])
+    ada.close(BOB)
+    ada.finish()
+    assert (whats("db"), whats("x7")) == (["claimed"], ["peer up", "peer lost"])
+    # It comes back, and goes on where it was: what has gone meanwhile is worth a line, what has come is there to see.
+    ada.open(BOB, frames.LedgerResumed(100, 131))
+    ada.say(BOB, *(frames.NameClaimed(101 + number, f"y{number}", 1, 5) for number in range(30)))
+    ada.say(BOB, frames.NamesWithdrawn(131, ["x7"], [8]))
+    ada.finish()
+    assert (whats("db"), whats("y7")) == (["claimed"], ["peer up"])
+    assert whats("x7") == ["peer lost", "peer up", "withdrawn"]

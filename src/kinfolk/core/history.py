@@ -48,19 +48,23 @@ class Entry(NamedTuple):
     """A reason in words."""
 
 
+_Raw = tuple[int, int, What, Sequence[Claim], Pid | None, Sequence[str], str]
+"""The fields of an Entry: a plain tuple takes a third of the time, and most entries are never looked at."""
+
+
 class _Ring:
     """The last entries, which speak of so many claims at most."""
 
     def __init__(self, room: int) -> None:
         self._room = room
         self._claims = 0
-        self.entries: deque[Entry] = deque()
+        self.entries: deque[_Raw] = deque()
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: _Raw) -> None:
         self.entries.append(entry)
-        self._claims += len(entry.claims)
+        self._claims += len(entry[3])
         while self._claims > self._room:
-            self._claims -= len(self.entries.popleft().claims)
+            self._claims -= len(self.entries.popleft()[3])
 
 
 class _Session(Struct):
@@ -102,11 +106,13 @@ class History:
         peers: Sequence[str] = (),
     ) -> None:
         """Something happened to claims of this node."""
-        self._own.append(self._entry(at, what, claims, other, peers))
+        self._count += 1
+        self._own.append((self._count, at, what, claims, other, peers, ""))
 
     def told(self, at: int, what: What, claims: Sequence[Claim], other: Pid | None = None) -> None:
         """A peer has told what happened to claims of its own."""
-        self._told.append(self._entry(at, what, claims, other))
+        self._count += 1
+        self._told.append((self._count, at, what, claims, other, (), ""))
 
     def contested(self, at: int, what: Literal["contested", "challenged"], loser: Claim, winner: Claim) -> None:
         """Of two claims one stands behind the other, and its node is told; or we are, by somebody who sees both."""
@@ -116,7 +122,7 @@ class History:
         self._contests[key] = None
         if len(self._contests) > _CONTESTS:
             del self._contests[next(iter(self._contests))]
-        self._own.append(self._entry(at, what, (loser,), winner.pid))
+        self.own(at, what, (loser,), winner.pid)
 
     def exited(self, local: int, reason: str) -> None:
         """A process of this node that had names is dead."""
@@ -130,14 +136,13 @@ class History:
 
     def peer_up(self, at: int, peer: str, creation: int) -> None:
         """A session has opened."""
-        self._sessions.append(_Session(self._entry(at, "peer up", (), None, (peer,)), creation))
+        self._sessions.append(_Session(self._session(at, "peer up", peer, ""), creation))
 
     def peer_down(
         self, at: int, what: Ending, peer: str, creation: int, reason: str, position: int, claims: Mapping[str, Claim]
     ) -> None:
         """A session has ended, and with it these claims went out of sight."""
-        entry = self._entry(at, what, (), None, (peer,), reason)
-        session = _Session(entry, creation, position)
+        session = _Session(self._session(at, what, peer, reason), creation, position)
         self._sessions.append(session)
         if len(claims) > self._room:
             return
@@ -150,17 +155,9 @@ class History:
             self._remembered -= len(oldest.claims)
             oldest.claims = None
 
-    def _entry(
-        self,
-        at: int,
-        what: What,
-        claims: Sequence[Claim],
-        other: Pid | None = None,
-        peers: Sequence[str] = (),
-        text: str = "",
-    ) -> Entry:
+    def _session(self, at: int, what: What, peer: str, reason: str) -> Entry:
         self._count += 1
-        return Entry(self._count, at, what, claims, other, peers, text)
+        return Entry(self._count, at, what, (), None, (peer,), reason)
 
     # --- what has happened ---
 
@@ -172,10 +169,10 @@ class History:
                 the name with them that had too many to remember.
         """
         found = [
-            entry._replace(claims=(claim,))
+            Entry._make(entry)._replace(claims=(claim,))
             for ring in (self._own, self._told)
             for entry in ring.entries
-            for claim in entry.claims
+            for claim in entry[3]
             if claim.name == name
         ]
         found.sort(key=_order)
