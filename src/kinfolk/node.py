@@ -949,6 +949,7 @@ class Node:
         parts = self._parts
         link = parts.transport.link(effect.conn)
         parts.dataplane.link_up(link)
+        parts.names.node_changed(effect)
         # It has something to say to the peer, which must not come before our list of peers.
         parts.driver.afterwards(lambda: parts.stalls.peer_up(link))
 
@@ -956,12 +957,15 @@ class Node:
         self.counters["peers_lost"] += 1
         self._parts.stalls.peer_down(effect.conn)
         self._parts.dataplane.link_down(effect.peer, effect.conn, effect.reason)
+        self._parts.names.node_changed(effect)
 
     def _peer_stalled(self, effect: fx.PeerStalled) -> None:
         self._parts.signals.peer_stalled(effect.peer, effect.seconds)
+        self._parts.names.node_changed(effect)
 
     def _peer_resumed(self, effect: fx.PeerResumed) -> None:
         self._parts.signals.peer_resumed(effect.peer, effect.seconds)
+        self._parts.names.node_changed(effect)
 
     def _report_stalls(self, effect: fx.ReportStalls) -> None:
         self._parts.stalls.report_to(effect, self._parts.transport.peername(effect.conn))
