@@ -160,7 +160,7 @@ def test_more_of_everything_takes_no_more_memory():
             history.own(T, "claimed", claimed[:1])
             history.told(T, "withdrawn", claimed[:1])
             history.contested(T, "contested", claimed[0], told("db", number, CARL))
-            history.exited(number, "normal")
+            history.exited(number, f"{number}" * 100)
             history.peer_up(T, BOB, number)
             history.peer_down(
                 T, "peer lost", BOB, number, "cut", 9, {f"{number}/{each}": claimed[each] for each in range(5)}
