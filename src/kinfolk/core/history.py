@@ -20,6 +20,8 @@ ROOM = 10_000
 """Claims that the entries of a ring speak of, together; and names of lost peers that are remembered."""
 _PEERS = 1000
 """Peers that came or went."""
+_REASON = 200
+"""Characters of the reason of an exit."""
 _CONTESTS = 1000
 """Contests that are known: they are repeated with each heartbeat, and told of once."""
 
@@ -126,7 +128,7 @@ class History:
 
     def exited(self, local: int, reason: str) -> None:
         """A process of this node that had names is dead."""
-        self._exits[local] = reason
+        self._exits[local] = reason[:_REASON]
         if len(self._exits) > self._room:
             del self._exits[next(iter(self._exits))]
 
