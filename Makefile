@@ -14,18 +14,31 @@ MADE_FOR := $(shell { pwd; echo "$(PYTHON)"; } | cksum | cut -d ' ' -f 1)
 RUNTIME := $(VENV)/.ready-$(MADE_FOR)-runtime
 TEST := $(VENV)/.ready-$(MADE_FOR)-test
 CHECK := $(VENV)/.ready-$(MADE_FOR)-check
+FUZZ := $(VENV)/.ready-$(MADE_FOR)-fuzz
 DOCS := $(VENV)/.ready-$(MADE_FOR)-docs
+SOAK := $(VENV)/.ready-$(MADE_FOR)-soak
+
+# Measurements need what they are compared with, and nothing else does.
+BENCH_VENV ?= .venv-bench
+BENCH := $(BENCH_VENV)/.ready-$(MADE_FOR)-bench
+
+MINUTES ?= 5
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check test-slow docs clean
+.PHONY: help demo test check test-slow fuzz mutants docs bench bench-docs clean
 
 help:
 	@echo 'make demo       three nodes in three OS processes find each other, share names, die and return'
 	@echo 'make test       the tests (PYTEST_ARGS="-k names -x" chooses among them)'
 	@echo 'make check      lint, format and types: ruff, mypy, pyright'
 	@echo 'make test-slow  the tests that take long or need more than Python packages'
+	@echo 'make soak       five processes under steady work and faults (MINUTES=30), on both event loops'
+	@echo 'make fuzz       feed codec, handshake, sessions and a node with made-up bytes (MINUTES=5)'
+	@echo 'make mutants    break each guarantee once, and see a test notice'
 	@echo 'make docs       the documentation, into build/docs'
+	@echo 'make bench      measure beside references, all in 15 minutes (ONLY=lookup,call a part, ROUNDS=3 fewer rounds)'
+	@echo 'make bench-docs tables and pictures of docs/performance.md from the last measurement'
 	@echo 'make clean      remove the virtual environment, caches and builds'
 	@echo
 	@echo 'PYTHON=/path/to/python3.12 chooses the interpreter (3.11 or newer), VENV=dir the environment ($(VENV)).'
@@ -43,17 +56,32 @@ check: $(CHECK)
 	$(PY) -m pyright --pythonpath $(PY)
 
 # pytest ends with 5 when nothing was selected; every other end is passed on.
-test-slow: $(TEST)
+test-slow: $(FUZZ)
 	@$(PY) -m pytest -m slow --timeout=600 $(PYTEST_ARGS) || test $$? -eq 5
+
+fuzz: $(FUZZ)
+	@$(PY) -m tests.fuzz --minutes $(MINUTES) $(FUZZ_ARGS)
+
+mutants: $(TEST)
+	@$(PY) -m tests.mutants
+
+soak: $(SOAK)
+	@$(PY) -m tests.soak --minutes $(or $(MINUTES),30)
 
 # Warnings are errors, references that lead nowhere among them.
 docs: $(DOCS)
 	$(PY) -m sphinx --fail-on-warning --keep-going -q -b html docs build/docs
 	@echo 'Open build/docs/index.html'
 
+bench: $(BENCH)
+	@$(BENCH_VENV)/bin/python -m bench --rounds $(or $(ROUNDS),5) $(ONLY)
+
+bench-docs: $(BENCH)
+	@$(BENCH_VENV)/bin/python -m bench.document
+
 clean:
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) $(BENCH_VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUNTIME): pyproject.toml constraints.txt
 	$(call set-up,.)
@@ -64,8 +92,27 @@ $(TEST): pyproject.toml constraints.txt
 $(CHECK): pyproject.toml constraints.txt
 	$(call set-up,.[test$(comma)check])
 
+$(SOAK): pyproject.toml constraints.txt
+	$(call set-up,.[test$(comma)fast])
+
+$(FUZZ): pyproject.toml constraints.txt
+	$(call set-up,.[test$(comma)fuzz])
+
 $(DOCS): pyproject.toml constraints.txt
 	$(call set-up,.[docs])
+
+# Each reference is installed for itself: one that cannot be is reported as missing, and the others are measured.
+$(BENCH): VENV := $(BENCH_VENV)
+$(BENCH): PY := $(BENCH_VENV)/bin/python
+$(BENCH): pyproject.toml constraints.txt bench/requirements.txt
+	$(call set-up,.[fast])
+	@uv=$$(command -v uv) || uv=; \
+	grep -v '^#' bench/requirements.txt | while read -r wanted; do \
+	    echo "Installing $$wanted ..."; \
+	    if [ -n "$$uv" ]; then "$$uv" pip install --quiet --python "$(PY)" "$$wanted"; \
+	    else "$(PY)" -m pip install --quiet --disable-pip-version-check "$$wanted"; fi \
+	    || echo "$$wanted cannot be installed: what needs it will be reported as missing."; \
+	done
 
 comma := ,
 

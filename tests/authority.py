@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -52,15 +53,17 @@ class Authority:
         usage: Sequence[x509.ObjectIdentifier] = (SERVER, CLIENT),
         valid_until: dt.datetime = NOW + DAY,
         password: bytes | None = None,
+        addresses: Sequence[str] = (),
     ) -> OwnCertificates:
-        """A certificate with these URIs, and its key, in files that begin with this word."""
+        """A certificate with these URIs and IP addresses, and its key, in files that begin with this word."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _certificate(_name(word), self._certificate.subject, key, self, valid_until)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_usage(issues=False), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage(usage), critical=False)
-        if uris:
-            names = [x509.UniformResourceIdentifier(uri) for uri in uris]
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
+        names += [x509.IPAddress(ip_address(address)) for address in addresses]
+        if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         leaf = builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
         certificate, secret = self.directory / f"{word}.crt", self.directory / f"{word}.key"

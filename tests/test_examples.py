@@ -1,5 +1,6 @@
 """The examples do what they say, as a reader would run them: each program in an OS process of its own."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -142,3 +143,18 @@ def test_every_job_is_done_although_schedulers_and_workers_are_killed(start: Cal
     assert customer.process.wait(PATIENCE) == 0
     results = sorted(int(line.split()[0]) for line in customer.lines)
     assert results == list(range(jobs)), customer.lines
+
+
+def test_seeds_find_the_counter_that_counts_twice_and_none_the_one_that_remembers(environment: dict[str, str]) -> None:
+    def test(*options: str) -> str:
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *options]
+        run = subprocess.run(command, cwd=EXAMPLES.parent, env=environment, capture_output=True, text=True)
+        return run.stdout
+
+    said = test("examples/counter_partition")
+    assert "1 failed, 1 passed" in said, said
+    found = re.search(r"with seed \d+; to run it again: pytest '(\S+\[first\])' (--kin-seed=\d+)", said)
+    assert found, said
+    replayed = test(*found.groups())
+    assert "1 failed" in replayed, replayed
+    assert re.search(r"^\S+ stall \w+ \w+$", replayed, re.MULTILINE), "what has happened is printed"

@@ -12,9 +12,9 @@ LAYERS = [
     ["ids", "errors", "reasons", "seconds", "counters"],
     ["core"],
     ["cookie", "wire"],
-    ["effects", "agenda", "mesh", "orders", "transfers", "asks", "kernel"],
-    ["messages", "mailbox", "handover", "process", "server", "allowed"],
-    ["shell"],
+    ["effects", "agenda", "mesh", "orders", "tenure", "transfers", "asks", "kernel"],
+    ["messages", "mailbox", "handover", "process", "tracing", "server", "allowed"],
+    ["shell", "registries"],
     [
         "settings",
         "events",
@@ -28,9 +28,12 @@ LAYERS = [
         "service",
         "node",
         "observer",
+        "otel",
     ],
     ["__init__"],
+    ["web", "metrics"],
     ["cli", "demo", "__main__"],
+    ["testing"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 PURE = [*LAYERS[0], *LAYERS[1], "wire", *LAYERS[3]]

@@ -293,7 +293,7 @@ def test_a_cookie_never_stands_in_the_file(place):
     ("text", "says"),
     [
         ("name = ", "is not valid TOML"),
-        ('nmae = "ada"', "has unknown keys nmae: known are cluster, cookie_file, drain_timeout, high_water, join"),
+        ('nmae = "ada"', "has unknown keys nmae: known are cluster, cookie_file, drain_timeout, etcd_authority"),
         ("name = 5", "kinfolk.toml: name must be a string"),
         ("cluster = 0", "kinfolk.toml: cluster must be a string"),
         ("cookie_file = [5]", "kinfolk.toml: cookie_file must be a file, or a list of files"),

@@ -51,6 +51,7 @@ from kinfolk.messages import (
 from kinfolk.node import Node, run, start
 from kinfolk.process import Process, current_process
 from kinfolk.reasons import Crash, Reason, Stop
+from kinfolk.registries.etcd import Etcd
 from kinfolk.registry import Names, NameWatch, Registration, Resync
 from kinfolk.server import Server
 from kinfolk.shell.alarms import Alarm
@@ -72,6 +73,7 @@ __all__ = [
     "Cookie",
     "Crash",
     "Down",
+    "Etcd",
     "Exit",
     "Explanation",
     "GroupResync",

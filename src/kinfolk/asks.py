@@ -5,8 +5,9 @@ Asker:   Transfer             --ASK_TRANSFER------------------> origin of the cl
 Asker:   Succeed, Fail        <--------ASK_ANSWER-------------- origin
 Asker:   ASK_SETTLED: keep what was registered, or let it go (its user was cancelled, or had waited for too long)
 
-Both ends end alike, whatever is lost in between: as long as the asker has not said "keep", the origin withdraws the
-claim when the session with the asker ends; and the asker, whose session has ended, raises NodeLost.
+When the session ends before the answer was sent, the origin withdraws the claim, and the asker raises NodeLost. An
+answer that was sent may have arrived: then its user relies on the name, so it stays. If it has not, the user gets
+NodeLost, which says that much: the name may be registered, and registering it again returns the same claim.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,6 @@ from msgspec import Struct
 from kinfolk import effects as fx
 from kinfolk.agenda import Agenda
 from kinfolk.core.ledger import Claim
-from kinfolk.core.names import Names
 from kinfolk.errors import (
     CallTimeout,
     KinfolkError,
@@ -31,6 +31,7 @@ from kinfolk.errors import (
 )
 from kinfolk.ids import Pid
 from kinfolk.orders import Orders
+from kinfolk.tenure import Tenure
 from kinfolk.transfers import Transfers
 from kinfolk.wire.frames import (
     AskAnswered,
@@ -46,6 +47,10 @@ OK, TAKEN, MISSING, DEAD, UNKNOWN, STAYS, CLOSED = "ok", "taken", "missing", "de
 
 
 REGISTER, UNREGISTER, TRANSFER = "register", "unregister", "transfer"
+
+
+Registrar = Orders | Tenure
+"""Who carries out orders about names of this node's processes."""
 
 
 class _Asked(Struct, frozen=True):
@@ -72,24 +77,21 @@ class Asks:
 
     Args:
         agenda: of the node.
-        names: its name table.
         send: says something to a peer, if there is a session with it.
         creation_of: the creation of a peer that there is a session with, else None.
         is_alive: whether a process of this node, by its local id, is alive.
-        slack: seconds that an answer may take longer than the origin was given.
+        slack: seconds that are left for the answer, of the time that the order has.
     """
 
     def __init__(
         self,
         agenda: Agenda,
-        names: Names,
         send: Callable[[str, Operation], None],
         creation_of: Callable[[str], int | None],
         is_alive: Callable[[int], bool],
         slack: float,
     ) -> None:
         self._agenda = agenda
-        self._names = names
         self._send = send
         self._creation_of = creation_of
         self._is_alive = is_alive
@@ -106,29 +108,26 @@ class Asks:
         """Ask the node of this process to claim a name for it."""
         pid = order.pid
         if self._reachable(order.ref, pid):
-            ask = RegistrationAsked(order.ref, order.name, pid.local, milliseconds_of(order.timeout), order.on_lost)
+            ask = RegistrationAsked(order.ref, order.name, pid.local, self._time_for_it(order.timeout), order.on_lost)
             self._ask(_Asked(order.ref, pid.node, order.name, pid, REGISTER), ask, order.timeout)
 
-    def unregister(self, order: fx.Unregister, holder: Pid) -> None:
-        """Ask the node of the holder to withdraw exactly the claim that was meant, or that we see."""
-        position = self._position(order, holder)
+    def unregister(self, order: fx.Unregister, holder: Pid, seen: int | None) -> None:
+        """Ask the node of the holder to withdraw exactly the claim that was meant, or that we have `seen`."""
+        position = self._position(order, seen)
         if position is not None and self._reachable(order.ref, holder):
-            ask = UnregistrationAsked(order.ref, order.name, position, milliseconds_of(order.timeout))
+            ask = UnregistrationAsked(order.ref, order.name, position, self._time_for_it(order.timeout))
             self._ask(_Asked(order.ref, holder.node, order.name, holder, UNREGISTER), ask, order.timeout)
 
-    def transfer(self, order: fx.Transfer, holder: Pid) -> None:
-        """Ask the node of the holder to let another process have the name."""
-        position = self._position(order, holder)
+    def transfer(self, order: fx.Transfer, holder: Pid, seen: int | None) -> None:
+        """Ask the node of the holder to let another process have the name, by the claim that we have `seen`."""
+        position = self._position(order, seen)
         if position is not None and self._reachable(order.ref, holder):
-            ask = TransferAsked(order.ref, order.name, position, order.pid, milliseconds_of(order.timeout))
+            ask = TransferAsked(order.ref, order.name, position, order.pid, self._time_for_it(order.timeout))
             self._ask(_Asked(order.ref, holder.node, order.name, order.pid, TRANSFER), ask, order.timeout)
 
-    def _position(self, order: fx.Unregister | fx.Transfer, holder: Pid) -> int | None:
+    def _position(self, order: fx.Unregister | fx.Transfer, seen: int | None) -> int | None:
         """Where the claim was made that was meant, or that we see."""
-        position = order.position
-        mirror = self._names.mirrors.get(holder.node)
-        if position is None and mirror is not None and order.name in mirror.claims:
-            position = mirror.claims[order.name].position
+        position = seen if order.position is None else order.position
         if position is None:  # memory is broken: nobody has claimed what the view shows
             self._agenda.do(fx.Fail(order.ref, NameUnknown(order.name)))
         return position
@@ -179,14 +178,18 @@ class Asks:
             self._agenda.do(fx.Fail(ref, NoProcess(f"{pid} is dead: {pid.node} has been restarted since")))
         return creation == pid.creation
 
+    def _time_for_it(self, timeout: float) -> int:
+        """The milliseconds that the origin has. Its answer is to come before our deadline, for it says more."""
+        return milliseconds_of(max(timeout - self._slack, timeout / 2))
+
     def _ask(self, asked: _Asked, operation: Operation, timeout: float) -> None:
         self._asked[asked.ref] = asked
-        self._agenda.later(("ask", asked.ref), timeout + self._slack)
+        self._agenda.later(("ask", asked.ref), timeout)
         self._send(asked.origin, operation)
 
     # --- the origin ---
 
-    def asked_to_register(self, asker: str, ask: RegistrationAsked, pid: Pid, orders: Orders) -> None:
+    def asked_to_register(self, asker: str, ask: RegistrationAsked, pid: Pid, orders: Registrar) -> None:
         """A peer wants a name for a process of ours.
 
         Raises:
@@ -199,7 +202,7 @@ class Asks:
         on_lost: fx.OnLost = "message" if ask.on_lost == "message" else "exit"
         orders.register(fx.Register(ref, ask.name, pid, True, ask.timeout_ms / 1000, on_lost))
 
-    def asked_to_unregister(self, asker: str, ask: UnregistrationAsked, orders: Orders) -> None:
+    def asked_to_unregister(self, asker: str, ask: UnregistrationAsked, orders: Registrar) -> None:
         """A peer wants a claim of ours withdrawn.
 
         Raises:
@@ -218,7 +221,7 @@ class Asks:
         ref = self._serve(_Served(asker, ask.reference, ask.name))
         transfers.transfer(fx.Transfer(ref, ask.name, ask.pid, ask.timeout_ms / 1000, ask.claim))
 
-    def settled(self, asker: str, told: AskSettled, orders: Orders, transfers: Transfers) -> None:
+    def settled(self, asker: str, told: AskSettled, orders: Registrar, transfers: Transfers) -> None:
         """The asker has our answer, or waits no longer."""
         claim = self._unsettled.pop((asker, told.reference), None)
         if told.keep:
@@ -260,29 +263,30 @@ class Asks:
         self._serving[key] = self._references
         return self._references
 
-    def _undo(self, claims: list[Claim], orders: Orders) -> None:
+    def _undo(self, claims: list[Claim], orders: Registrar) -> None:
         """Withdraw what nobody relies on any more: neither somebody of this node, nor an asker that keeps it or may."""
         wanted = {claim.position for claim in self._unsettled.values()} if claims else ()
         for claim in claims:
-            own = self._names.own.get(claim.name)
-            lives = own is not None and own.claim == claim
-            if lives and claim.position not in wanted and not orders.is_standing(claim):
-                orders.withdraw(claim.name)
+            if claim.position not in wanted:
+                orders.let_go(claim)
 
     # --- both ---
 
-    def peer_down(self, peer: str, orders: Orders, transfers: Transfers) -> None:
-        """The session with a peer has ended, and with it whatever one of us wanted of the other."""
-        for asked in [asked for asked in self._asked.values() if asked.origin == peer]:
-            del self._asked[asked.ref]
-            self._agenda.timers.cancel(("ask", asked.ref))
-            self._agenda.do(fx.Fail(asked.ref, NodeLost(f"the connection to {peer} ended before it answered")))
+    def asker_lost(self, peer: str, orders: Registrar, transfers: Transfers) -> None:
+        """The session with a peer has ended. What it has asked for and was not answered is not to be."""
         for ref in [ref for ref, served in self._served.items() if served.asker == peer]:
             del self._serving[peer, self._served.pop(ref).reference]
             orders.abandon(fx.Abandon(ref))
             transfers.abandon(ref)
-        keys = [key for key in self._unsettled if key[0] == peer]
-        self._undo([self._unsettled.pop(key) for key in keys], orders)
+        for key in [key for key in self._unsettled if key[0] == peer]:
+            orders.rely_on(self._unsettled.pop(key))  # its user may have been told
+
+    def origin_lost(self, peer: str) -> None:
+        """The session with a peer has ended: it will not answer what we have asked."""
+        for asked in [asked for asked in self._asked.values() if asked.origin == peer]:
+            del self._asked[asked.ref]
+            self._agenda.timers.cancel(("ask", asked.ref))
+            self._agenda.do(fx.Fail(asked.ref, NodeLost(f"the connection to {peer} ended before it answered")))
 
     def close(self, error: NodeClosed) -> None:
         """Answer every order of ours with this error."""

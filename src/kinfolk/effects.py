@@ -193,11 +193,146 @@ class KeysChanged(Struct, frozen=True):
     """This node has other keys: whoever refused the old ones may take these."""
 
 
+class EnterRegistry(Struct, frozen=True):
+    """Take part in the registry of an outside authority. Answered when its names are here, or at the deadline."""
+
+    ref: int
+    timeout: float
+
+
 class Shutdown(Struct, frozen=True):
     """Close every session, fail every order, take no more."""
 
     leaves: bool = False
     """Tell the peers that this start of the node never comes back."""
+
+
+# --- an authority over names outside the mesh: what it is asked (effects), and what it says (inputs) ---
+
+
+class Grant(Struct, frozen=True):
+    """Give this node a lease of so many whole seconds."""
+
+    ttl: int
+
+
+class Renew(Struct, frozen=True):
+    """Let a lease begin anew."""
+
+    lease: int
+
+
+class Revoke(Struct, frozen=True):
+    """End a lease, and with it all that was put under it."""
+
+    lease: int
+
+
+class Put(Struct, frozen=True):
+    """Write a key under a lease, if there is no such key."""
+
+    key: str
+    value: bytes
+    lease: int
+    claim: int
+    """The claim that is written so; 0 for the node itself."""
+
+
+class Remove(Struct, frozen=True):
+    """Delete a key, if it has this very value."""
+
+    key: str
+    value: bytes
+    claim: int
+
+
+class Follow(Struct, frozen=True):
+    """Tell all changes after this revision; 0: all that is there, and then its changes."""
+
+    after: int
+
+
+class Release(Struct, frozen=True):
+    """Go: nothing more is asked. Ends this lease, if there is one, as well as that can be done in a moment."""
+
+    lease: int
+
+
+Request = Grant | Renew | Revoke | Put | Remove | Follow | Release
+
+
+class Consult(Struct, frozen=True):
+    """Ask the authority. All but Follow and Release are answered by exactly one Consulted."""
+
+    request: Request
+
+
+class Fact(Struct, frozen=True, gc=False):
+    """A key as the authority has it: written at this revision, under this lease."""
+
+    key: str
+    value: bytes
+    revision: int
+    lease: int
+
+
+class Gone(Struct, frozen=True, gc=False):
+    """The authority has no such key any longer, as of this revision."""
+
+    key: str
+    revision: int
+
+
+class Granted(Struct, frozen=True):
+    """Answer of Grant and Renew: seconds that the lease lasts from now; 0 if there is none."""
+
+    lease: int
+    ttl: int
+
+
+class Done(Struct, frozen=True):
+    """Answer of Revoke, of Put if it has written, and of Remove: there is no such key, as of this revision."""
+
+    revision: int
+
+
+class NoLease(Struct, frozen=True):
+    """Answer of Put: the lease has ended."""
+
+
+class Consulted(Struct, frozen=True):
+    """The answer to a request. Fact: Put or Remove has found this, and left it. None: it may have been carried out."""
+
+    request: Request
+    answer: Granted | Done | Fact | NoLease | None
+
+
+class Snapshot(Struct, frozen=True):
+    """A part of all that was there at this revision; after the last part its changes follow."""
+
+    revision: int
+    facts: Sequence[Fact]
+    first: bool
+    done: bool
+
+
+class Changed(Struct, frozen=True):
+    """The next changes, in order. `revision`: with them, all up to this one are told; 0 if more of it follow."""
+
+    revision: int
+    changes: Sequence[Fact | Gone]
+
+
+class Current(Struct, frozen=True):
+    """All that was so at this moment of `Now.mono` has been told."""
+
+    mono: float
+
+
+class Unfollowed(Struct, frozen=True):
+    """Changes are told no longer. `compacted`: those that come next cannot be told one by one any more."""
+
+    compacted: bool = False
 
 
 # --- effects ---
@@ -364,7 +499,8 @@ class Count(Struct, frozen=True):
 
 Input = (
     Proved | Opened | DialFailed | Closed | Received | Heard | StallHeard | Drained | Turn | TimePassed | ProcessExited
-    | Register | Abandon | Unregister | Transfer | JoinGroup | LeaveGroup | Join | Forget | KeysChanged | Shutdown
+    | Register | Abandon | Unregister | Transfer | JoinGroup | LeaveGroup | Join | Forget | KeysChanged
+    | EnterRegistry | Shutdown | Consulted | Snapshot | Changed | Current | Unfollowed
 )  # fmt: skip
 NameChange = NameAdded | NameRemoved
 MemberChange = MemberAdded | MemberRemoved
@@ -372,4 +508,5 @@ Effect = (
     Send | WantDrain | WantTurn | Dial | Admit | Refuse | Close | Succeed | Fail | TellLoss
     | PeerUp | PeerDown | PeerStalled | PeerResumed | ReportStalls
     | NameAdded | NameRemoved | MemberAdded | MemberRemoved | RaiseCreation | Log | Count
+    | Consult
 )  # fmt: skip

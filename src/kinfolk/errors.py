@@ -83,14 +83,18 @@ class NotMoved(KinfolkError):
 class NameLost(KinfolkError):
     """A confirmed name was lost: a healed partition found an older claim. `winner` holds the name now.
 
+    With etcd as the registry `winner` is None: this node's lease has ended, and with it all that it held.
+
     By default it is the exit reason of the process that held it; with `on_lost="message"` it arrives in its mailbox.
     """
 
-    def __init__(self, name: str, winner: Pid) -> None:
+    def __init__(self, name: str, winner: Pid | None = None) -> None:
         super().__init__(name, winner)
         self.name, self.winner = name, winner
 
     def __str__(self) -> str:
+        if self.winner is None:
+            return f"the name {self.name!r} was lost: etcd could not be reached for too long, or has removed it"
         return f"the name {self.name!r} was lost to {self.winner}, whose claim is older"
 
 

@@ -145,8 +145,9 @@ class Groups:
 
     def changed(self, change: MemberAdded | MemberRemoved) -> None:
         """Pass one change of the view on to those who watch it."""
-        for watch in self._watches:
-            watch.changed(change)
+        if self._watches:  # an empty WeakSet takes long to iterate
+            for watch in self._watches:
+                watch.changed(change)
 
     def close(self, error: NodeClosed) -> None:
         """Let everybody who watches know that the node is closed."""

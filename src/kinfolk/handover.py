@@ -118,6 +118,9 @@ async def hand_over(process: "Process", name: str, stop: Callable[[], Awaitable[
         Whether one does. If not, the old one goes on, if it lives; the log says why.
     """
     node, order = process.node, HandOver()
+    if node.names.leased:
+        _log.info("%s: %r is not handed over with its state: names in etcd do not move", node.name, name)
+        return False
     process.mailbox.put_first([order])
     ended = asyncio.create_task(node.wait_exit(process.pid))
     successor, moved = None, False

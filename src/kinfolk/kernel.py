@@ -9,6 +9,7 @@ Names are decided in `core.names`, sessions in `core.members`, whom to dial in `
 """
 
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -18,10 +19,10 @@ from msgspec import Struct
 
 from kinfolk import effects as fx
 from kinfolk.agenda import Agenda
-from kinfolk.asks import Asks
+from kinfolk.asks import Asks, Registrar
 from kinfolk.cookie import Hidden
 from kinfolk.core import changes as core
-from kinfolk.core.explain import Explanation, explain
+from kinfolk.core.explain import Explanation, decided, explain
 from kinfolk.core.history import Ending, History, What
 from kinfolk.core.ledger import Claim, Log
 from kinfolk.core.members import Members, Session, Verdict
@@ -31,11 +32,13 @@ from kinfolk.core.silence import Standing
 from kinfolk.core.timers import Timers
 from kinfolk.errors import (
     NodeClosed,
+    NotMoved,
     RemoteProtocolError,
 )
-from kinfolk.ids import MAX_CREATION, MAX_NAME_BYTES, Address, Pid, check_node_name
+from kinfolk.ids import MAX_CREATION, MAX_NAME_BYTES, Address, Pid, Seed, check_node_name
 from kinfolk.mesh import Mesh
 from kinfolk.orders import Orders
+from kinfolk.tenure import MARGIN, Tenure
 from kinfolk.transfers import Transfers
 from kinfolk.wire import frames
 from kinfolk.wire.handshake import printable
@@ -86,6 +89,8 @@ class Kernel:
         rng: gives the jitter of redials.
         names_type: the name table; the simulation puts in ones with a rule removed.
         is_alive: whether a process of this node, by its local id, is alive.
+        authority: what decides about names, if it is not the mesh: how it is called in messages. Then `tenure` holds
+            them, and no name is in the ledgers.
     """
 
     def __init__(
@@ -96,6 +101,7 @@ class Kernel:
         rng: random.Random,
         names_type: type[Names] = Names,
         is_alive: Callable[[int], bool] = lambda _: True,
+        authority: str | None = None,
     ) -> None:
         self.name, self.creation, self.settings = name, creation, settings
         self.names = names_type(
@@ -123,10 +129,15 @@ class Kernel:
             forget_after=settings.forget_after,
             rng=rng,
         )
-        self._asks = Asks(
-            self._agenda, self.names, self._say, self._creation_of, is_alive, slack=2 * settings.heartbeat
-        )
+        self._asks = Asks(self._agenda, self._say, self._creation_of, is_alive, slack=settings.heartbeat)
         self._orders = Orders(self._agenda, self.names, self._apply, self._asks.answer, settings.heartbeat)
+        self.tenure: Tenure | None = None
+        if authority is not None:
+            ttl = math.ceil(settings.down_after + MARGIN)
+            self.tenure = Tenure(
+                self._agenda, name, creation, ttl, authority, self._asks.answer, self._outrun, self._node_gone
+            )
+        self._registrar: Registrar = self.tenure or self._orders
         self._transfers = Transfers(
             self._agenda,
             self.names,
@@ -140,6 +151,7 @@ class Kernel:
         )
         self._conns = 0
         self._pings = 0
+        self._pinged = 0.0  # when the last of them was sent
         self._turn_wanted = False
         self._changes: deque[core.Change] = deque()  # of the name table, yet to be passed on
         self._applying = False
@@ -178,7 +190,13 @@ class Kernel:
 
     def explain(self, name: str) -> Explanation:
         """Why this node sees a name where it sees it."""
+        if self.tenure is not None:
+            return decided(self.name, name, self.tenure.whereis(name), self.tenure.authority)
         return explain(self.names, self.history, name)
+
+    def round_trips(self) -> dict[str, float | None]:
+        """The seconds that each peer took to answer the last sign of life that it answered in time; None at first."""
+        return {peer: session.round_trip for peer, session in self.members.by_peer.items()}
 
     def session_of(self, peer: str) -> int | None:
         """The connection of the session with a peer, if there is one."""
@@ -248,8 +266,7 @@ class Kernel:
                 self._mesh.drop(target, fact.error)
                 return
             case "stale" if not (self.members.creations or self.creation_is_final or fact.number >= MAX_CREATION):
-                self.creation = self.names.creation = max(self.creation, fact.number) + 1
-                self._do(fx.RaiseCreation(self.creation))
+                self._raise_creation(fact.number)
                 self._mesh.dial(target)
                 return
             case _:
@@ -345,12 +362,14 @@ class Kernel:
             0 if mirror is None else mirror.position,
             {} if mirror is None else mirror.claims,
         )
+        # Before a claim is confirmed only because nobody waits for this peer any more.
+        self._asks.asker_lost(session.peer, self._registrar, self._transfers)
         # The names first, so that who hears of the loss finds them free.
         self._apply(self.names.peer_down(session.peer, session.creation, returns))
         self._agenda.later(("kept", session.peer), self.settings.keep_mirrors)
         self._agenda.later(("lost", session.peer), self.settings.forget_after)
         self._do(fx.PeerDown(session.peer, session.creation, conn, reason))
-        self._asks.peer_down(session.peer, self._orders, self._transfers)
+        self._asks.origin_lost(session.peer)
         self._transfers.peer_down(session.peer)
         # A connection that drops is dialled again soon, however often; not so a peer with whom every session breaks.
         lasted = level < logging.WARNING or self._agenda.now.mono - session.opened > self.settings.heartbeat
@@ -376,33 +395,39 @@ class Kernel:
 
     def _register(self, order: fx.Register) -> None:
         if order.pid.node == self.name:
-            self._orders.register(order)
+            self._registrar.register(order)
         else:
             self._asks.register(order)
 
     def _abandon(self, order: fx.Abandon) -> None:
-        self._orders.abandon(order)
+        self._registrar.abandon(order)
         self._asks.abandon(order.ref)
         self._transfers.abandon(order.ref)
         self._mesh.abandon(order.ref)
 
     def _unregister(self, order: fx.Unregister) -> None:
         holder = order.holder
-        if holder is None and order.position is None and order.name not in self.names.own:
-            holder = self.names.whereis(order.name)
+        if holder is None and order.position is None and not self._registrar.owns(order.name):
+            holder = self._registrar.whereis(order.name)
         if holder is None or holder.node == self.name:
-            self._orders.unregister(order)
+            self._registrar.unregister(order)
         else:
-            self._asks.unregister(order, holder)
+            self._asks.unregister(order, holder, self._registrar.position_of(order.name, holder))
 
     def _transfer(self, order: fx.Transfer) -> None:
+        if self.tenure is not None:
+            text = f"names in {self.tenure.authority} do not move: unregister it, and register it for the other process"
+            self._do(fx.Fail(order.ref, NotMoved(order.name, text)))
+            return
         holder = None if order.name in self.names.own else self.names.whereis(order.name)
         if holder is None or holder.node == self.name:
             self._transfers.transfer(order)
         else:
-            self._asks.transfer(order, holder)
+            self._asks.transfer(order, holder, self._orders.position_of(order.name, holder))
 
     def _process_exited(self, fact: fx.ProcessExited) -> None:
+        if self.tenure is not None:
+            self.tenure.exited(fact.local)
         changes = self.names.process_exited(fact.local)
         if changes:
             self.history.exited(fact.local, fact.reason)
@@ -413,6 +438,33 @@ class Kernel:
 
     def _leave_group(self, order: fx.LeaveGroup) -> None:
         self._apply(self.names.leave(order.group, order.pid))
+
+    # --- an authority outside the mesh ---
+
+    def _enter_registry(self, order: fx.EnterRegistry) -> None:
+        assert self.tenure is not None, "the node has one"
+        self.tenure.enter(order)
+
+    def _told_by_authority(self, fact: fx.Consulted | fx.Snapshot | fx.Changed | fx.Current | fx.Unfollowed) -> None:
+        assert self.tenure is not None, "the node has one"
+        self.tenure.TOLD[type(fact)](self.tenure, fact)
+
+    def _outrun(self, known: int) -> bool:
+        """A later start of this node is known. Whether this one has become one later still: nobody knows it yet."""
+        if self.members.creations or self.creation_is_final or known >= MAX_CREATION:
+            return False
+        self._raise_creation(known)
+        return True
+
+    def _node_gone(self, node: str) -> None:
+        """The authority knows a node no longer: without a session with it, it is not dialled either."""
+        self._mesh.forget([Seed.parse(node)])
+
+    def _raise_creation(self, known: int) -> None:
+        self.creation = self.names.creation = max(self.creation, known) + 1
+        if self.tenure is not None:
+            self.tenure.creation = self.creation
+        self._do(fx.RaiseCreation(self.creation))
 
     # --- what the name table changed ---
 
@@ -549,7 +601,8 @@ class Kernel:
             self._diverged(session.peer)
 
     def _pong(self, session: Session, operation: frames.Pong) -> None:
-        pass  # that it came at all is what counts
+        if operation.sequence == self._pings:  # else it is late; that it came at all counts in any case
+            session.round_trip = self._agenda.now.mono - self._pinged
 
     def _stall_port(self, session: Session, operation: frames.StallPort) -> None:
         # Told again, the last counts: that costs the same each time.
@@ -575,6 +628,8 @@ class Kernel:
         peer = session.peer
         if operation.creation != session.creation:
             raise RemoteProtocolError(f"syncs creation {operation.creation:x} in a session of {session.creation:x}")
+        if operation.names and self._claims_with_mesh(session):
+            return
         if not self.names.is_syncing(peer):
             session.mistrusted = False
             self._do(fx.Count("mirrors_synced"))
@@ -601,6 +656,14 @@ class Kernel:
         if operation.done and session.conn in self.members.sessions:
             self._apply(self.names.sync_done(peer))
 
+    def _claims_with_mesh(self, session: Session) -> bool:
+        """Whether a peer claims names although an authority decides about them here; then its session ends."""
+        if self.tenure is None:
+            return False
+        text = f"it registers names with the mesh, but they are in {self.tenure.authority} here"
+        self._end(session, "registry", f"{text}: give all nodes of a cluster the same registry", logging.WARNING)
+        return True
+
     def _ledger_resumed(self, session: Session, operation: frames.LedgerResumed) -> None:
         self._apply(self.names.resumed(session.peer, operation.position, operation.until))
         self._do(fx.Count("mirrors_resumed"))
@@ -611,6 +674,8 @@ class Kernel:
             self._sync_anew(session)
 
     def _name_claimed(self, session: Session, operation: frames.NameClaimed) -> None:
+        if self._claims_with_mesh(session):
+            return
         pid = Pid(session.peer, session.creation, operation.local)
         claim = Claim(_checked(operation.name), pid, operation.position, operation.stamp, operation.after)
         self._apply(self.names.peer_claimed(session.peer, claim, self._agenda.now.wall_ms))
@@ -669,16 +734,20 @@ class Kernel:
     def _registration_asked(self, session: Session, operation: frames.RegistrationAsked) -> None:
         _checked(operation.name)
         pid = Pid(self.name, self.creation, operation.local)
-        self._asks.asked_to_register(session.peer, operation, pid, self._orders)
+        self._asks.asked_to_register(session.peer, operation, pid, self._registrar)
 
     def _unregistration_asked(self, session: Session, operation: frames.UnregistrationAsked) -> None:
-        self._asks.asked_to_unregister(session.peer, operation, self._orders)
+        self._asks.asked_to_unregister(session.peer, operation, self._registrar)
 
     def _transfer_asked(self, session: Session, operation: frames.TransferAsked) -> None:
+        if self._claims_with_mesh(session):
+            return
         self._asks.asked_to_transfer(session.peer, operation, self._transfers)
 
     def _succession_asked(self, session: Session, operation: frames.SuccessionAsked) -> None:
         _checked(operation.name)
+        if self._claims_with_mesh(session):
+            return
         self._transfers.asked(session.peer, operation, Pid(self.name, self.creation, operation.local))
 
     def _succession_answered(self, session: Session, operation: frames.SuccessionAnswered) -> None:
@@ -691,7 +760,7 @@ class Kernel:
         self._asks.answered(session.peer, operation)
 
     def _ask_settled(self, session: Session, operation: frames.AskSettled) -> None:
-        self._asks.settled(session.peer, operation, self._orders, self._transfers)
+        self._asks.settled(session.peer, operation, self._registrar, self._transfers)
 
     # --- time ---
 
@@ -701,7 +770,7 @@ class Kernel:
                 case ("beat",):
                     self._beat(due)
                 case ("order", int(ref)):
-                    self._orders.due(ref)
+                    self._registrar.due(ref)
                 case ("withdrawal", int(position)):
                     self._orders.accepted(position)  # silent peers hear it in order: no reason to raise
                 case ("transfer", str(name)):
@@ -712,6 +781,8 @@ class Kernel:
                     self._mesh.redial_due(address)
                 case ("join", int(ref)):
                     self._mesh.due(ref)
+                case ("tenure", str(what), int(number)) if self.tenure is not None:
+                    self.tenure.timer(what, number)
                 case ("free", str(name)):
                     self._orders.still_free(name)
                 case ("kept", str(peer)):
@@ -741,6 +812,7 @@ class Kernel:
                     pass
         self._apply(self.names.audit(self.settings.audit))
         self._pings += 1
+        self._pinged = self._agenda.now.mono
         self._tell(frames.Ping(self._pings, self.names.ledger.position, self.names.digest))
         self._apply(self.names.contest_again())
         if self.members.sessions:
@@ -751,7 +823,7 @@ class Kernel:
     def _shutdown(self, order: fx.Shutdown) -> None:
         error = NodeClosed(f"{self.name} is closed")
         self._asks.close(error)
-        self._orders.close(error)
+        self._registrar.close(error)
         self._transfers.close(error)
         self._mesh.close(error)
         if order.leaves:
@@ -765,7 +837,13 @@ class Kernel:
 
     def _after_shutdown(self, happened: fx.Input) -> None:
         match happened:
-            case fx.Register(ref=ref) | fx.Unregister(ref=ref) | fx.Transfer(ref=ref) | fx.Join(ref=ref):
+            case (
+                fx.Register(ref=ref)
+                | fx.Unregister(ref=ref)
+                | fx.Transfer(ref=ref)
+                | fx.Join(ref=ref)
+                | fx.EnterRegistry(ref=ref)
+            ):
                 self._do(fx.Fail(ref, NodeClosed(f"{self.name} is closed")))
             case fx.Proved(conn=conn):
                 self._do(fx.Refuse(conn, "closed", f"{self.name} is closing"))
@@ -883,6 +961,12 @@ class Kernel:
         fx.Join: _join,
         fx.Forget: _forget,
         fx.KeysChanged: _keys_changed,
+        fx.EnterRegistry: _enter_registry,
+        fx.Consulted: _told_by_authority,
+        fx.Snapshot: _told_by_authority,
+        fx.Changed: _told_by_authority,
+        fx.Current: _told_by_authority,
+        fx.Unfollowed: _told_by_authority,
         fx.Shutdown: _shutdown,
     }
     _OPERATIONS: ClassVar[dict[type, Callable[..., None]]] = {

@@ -14,6 +14,8 @@ from itertools import islice
 from typing import Any
 
 from kinfolk.errors import MailboxFull
+from kinfolk.reasons import Reason
+from kinfolk.wire.codec import Traced
 
 Match = Callable[[Any], object]
 """Says whether a message is wanted: a predicate."""
@@ -27,6 +29,7 @@ class Mailbox:
 
     Attributes:
         messages: what waits, oldest first. Only the one who receives may take from it.
+        ready: the same, if whoever wants any message may take the first just so; else empty.
         taken: how many were received so far.
         dropped: how many messages it had no room for whose senders could not be told.
         report_after: loop time after which the log may tell of that again.
@@ -35,13 +38,14 @@ class Mailbox:
         ValueError: the limit is less than 1.
     """
 
-    __slots__ = ("_examined", "_limit", "_wake", "dropped", "messages", "report_after", "taken")
+    __slots__ = ("_examined", "_limit", "_wake", "dropped", "messages", "ready", "report_after", "taken")
 
     def __init__(self, limit: int | None = None) -> None:
         if limit is not None and limit < 1:
             raise ValueError(f"max_mailbox={limit}: a mailbox must have room for at least 1 message (None: no bound)")
         self._limit = sys.maxsize if limit is None else limit
         self.messages: deque[Any] = deque()
+        self.ready: deque[Any] | tuple[()] = self.messages
         self.taken = 0
         self.dropped = 0
         self.report_after = 0.0
@@ -68,6 +72,18 @@ class Mailbox:
         if wake is not None and not wake.done():
             wake.set_result(None)
 
+    def put_traced(self, message: Traced) -> None:
+        """Add a message that came with its trace.
+
+        Raises:
+            MailboxFull: as `put`.
+        """
+        self.put(self.kept(message))
+
+    def kept(self, message: object) -> object:
+        """What is kept of a message that may have come with its trace: this mailbox has no use for that."""
+        return message.body if type(message) is Traced else message
+
     def put_always(self, message: object) -> None:
         """Add a message whatever the bound: for what the node itself has to say."""
         self.messages.append(message)
@@ -77,7 +93,7 @@ class Mailbox:
 
     def put_first(self, messages: Sequence[object]) -> None:
         """Add messages before all others, in their order, whatever the bound."""
-        self.messages.extendleft(reversed(messages))
+        self.messages.extendleft(map(self.kept, reversed(messages)))
         self._examined = 0
         wake = self._wake
         if wake is not None and not wake.done():
@@ -135,6 +151,10 @@ class Mailbox:
         taken = list(self.messages)
         self.messages.clear()
         return taken
+
+    def end(self, reason: Reason) -> list[Any]:
+        """Its process has ended. Take out every message."""
+        return self.take_all()
 
     async def _arrival(self) -> None:
         """Wait until something has been put since."""

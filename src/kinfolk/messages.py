@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     # Only type checkers know defaults of type variables in Python 3.11; with one, a bare `Call` is a Call[Any].
     from typing_extensions import TypeVar as TypeVarWithDefault
 
+    from kinfolk.tracing import Handling
+
     B = TypeVarWithDefault("B", default=Any, covariant=True)
 else:
     B = TypeVar("B", covariant=True)
@@ -184,7 +186,7 @@ class Call(Generic[B]):
         sender: the calling process; None if the call came from outside of one.
     """
 
-    __slots__ = ("_among", "_answer", "_deadline", "body", "sender")
+    __slots__ = ("_among", "_answer", "_deadline", "body", "sender", "trace")
     __match_args__ = ("body",)
 
     def __init__(self, body: B, sender: Pid | None, answer: Callable[[str, object], None]) -> None:
@@ -193,6 +195,8 @@ class Call(Generic[B]):
         self._answer: Callable[[str, object], None] | None = answer
         self._among: dict[Call[Any], None] | None = None
         self._deadline: float | None = None
+        self.trace: Handling | None = None
+        """For the node: the trace that it came with, if the node has a tracer."""
 
     def __repr__(self) -> str:
         return f"<call {self.body!r}{'' if self._answer else ', answered'}>"
@@ -255,6 +259,8 @@ class Call(Generic[B]):
         self._answer = None
         if self._among is not None:
             self._among.pop(self, None)
+        if self.trace is not None:
+            self.trace.end("its caller has given up")
 
     def abandon(self, outcome: str, value: object) -> None:
         """Answer it unless it has been answered: its process is dead, or cannot read it."""
@@ -263,4 +269,11 @@ class Call(Generic[B]):
             return
         if self._among is not None:
             self._among.pop(self, None)
-        answer(outcome, value)
+        try:
+            answer(outcome, value)
+        except Exception as error:
+            if self.trace is not None:
+                self.trace.end(f"the answer could not be sent: {error}")
+            raise
+        if self.trace is not None:
+            self.trace.end(None if outcome == codec.OK else str(value))

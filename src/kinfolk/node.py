@@ -26,6 +26,7 @@ from kinfolk.allowed import Allowed, Spawnable
 from kinfolk.blocking import Blocking
 from kinfolk.cookie import Cookie, Hidden
 from kinfolk.core.explain import Explanation
+from kinfolk.core.names import Names as NameTable
 from kinfolk.core.relations import OUTSIDE, Relations
 from kinfolk.core.restarts import Strategy
 from kinfolk.counters import Counters
@@ -37,6 +38,7 @@ from kinfolk.leaving import Drain
 from kinfolk.messages import Ref, Replies
 from kinfolk.process import Body, Process, Runnable, running_process
 from kinfolk.reasons import SHUTDOWN, Crash, Reason
+from kinfolk.registries.etcd import Client, Etcd
 from kinfolk.registry import Names
 from kinfolk.seconds import check_seconds
 from kinfolk.server import Started, is_server
@@ -51,8 +53,10 @@ from kinfolk.shell.spawns import Spawns
 from kinfolk.shell.stalls import Stalls
 from kinfolk.shell.tasks import Processes
 from kinfolk.shell.tls import OwnCertificates, Papers, node_uri
-from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Transport
+from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Traffic, Transport
 from kinfolk.supervisor import Child, Supervising, Supervision, Supervisor
+from kinfolk.tenure import MARGIN, Tenure
+from kinfolk.tracing import Tracer
 from kinfolk.wire.codec import Codec
 from kinfolk.wire.handshake import Identity
 
@@ -84,6 +88,8 @@ class Node:
         tls: certificates of your own authority, each naming its node, in place of those derived from the cookie.
         listen: the address to bind, if it is not the one in the name.
         cluster: the name of the cluster; nodes of others are refused.
+        registry: who decides about names: "mesh", the default, or etcd, as ``"etcd://host:2379[,host:2379...]"`` or an
+            `Etcd`. All nodes of a cluster need the same. See docs/etcd.md.
         heartbeat: seconds between signs of life.
         down_after: seconds of silence after which a peer is lost; default 5 heartbeats.
         stall_after: seconds without a turn of its event loop after which a node is stalled, and tells its peers so;
@@ -126,6 +132,7 @@ class Node:
         tls: OwnCertificates | None = None,
         listen: str | None = None,
         cluster: str | None = None,
+        registry: str | Etcd | None = None,
         heartbeat: float = 1.0,
         down_after: float | None = None,
         stall_after: float | None = None,
@@ -169,6 +176,7 @@ class Node:
             listen=listen,
             cluster=cluster,
             join=join,
+            registry=registry,
             drain_timeout=drain_timeout,
             high_water=high_water,
             max_outbox=max_outbox,
@@ -195,7 +203,7 @@ class Node:
         self._immediate: dict[int, object] = {}
         self._state = "new"
         self._draining: tuple[Drain, asyncio.Task[bool]] | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._left_over: list[Process] = []  # by the close: their tasks did not end
         self._has_closed = asyncio.Event()
         self._thread: int | None = None
@@ -203,6 +211,7 @@ class Node:
         self._os_process = os.getpid()
         self._announced: Path | None = None
         self._built: _Parts | None = None
+        self._tracer: Tracer | None = None
 
     # --- what it is ---
 
@@ -264,6 +273,13 @@ class Node:
         """The nodes that this one has a session with, sorted."""
         return sorted(self._parts.kernel.peers())
 
+    def traffic(self) -> dict[str, Traffic]:
+        """The peers, each with what has gone over its session so far, and what waits for it."""
+        parts = self._parts
+        conns = {peer: parts.kernel.session_of(peer) for peer in self.peers()}
+        trips = parts.kernel.round_trips()
+        return {peer: parts.transport.traffic(conn, trips[peer]) for peer, conn in conns.items() if conn is not None}
+
     def congested(self) -> dict[str, int]:
         """The peers for which more waits than `high_water` allows, each with the bytes that wait for it now."""
         return self._parts.dataplane.congested()
@@ -308,6 +324,7 @@ class Node:
         Raises:
             AuthenticationFailed: a seed refused the cookie, the version, the cluster or the name.
             NodeUnreachable: fewer than `min_peers` answered in time.
+                With etcd as the registry: etcd did not answer within `join_timeout`.
             OSError: the address cannot be bound, or a file of `tls` cannot be read, or others can read the key.
             ValueError: the files of `tls` do not fit, or its certificate does not name this node; or what `allow_spawn`
                 names is not there.
@@ -331,6 +348,8 @@ class Node:
             parts.stalls.start(loop)
             parts.driver.start(loop)
             parts.processes.start()
+            if parts.client is not None:
+                await self._enter_registry(parts.client)
             await self._join()
             self._serve()
         except BaseException:
@@ -343,8 +362,18 @@ class Node:
         me = self._parts.processes.spawn(service, (), node=self)
         self._parts.names.local.register(SERVICE_NAME, me.pid)
 
+    async def _enter_registry(self, client: Client) -> None:
+        try:
+            await self.ordered(lambda ref: fx.EnterRegistry(ref, self._join_timeout))
+        except NodeUnreachable as error:
+            if client.refused is not None:
+                raise client.refused from None
+            raise NodeUnreachable(f"{error} ({client.trouble or 'no answer'})") from None
+
     async def _join(self) -> None:
-        seeds = self._settings.join
+        seeds, tenure = self._settings.join, self._parts.kernel.tenure
+        if tenure is not None:
+            seeds += tuple(Seed.parse(node) for node in sorted(tenure.nodes) if node != self.name)
         if not self._settings.neighbours:
             await self.ordered(lambda ref: fx.Join(ref, seeds, self._join_timeout, True, self._min_peers))
             return
@@ -417,6 +446,7 @@ class Node:
             listen=str(self._settings.listen),
             cluster=self.cluster,
             join=[],
+            registry=self._settings.registry or kinfolk.settings.MESH,
             **self.machine.environment(),
             **keys.reveal(),
         )
@@ -508,6 +538,38 @@ class Node:
                 closing = self._close(self._built, started, orderly, caller)
                 self._closing = asyncio.create_task(closing, name=f"kinfolk: close {self._built.name}")
 
+    def abandon(self) -> None:
+        """Be gone at once, as if the program had been killed: nobody is told, and nothing ends in good order.
+
+        For tests of what happens then. The tasks of its processes are cancelled, so their ``finally`` runs, with
+        `NodeClosed` from all that they ask of the node; a simulation runs not even that.
+        """
+        parts, was = self._built, self._state
+        self._state = "closed"
+        if parts is None or was == "closed":
+            return
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_future()
+            self._closing.set_result(None)
+        parts.driver.stop()
+        parts.stalls.close()
+        parts.transport.abandon()
+        parts.processes.abandon()
+        self._let_go(parts, NodeClosed(f"{parts.name} has crashed"))
+        self._has_closed.set()
+
+    def _let_go(self, parts: "_Parts", error: NodeClosed) -> None:
+        """Nobody waits any longer for what will not come."""
+        parts.dataplane.close(error)
+        for future in self._answers.values():
+            if not future.done():
+                future.set_exception(error)
+        self._answers.clear()
+        parts.names.close(error)
+        parts.groups.close(error)
+        parts.kernel.names.view.clear()
+        parts.kernel.names.groups.clear()
+
     async def _close(self, parts: "_Parts", started: bool, orderly: bool, caller: "asyncio.Task[Any] | None") -> None:
         late = self.draining is not None and self.draining.late
         patience = CLOSE_TIMEOUT / 2 if late else CLOSE_TIMEOUT
@@ -531,7 +593,9 @@ class Node:
         parts.groups.close(error)
         parts.stalls.close()
         await parts.transport.close(CLOSE_TIMEOUT)
-        parts.kernel.names.view.clear()
+        if parts.client is not None:
+            await parts.client.close()
+        parts.table.view.clear()
         parts.kernel.names.groups.clear()
         self._has_closed.set()
         if started:
@@ -868,9 +932,24 @@ class Node:
         return parts.processes.spawn(body, args, node=self, max_mailbox=max_mailbox, gate=gate)
 
     @property
+    def tracer(self) -> Tracer | None:
+        """What follows traces through this node; see `kinfolk.otel`. None for most."""
+        return self._tracer
+
+    @tracer.setter
+    def tracer(self, tracer: Tracer | None) -> None:
+        self._tracer = tracer
+        if self._built is not None:
+            self._built.processes.tracer = self._built.dataplane.tracer = tracer
+
+    @property
     def codec(self) -> Codec:
         """The encoding of messages, for the processes of this node."""
         return self._codec
+
+    def clock(self) -> float:
+        """The time in seconds that the node counts in, from any thread."""
+        return self._parts.driver.clock()
 
     def submit(self, happened: fx.Input) -> None:
         """Give the kernel an input."""
@@ -990,6 +1069,10 @@ class Node:
         assert self._loop is not None, "nothing comes or goes before the node runs"
         self._loop.call_soon(self.submit, fx.Turn())
 
+    def _consult(self, effect: fx.Consult) -> None:
+        assert self._parts.client is not None, "the node has an authority to consult"
+        self._parts.client.consult(effect.request)
+
     def _dial(self, effect: fx.Dial) -> None:
         self._parts.transport.dial(effect)
 
@@ -1025,6 +1108,7 @@ class Node:
         fx.RaiseCreation: _raise_creation,
         fx.Log: _write_log,
         fx.Count: _count,
+        fx.Consult: _consult,
     }
 
     # --- putting it together ---
@@ -1047,19 +1131,30 @@ class Node:
             papers = _papers(machine, settings, name)
             jitter = machine.random()
             creation = _creation(self.wall_clock(), jitter)
-            processes = Processes(name, creation, self._process_exited)
+            processes = Processes(name, creation, self._process_exited, machine.context)
             kernel = Kernel(
-                name, creation, self._times, jitter, is_alive=lambda local: processes.get(local) is not None
+                name,
+                creation,
+                self._times,
+                jitter,
+                is_alive=lambda local: processes.get(local) is not None,
+                authority=None if settings.registry is None else str(settings.registry),
             )
+            table = kernel.tenure or kernel.names
             # Released by the first join: names taken before it are ours only if nobody in the cluster has them.
             kernel.names.hold()
             driver = Driver(kernel, self._perform, self.wall_clock, machine.monotonic)
-            names = Names(self, kernel.names, self._times.down_after + 2 * self._times.heartbeat)
+            client = None
+            if settings.registry is not None and kernel.tenure is not None:
+                pulse = self._times.heartbeat
+                ttl = kernel.tenure.ttl - MARGIN
+                client = Client(settings.registry, settings.cluster, ttl, pulse, driver.submit, driver.clock)
+            names = Names(self, table, self._times.down_after + 2 * self._times.heartbeat)
             groups = Groups(self, kernel.names.groups, WeakKeyDictionary())
             signals = Signals(
                 Relations(name, creation, lambda local: processes.get(local) is not None),
                 processes,
-                kernel.names.whereis,
+                table.whereis,
                 names.local.whereis,
                 driver.afterwards,
             )
@@ -1071,13 +1166,14 @@ class Node:
                 processes,
                 signals,
                 spawns,
-                kernel.names.whereis,
+                table.whereis,
                 names.local.whereis,
                 kernel.names.groups,
                 self._codec,
                 self.counters,
                 self._strict,
             )
+            processes.tracer = dataplane.tracer = self._tracer
             transport = Transport(
                 machine,
                 port,
@@ -1105,7 +1201,20 @@ class Node:
             port.close()
             raise
         return _Parts(
-            name, kernel, driver, processes, signals, spawns, alarms, dataplane, transport, stalls, names, groups
+            name,
+            kernel,
+            table,
+            client,
+            driver,
+            processes,
+            signals,
+            spawns,
+            alarms,
+            dataplane,
+            transport,
+            stalls,
+            names,
+            groups,
         )
 
     def _process_exited(self, process: Process, reason: Reason) -> None:
@@ -1128,6 +1237,10 @@ class _Parts:
 
     name: str
     kernel: Kernel
+    table: NameTable | Tenure
+    """Who has which name: the mesh's, or an authority's."""
+    client: Client | None
+    """What talks to that authority."""
     driver: Driver
     processes: Processes
     signals: Signals

@@ -48,6 +48,7 @@ class Orders:
     ) -> None:
         self._agenda = agenda
         self._names = names
+        self.whereis = names.whereis
         self._apply = apply
         self._tell = answer
         self._patience = patience
@@ -56,6 +57,18 @@ class Orders:
         self._undecided: dict[str, list[_Waiting]] = {}  # by name, of those that wait for a rival
         self._withdrawals: dict[int, tuple[int, object]] = {}  # refs, with their answers, by position of the withdrawal
         self._standing: set[int] = set()  # positions of claims that somebody relies on
+
+    # --- for whoever looks ---
+
+    def owns(self, name: str) -> bool:
+        """Whether this node claims the name."""
+        return name in self._names.own
+
+    def position_of(self, name: str, holder: Pid) -> int | None:
+        """Which of its node's claims the holder of a name has it by. None if memory is broken."""
+        mirror = self._names.mirrors.get(holder.node)
+        claim = None if mirror is None else mirror.claims.get(name)
+        return None if claim is None else claim.position
 
     # --- orders ---
 
@@ -105,19 +118,17 @@ class Orders:
         self._agenda.later(("withdrawal", position), timeout)
         return self._names.ledger.await_withdrawal(position)
 
-    def withdraw(self, name: str) -> None:
-        """Withdraw a name of this node that nobody has any use for."""
-        self._apply(self._names.withdraw([name], "unwanted"))
-
     def rely_on(self, claim: Claim) -> None:
         """Somebody has this claim, and relies on it as long as it lives."""
         own = self._names.own.get(claim.name)
         if own is not None and own.claim == claim:
             self._standing.add(claim.position)
 
-    def is_standing(self, claim: Claim) -> bool:
-        """Whether somebody has this claim, and relies on it."""
-        return claim.position in self._standing
+    def let_go(self, claim: Claim) -> None:
+        """Withdraw this claim, if it lives and nobody relies on it."""
+        own = self._names.own.get(claim.name)
+        if own is not None and own.claim == claim and claim.position not in self._standing:
+            self._apply(self._names.withdraw([claim.name], "unwanted"))
 
     def _cannot_unregister(self, order: fx.Unregister) -> NameUnknown:
         holder = self._names.whereis(order.name)

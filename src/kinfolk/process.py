@@ -32,7 +32,7 @@ from kinfolk.messages import Call, Down, Ref, Replies, Unknown
 from kinfolk.reasons import Reason, reason_of
 from kinfolk.seconds import check_seconds
 from kinfolk.wire import codec
-from kinfolk.wire.codec import BadBody
+from kinfolk.wire.codec import BadBody, Traced
 
 if TYPE_CHECKING:
     from kinfolk.groups import Groups
@@ -188,8 +188,9 @@ class Process:
         if timeout is not None:
             check_seconds(timeout)
         if match is None:
-            messages = self.mailbox.messages
+            messages = self.mailbox.ready
             if messages:
+                self.mailbox.taken += 1
                 return messages.popleft()
             wanted = None
         else:
@@ -268,7 +269,7 @@ class Process:
                     message.abandon(codec.FAILED, f"the request could not be read: {error}")
 
     def _resolved(self, message: Any) -> object:
-        if isinstance(message, Unknown):
+        if isinstance(message, Unknown | Traced):
             return self.node.codec.resolve(message)
         if is_call(message) and isinstance(message.body, Unknown):
             message.body = self.node.codec.resolve(message.body)
@@ -594,7 +595,7 @@ class Process:
     def end(self, reason: Reason) -> None:
         """The process is dead from now on."""
         self.exit_reason = reason
-        unread = self.mailbox.take_all()
+        unread = self.mailbox.end(reason)
         if unread:  # the callers among them are told
             self.node.counters["unread_messages"] += sum(type(message) is not Call for message in unread)
 

@@ -124,7 +124,7 @@ def told(reason: Reason) -> tuple[str, list[str]]:
         case Crash():
             return _CRASH, [reason.type, reason.message, reason.traceback]
         case NameLost():
-            return _NAME_LOST, [reason.name, str(reason.winner)]
+            return _NAME_LOST, [reason.name, "" if reason.winner is None else str(reason.winner)]
         case _:
             return reason, []
 
@@ -136,7 +136,7 @@ def heard(word: str, detail: Sequence[str]) -> Reason:
             return Crash(kind[:MAX_TYPE], message[:MAX_WORD], trace[-MAX_TRACEBACK:])
         case "name_lost", [name, winner, *_]:
             try:
-                return NameLost(name, Pid.parse(winner))
+                return NameLost(name, Pid.parse(winner) if winner else None)
             except ValueError:
                 return word
         case _:

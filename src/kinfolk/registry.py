@@ -20,6 +20,7 @@ from kinfolk.errors import NameTaken, NameUnknown, NameWaitTimeout, NodeClosed, 
 from kinfolk.events import Row, Watch
 from kinfolk.ids import Pid, check_name, check_pid
 from kinfolk.seconds import check_seconds
+from kinfolk.tenure import Tenure
 
 if TYPE_CHECKING:
     from kinfolk.node import Node
@@ -36,26 +37,34 @@ NodeEvent = fx.PeerUp | fx.PeerDown | fx.PeerStalled | fx.PeerResumed
 
 
 class Registration:
-    """What `register` returns: a handle of exactly this claim of the name.
-
-    `epoch` is a fencing token where the registry's authority gives one; on the mesh it is None.
-    """
+    """What `register` returns: a handle of exactly this claim of the name."""
 
     def __init__(self, names: "Names", claim: Claim) -> None:
         self._names = names
         self._claim = claim
         self.name = claim.name
         self.pid = claim.pid
-        self.epoch: int | None = None
 
     def __repr__(self) -> str:
         return f"<registration of {self.name!r} for {self.pid}>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Registration) and self._claim == other._claim
+        return isinstance(other, Registration) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash((self.name, self.pid, self._claim.position))
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[str, Pid, int]:
+        return self.name, self.pid, self._claim.position
+
+    @property
+    def epoch(self) -> int | None:
+        """A fencing token: of two holders of a name one after the other, the later one's is higher.
+
+        None on the mesh, which has none to give; and after `register_nowait` until the name is confirmed.
+        """
+        return self._names.epoch(self._claim)
 
     async def release(self, *, timeout: float | None = None) -> None:
         """Give up the name, if it is still held by this very claim.
@@ -80,7 +89,7 @@ class Names:
 
     whereis: Callable[[str], Pid | None]
 
-    def __init__(self, node: "Node", table: NameTable, patience: float) -> None:
+    def __init__(self, node: "Node", table: NameTable | Tenure, patience: float) -> None:
         self._node = node
         self._table = table
         self._view = table.view
@@ -90,6 +99,8 @@ class Names:
         self._given: dict[str, int] = {}  # position of the claim that somebody has a Registration of
         self._watches: WeakKeyDictionary[NameWatch | ClusterWatch, None] = WeakKeyDictionary()
         self.whereis = table.whereis
+        self.leased = isinstance(table, Tenure)
+        """Whether names are held by a lease from an authority, which can end unseen."""
         self.local = LocalNames(node)
 
     def snapshot(self) -> dict[str, Pid]:
@@ -108,6 +119,14 @@ class Names:
     def __len__(self) -> int:
         return len(self._view)
 
+    def staleness(self) -> float:
+        """How old the answers of `whereis` may be, in seconds: when they were last known to be those of the authority.
+
+        0.0 on the mesh, where every node is its own authority. With etcd it grows while etcd cannot be reached, and is
+        at most about a heartbeat otherwise. Works from any thread.
+        """
+        return self._table.staleness(self._node.clock()) if isinstance(self._table, Tenure) else 0.0
+
     async def register(
         self, name: str, pid: Pid, *, timeout: float | None = None, on_lost: fx.OnLost = "exit"
     ) -> Registration:
@@ -125,10 +144,11 @@ class Names:
 
         Raises:
             NameTaken: another process holds the name.
-            NotConfirmed: some peers did not acknowledge in time; the claim is withdrawn.
+            NotConfirmed: some peers, or etcd, did not acknowledge in time; the claim is withdrawn.
             NoProcess: the process is dead.
             NameUnknown: the name was unregistered meanwhile.
-            NodeLost: the process's node is not connected, or was lost before it answered; nothing is registered.
+            NodeLost: the process's node is not connected, or was lost before it answered. It may have registered the
+                name all the same: asking again gives the same registration.
             NodeClosed: the node is closed.
             ValueError, TypeError: the name or pid is not valid, or `timeout` is no number of seconds.
 
@@ -197,7 +217,8 @@ class Names:
             timeout: seconds; default: as for `register`.
 
         Raises:
-            NotMoved: a peer did not answer in time, or the name is disputed, or is being moved already.
+            NotMoved: a peer did not answer in time, or the name is disputed, or is being moved already; or names are in
+                etcd, where they do not move.
             NameUnknown: nobody has the name, or somebody else than this node saw; nothing was changed.
             NotConfirmed: its claim has yet to be confirmed.
             NoProcess: `pid` is dead.
@@ -291,6 +312,10 @@ class Names:
             if isinstance(watch, ClusterWatch):
                 watch.node_changed(change)
 
+    def epoch(self, claim: Claim) -> int | None:
+        """The fencing token of a claim."""
+        return self._table.epoch(claim) if isinstance(self._table, Tenure) else None
+
     def changed(self, change: NameAdded | NameRemoved) -> None:
         """Pass one change of the view on to those who wait for it."""
         if isinstance(change, NameAdded):
@@ -299,8 +324,9 @@ class Names:
                     future.set_result(change.pid)
         elif change.pid.node == self._node.name:
             self._given.pop(change.name, None)
-        for watch in self._watches:
-            watch.changed(change)
+        if self._watches:  # an empty WeakSet takes longer to iterate than all of the above
+            for watch in self._watches:
+                watch.changed(change)
 
     def close(self, error: NodeClosed) -> None:
         """Let everybody who waits know that the node is closed."""
@@ -392,6 +418,7 @@ class LocalNames:
     def __init__(self, node: "Node") -> None:
         self._node = node
         self._holders: dict[str, Pid] = {}
+        self._by_process: dict[Pid, dict[str, None]] = {}  # so that no exit looks at the names of others
 
     def register(self, name: str, pid: Pid) -> None:
         """Give a process of this node a name on this node.
@@ -410,6 +437,7 @@ class LocalNames:
         holder = self._holders.setdefault(name, pid)
         if holder != pid:
             raise NameTaken(name, holder)
+        self._by_process.setdefault(pid, {})[name] = None
 
     def unregister(self, name: str) -> None:
         """Take the name away.
@@ -417,8 +445,10 @@ class LocalNames:
         Raises:
             NameUnknown: nobody has it.
         """
-        if self._holders.pop(name, None) is None:
+        holder = self._holders.pop(name, None)
+        if holder is None:
             raise NameUnknown(name, "no process of this node has it")
+        del self._by_process[holder][name]
 
     def whereis(self, name: str) -> Pid | None:
         """The process with this name on this node."""
@@ -426,7 +456,7 @@ class LocalNames:
 
     def of(self, pid: Pid) -> list[str]:
         """The names that a process has on this node alone."""
-        return [name for name, holder in self._holders.items() if holder == pid]
+        return list(self._by_process.get(pid, ()))
 
     def snapshot(self) -> dict[str, Pid]:
         """All names of this node alone."""
@@ -434,5 +464,5 @@ class LocalNames:
 
     def process_exited(self, pid: Pid) -> None:
         """A process is dead: it has no names."""
-        for name in self.of(pid):
+        for name in self._by_process.pop(pid, ()):
             del self._holders[name]

@@ -1,7 +1,8 @@
 """Settings: an argument goes before the environment, the environment before ``kinfolk.toml`` in the current directory.
 
 The file's keys are those of `_KEYS` below, in its top level. A cookie itself may stand in the environment, never in
-the file that ends up in a repository: there, `cookie_file` names it.
+the file that ends up in a repository: there, `cookie_file` names it. So it is with etcd's password
+(KINFOLK_ETCD_PASSWORD, `etcd_password_file`).
 """
 
 import os
@@ -18,14 +19,17 @@ from msgspec import Struct
 
 from kinfolk.cookie import Cookie, Hidden, read_cookie_file, user_cookie
 from kinfolk.ids import Address, Seed, check_word, node_address
+from kinfolk.registries.etcd import SCHEME, Etcd
 from kinfolk.seconds import check_seconds
 from kinfolk.shell.tls import OwnCertificates
 
 _KEYS = {
     "name", "listen", "cluster", "cookie_file", "join", "drain_timeout", "high_water", "max_outbox",
     "tls_certificate", "tls_key", "tls_authority",
+    "registry", "etcd_user", "etcd_password_file", "etcd_authority", "etcd_certificate", "etcd_key",
 }  # fmt: skip
 DEFAULT_CLUSTER = "kinfolk"
+MESH = "mesh"
 DRAIN_TIMEOUT = 25.0
 """Seconds; orchestrators kill a program 30 s after they have told it to end."""
 MAX_OUTBOX = 64 * 1024 * 1024
@@ -48,6 +52,8 @@ class Settings(Struct, frozen=True):
     """Certificates of an own authority, if they take the place of those derived from the cookie."""
     neighbours: bool
     """Whether nothing was said of whom to join, so that the nodes of this user on this machine find each other."""
+    registry: Etcd | None
+    """The authority over names, if it is not the mesh."""
     drain_timeout: float
     """Seconds that the node may take to finish its work when it is to leave."""
     high_water: int
@@ -65,6 +71,7 @@ def resolve(
     cookie_file: FileArgument = None,
     tls: OwnCertificates | None = None,
     join: Sequence[str] | None = None,
+    registry: str | Etcd | None = None,
     drain_timeout: float | None = None,
     allow_weak_cookie: bool = False,
     high_water: int | None = None,
@@ -99,6 +106,7 @@ def resolve(
             " (or accept the risk with allow_weak_cookie=True)"
         )
     own = not cookies
+    authority = given.registry(registry)
     most = given.number("max_outbox", max_outbox) or MAX_OUTBOX
     mark = given.number("high_water", high_water) or max(1, most // 2)
     if mark > most // 2:
@@ -113,7 +121,8 @@ def resolve(
         cookies=cookies or (user_cookie(home(environ)),),
         join=seeds or (),
         tls=tls or given.own_certificates(),
-        neighbours=seeds is None and own,
+        neighbours=seeds is None and own and authority is None,
+        registry=authority,
         drain_timeout=given.seconds("drain_timeout", drain_timeout, DRAIN_TIMEOUT),
         high_water=mark,
         max_outbox=most,
@@ -205,6 +214,25 @@ class _Given:
             return msgspec.convert(named, list[str])
         except msgspec.ValidationError:
             raise ValueError("kinfolk.toml: cookie_file must be a file, or a list of files") from None
+
+    def registry(self, argument: str | Etcd | None) -> Etcd | None:
+        """The authority over names; None, or "mesh", is the mesh."""
+        if isinstance(argument, Etcd):
+            return argument
+        url = self.text("registry", argument)
+        if url is None or url == MESH:
+            return None
+        if not url.startswith(SCHEME):
+            raise ValueError(f"registry {url!r}: it is {MESH!r}, or etcd://host:2379 with more members after commas")
+        return Etcd(
+            *url.removeprefix(SCHEME).rstrip("/").split(","),
+            authority=self.text("etcd_authority"),
+            certificate=self.text("etcd_certificate"),
+            key=self.text("etcd_key"),
+            user=self.text("etcd_user"),
+            password=self._variable("etcd_password") or None,
+            password_file=None if self._variable("etcd_password") else self.text("etcd_password_file"),
+        )
 
     def own_certificates(self) -> OwnCertificates | None:
         paths = {key: self.text(key) for key in ("tls_certificate", "tls_key", "tls_authority")}

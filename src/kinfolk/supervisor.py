@@ -39,7 +39,7 @@ from kinfolk.shell.alarms import Alarm
 
 if TYPE_CHECKING:
     from kinfolk.node import Node
-    from kinfolk.registry import NameWatch
+    from kinfolk.registry import Names, NameWatch
 
 _log = logging.getLogger("kinfolk")
 
@@ -684,7 +684,7 @@ class Supervising:
 
     async def _follow(self, slot: _Slot, name: str, pid: Pid, watch: "NameWatch") -> None:
         async for _ in watch:
-            if self.me.node.names.whereis(name) not in (None, pid):
+            if _is_lost(self.me.node.names, name, pid):
                 self._post(self._has_lost_name, slot, pid)
 
     async def _win(self, slot: _Slot, name: str, watch: "NameWatch") -> Pid:
@@ -719,7 +719,7 @@ class Supervising:
 
     def _must_be_gone(self, slot: _Slot, pid: Pid) -> None:
         name = slot.child.name
-        if name is not None and self.me.node.names.whereis(name) not in (None, pid):
+        if name is not None and _is_lost(self.me.node.names, name, pid):
             self._too_late(slot, pid)
 
     def _stop_child(self, action: core.Stop) -> None:
@@ -862,6 +862,12 @@ class Supervising:
             for call in self._asked:
                 call.reply()
             self._asked.clear()
+
+
+def _is_lost(names: "Names", name: str, pid: Pid) -> bool:
+    """Whether another node may run what has this name. One that lost its lease does not see who has the name now."""
+    holder = names.whereis(name)
+    return holder != pid and (holder is not None or names.leased)
 
 
 async def _changed(watch: "NameWatch", seconds: float) -> bool:

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from kinfolk.demo import story
+from kinfolk.demo import etcd, story
 from kinfolk.demo.checks import Broken, Reply, State, differences, failed, succeeded, winner
 from kinfolk.demo.stage import Member, stage
 
@@ -31,6 +31,25 @@ def test_the_demo_keeps_every_promise(shell):
     assert ended.out.splitlines()[-1].startswith("All as promised")
     assert ended.err == ""
     assert not list(shell.directory.glob("kinfolk-demo-*"))
+
+
+@pytest.mark.slow
+def test_the_demo_keeps_every_promise_with_names_in_an_etcd_that_it_starts_itself(shell):
+    if not etcd.is_installed():
+        pytest.skip(etcd.HOW_TO_INSTALL)
+    ended = shell.run("demo", "--registry", "etcd", TMPDIR=str(shell.directory))
+    assert ended.code == 0, ended
+    assert "names in etcd" in ended.out.splitlines()[0]
+    assert len(re.findall(r"✓ .* \d+ ms$", ended.out, re.MULTILINE)) == 9
+    assert ended.out.splitlines()[-1].startswith("All as promised")
+    assert ended.err == ""
+    assert not list(shell.directory.glob("kinfolk-demo-*"))
+
+
+def test_the_demo_says_how_to_install_an_etcd_that_is_not_there(shell):
+    ended = shell.run("demo", "--registry", "etcd", PATH=str(shell.directory))
+    assert ended.code == 2
+    assert "apt install etcd-server" in ended.err
 
 
 def test_a_broken_promise_ends_the_demo_with_1_and_is_told(capsys, monkeypatch):

@@ -13,6 +13,7 @@ import pytest
 from kinfolk import effects as fx
 from kinfolk.core.explain import Explanation, lines
 from kinfolk.core.history import History
+from kinfolk.kernel import Kernel, Settings
 from kinfolk.wire import frames
 from tests.kernel.test_replication import BOB, CARL, Ada, synced
 from tests.kernel.transcript import Stage
@@ -300,14 +301,21 @@ def test_names_that_come_many_at_once_drive_out_nothing():
     assert whats("x7") == ["peer lost", "peer up", "withdrawn"]
 
 
-def test_what_was_registered_for_a_node_that_is_lost_before_it_has_heard_so_is_unwanted():
+def test_what_was_registered_for_another_node_that_gave_up_meanwhile_is_unwanted():
     ada = Ada()
     ada.open(BOB, synced())
     ada.open(CARL, synced())
     ada.say(BOB, frames.RegistrationAsked(5, "db", 1, 9000, "exit"))
     for peer in (BOB, CARL):
         ada.say(peer, frames.Acknowledged([1]))
-    ada.close(BOB)
+    ada.say(BOB, frames.AskSettled(5, False))
     history = ada.kernel.explain("db").history
     assert [event.what for event in history] == ["claimed", "confirmed", "unwanted"]
-    assert history[-1].text.endswith("the node that had asked for it was lost, or wants it no longer")
+    assert history[-1].text.endswith("the node that had asked for it wants it no longer")
+
+
+def test_what_an_outside_authority_decides_is_said_to_be_its_word():
+    kernel = Kernel("ada@h:1", 7, Settings(), random.Random(1), authority="etcd://h:2379")
+    told = kernel.explain("db")
+    assert (told.rule, told.holder, told.claims) == ("authority", None, ())
+    assert "etcd://h:2379" in told.because

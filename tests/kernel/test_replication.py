@@ -183,7 +183,7 @@ def settle(ada: Ada, peer: str, reference: int, *, keep: bool) -> None:
     ada.say(peer, frames.AskSettled(reference, keep))
 
 
-def test_a_name_asked_for_while_its_dead_holder_is_on_the_way_out_goes_with_the_asker():
+def test_a_name_asked_for_while_its_dead_holder_is_on_the_way_out_goes_with_the_asker_until_it_is_answered():
     ada = Ada(step=1)
     for name in ("a", "b", "c"):
         ada.claim(name, local=1)
@@ -191,11 +191,21 @@ def test_a_name_asked_for_while_its_dead_holder_is_on_the_way_out_goes_with_the_
     ada.handle(fx.ProcessExited(1))
     assert "c" in ada.names.own and ada.names.whereis("c") is None
     asked(ada, BOB, 1, "c", 2)
-    ada.say(BOB, frames.Acknowledged([ada.names.own["c"].claim.position]))
     assert ada.names.whereis("c") == own(2)
     ada.close(BOB)
     ada.finish()
     assert ada.names.whereis("c") is None, "bob was told that the connection is lost, and nothing registered"
+
+
+def test_a_name_that_an_asker_was_told_to_have_stays_when_its_session_ends():
+    ada = Ada()
+    ada.open(BOB, synced())
+    asked(ada, BOB, 1, "x", 1)
+    ada.say(BOB, frames.Acknowledged([1]))
+    assert only(frames.AskAnswered, ada.said[BOB])[-1].outcome == "ok"
+    ada.close(BOB)
+    ada.finish()
+    assert ada.names.whereis("x") == own(1), "its user may have been told, and relies on it"
 
 
 def test_what_one_asker_keeps_does_not_go_with_another():

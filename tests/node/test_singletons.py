@@ -65,8 +65,8 @@ async def one_runs(nodes: Sequence[Node], trees: Sequence[Supervision], *not_as:
     found: Pid = await until(
         lambda: len(who := holders(list(nodes), "chief")) == 1 and (pid := who.pop()) not in (None, *not_as) and pid
     )
-    (running,) = [info.pid for tree in trees for info in tree.children() if info.pid is not None]
-    assert running == found
+    # It has its name a moment before its supervisor knows that it has started.
+    await until(lambda: [info.pid for tree in trees for info in tree.children() if info.pid is not None] == [found])
     return found
 
 

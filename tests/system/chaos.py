@@ -1,7 +1,7 @@
 """A network that breaks on demand: a TCP proxy for every dialler and every listener, on loopback.
 
 Within TLS a proxy cannot see who dials. So each dialler reaches each listener by a port of its own, which its worker
-puts in place of the listener's (`worker.RoutedLoop`); the names of the nodes stay those of the listeners.
+puts in place of the listener's (`worker.routed_loop`); the names of the nodes stay those of the listeners.
 
     stall   nothing arrives any longer, nobody is told: what was sent waits, and arrives after `heal`
     cut     every connection is reset, nobody can connect

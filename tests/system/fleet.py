@@ -23,6 +23,8 @@ from tests.system.worker import Home
 
 PATIENCE = 15.0
 """Seconds after which something that must happen has not happened."""
+SLACK = float(os.environ.get("KINFOLK_FAULTS_SLACK", "4"))
+"""How much longer things may take than is promised, since machines are shared: 1 on one that is idle."""
 PROGRAM = Path(__file__).with_name("worker.py")
 MISHAPS = ("Traceback", "ERROR", "CRITICAL", "Warning", "never retrieved", "never awaited", "bug in kinfolk")
 """What no log may hold, except where a test says that it will."""
@@ -49,12 +51,15 @@ class State:
 
 
 class Nursery:
-    """Where workers come from: a program that has imported everything and forks them."""
+    """Where workers come from: a program that has imported everything and forks them.
 
-    def __init__(self, directory: Path) -> None:
+    `within`: a command that runs another one, in whatever surroundings the workers are to have.
+    """
+
+    def __init__(self, directory: Path, within: Sequence[str] = ()) -> None:
         self.path = os.fspath(directory / "nursery")
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", os.fspath(PROGRAM), self.path],
+            [*within, sys.executable, "-W", "error", os.fspath(PROGRAM), self.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.fspath(Path(kinfolk.__file__).parent.parent)},
@@ -219,7 +224,19 @@ class Fleet:
         """The name of a node with this word, on a port of its own; the same in all its lives."""
         if word not in self.ports:
             self.ports[word] = free_port(self.ports.values())
-        return f"{word}@127.0.0.1:{self.ports[word]}"
+        return f"{word}@{self.host(word)}:{self.ports[word]}"
+
+    def host(self, word: str) -> str:
+        """Where this node is."""
+        return "127.0.0.1"
+
+    def nursery_of(self, word: str) -> Nursery:
+        """Where its workers come from."""
+        return self.nursery
+
+    def connections(self) -> int:
+        """How many TCP connections there are to its nodes."""
+        return connections(self.ports.values())
 
     async def enter(self, word: str, **environment: str) -> Worker:
         """A new process, whose node has not been made yet."""
@@ -235,7 +252,7 @@ class Fleet:
             routes={str(port): proxy for port, proxy in self.routes.get(word, {}).items()},
         )
         self._logs[log] = None
-        worker = self.workers[word] = await self.nursery.worker(word, name, home)
+        worker = self.workers[word] = await self.nursery_of(word).worker(word, name, home)
         return worker
 
     async def start(self, word: str, join: Sequence[str] = (), **settings: Any) -> Worker:

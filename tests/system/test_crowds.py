@@ -15,7 +15,7 @@ from kinfolk.cookie import Cookie
 from kinfolk.shell.tls import SERVER_NAME, Credentials
 from kinfolk.wire.frames import Called, encode_frame
 from tests.system.chaos import Network
-from tests.system.fleet import Fleet, Raised, Worker, agreed, connections, free_port, resident, states, until
+from tests.system.fleet import SLACK, Fleet, Raised, Worker, agreed, connections, free_port, resident, states, until
 from tests.system.stranger import Stranger
 
 HEARTBEAT = 1.0
@@ -127,12 +127,12 @@ async def test_a_peer_that_hardly_reads_slows_nobody_and_costs_a_bounded_outbox(
             assert refused.error == "LinkCongested" and "bob@" in refused.text
             assert not await ada.has_lost(1)
             fillers: list[str] = []
-            while not await ada.has_lost(1) and len(fillers) < 50:  # bob must be told of names, whatever waits for him
-                fillers.append(await ada.ask("fill", count=1000, prefix=f"{len(fillers)}/{'x' * 200}"))
+            while not await ada.has_lost(1) and len(fillers) < 300:  # bob must be told of names, whatever waits for him
+                fillers.append(await ada.ask("fill", count=100, prefix=f"{len(fillers)}/{'x' * 200}"))
             assert await ada.has_lost(1), "ada still keeps what nobody reads"
             assert resident(ada) - size < 60 * MIB
-            for filler in fillers:
-                await ada.ask("kill", pid=filler)
+        for filler in fillers:
+            await ada.ask("kill", pid=filler)
         network.heal()
         await agreed(workers, names)
         for worker, census in zip(workers, before, strict=True):
@@ -249,7 +249,8 @@ async def test_five_hundred_half_open_connections_keep_nobody_from_joining(
             assert (await ada.ask("census"))["handshakes"] > 100
             began = time.monotonic()
             await carl.ask("start", name=carl.name, join=[ada.name], heartbeat=HEARTBEAT)
-            assert time.monotonic() - began < 5.0, "carl had to wait until the strangers were gone"
+            took = time.monotonic() - began
+            assert took < min(2.0 * SLACK, 5.0), "carl had to wait, at worst until the strangers were gone"
         await agreed([ada, bob, carl], names)
     finally:
         for stranger in strangers:

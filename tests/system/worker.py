@@ -15,13 +15,14 @@ import itertools
 import json
 import logging
 import os
+import resource
 import select
 import signal
 import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypedDict
 
 from kinfolk import (
@@ -51,19 +52,22 @@ from kinfolk import (
 from kinfolk.registry import Registration
 
 
-class RoutedLoop(asyncio.SelectorEventLoop):
+def routed_loop(routes: dict[int, int]) -> asyncio.AbstractEventLoop:
     """A loop that connects elsewhere than it is told: to the proxy of this dialler and that listener.
 
-    Within TLS a proxy cannot see who dials; so each dialler has a port of its own for each listener.
+    Within TLS a proxy cannot see who dials; so each dialler has a port of its own for each listener. It is asyncio's
+    loop, or the one that KINFOLK_TEST_LOOP names.
     """
+    base: Any = asyncio.SelectorEventLoop
+    if os.environ.get("KINFOLK_TEST_LOOP") == "uvloop":
+        base = importlib.import_module("uvloop").Loop
 
-    def __init__(self, routes: dict[int, int]) -> None:
-        super().__init__()
-        self._routes = routes
+    class Routed(base):  # type: ignore[misc]  # known only now
+        async def create_connection(self, factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
+            return await super().create_connection(factory, host, routes.get(port, port), **options)
 
-    async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
-        """As asyncio's, to the port of the route."""
-        return await super().create_connection(protocol_factory, host, self._routes.get(port, port), **options)
+    made: asyncio.AbstractEventLoop = Routed()
+    return made
 
 
 class Actor:
@@ -263,6 +267,10 @@ class Worker:
         """What an actor has got."""
         return self._actors[pid].seen
 
+    def count_seen(self, pid: str) -> int:
+        """How much an actor has got."""
+        return len(self._actors[pid].seen)
+
     def exit_reason(self, pid: str) -> str | None:
         """Why an actor has ended; None while it lives."""
         me = self._actors[pid].me
@@ -294,6 +302,16 @@ class Worker:
         """Wait until a process of whichever node has ended."""
         return _words(await self.node.wait_exit(Pid.parse(pid)))
 
+    def cancel_task(self, pid: str) -> None:
+        """Cancel the task of a process, as asyncio does it."""
+        (task,) = (task for task in asyncio.all_tasks() if task.get_name() == pid)
+        task.cancel()
+
+    async def whereis_at_its_end(self, name: str, pid: str) -> str | None:
+        """Wait until a process has ended; who has the name in that very moment."""
+        await self.node.wait_exit(Pid.parse(pid))
+        return self.whereis(name)
+
     def relations(self) -> int:
         """Links, monitors and the like that the node keeps."""
         return len(self.node.signals.relations)
@@ -310,6 +328,10 @@ class Worker:
         plants = importlib.import_module("plants")
         child = Child(plants.chief, history, name="chief", singleton=True)
         self._tree = await self.node.supervise([child], intensity=10_000)
+
+    async def supervise_named(self, name: str) -> None:
+        """Supervise an actor with a name."""
+        self._tree = await self.node.supervise([Child(_act, name=name)], intensity=10_000)
 
     async def supervise_clock(self, history: str) -> None:
         """Supervise the clock of `plants`."""
@@ -412,9 +434,41 @@ class Worker:
         """Send what no wire can carry."""
         self.node.send(_target(target), {"numbers": [1, lambda: 2]})
 
-    def send_bytes(self, target: Any, size: int) -> None:
-        """Send so many bytes."""
-        self.node.send(_target(target), bytes(size))
+    def send_bytes(self, target: Any, size: int, count: int = 1) -> None:
+        """Send so many bytes, so many times."""
+        for _ in range(count):
+            self.node.send(_target(target), bytes(size))
+
+    # --- what is cancelled ---
+
+    async def register_cancelled(self, name: str, turns: int) -> str | None:
+        """Register a name, and cancel that after so many turns of the loop. The pid, or None if that was in time."""
+        pid = self.spawn()
+        if await _cancelled(self.node.names.register(name, Pid.parse(pid)), turns) is None:
+            self.kill(pid)
+            return None
+        return pid
+
+    async def call_cancelled(self, target: Any, request: Any, turns: int) -> Any:
+        """Call a process, and cancel that after so many turns of the loop. The answer, or None."""
+        return await _cancelled(self.node.call(_target(target), request), turns)
+
+    async def connect_cancelled(self, name: str, to: str, turns: int) -> list[str]:
+        """With another node: connect, cancel that after so many turns, and connect. Its names then; it is closed."""
+        async with Node(name, join=[]) as node:
+            await _cancelled(node.connect(to), turns)
+            await node.connect(to)
+            return list(node.names.snapshot())
+
+    # --- the limits of the operating system ---
+
+    def limit_descriptors(self, spare: int | None) -> None:
+        """Let the process open so many more files and sockets; None for as many as there may be."""
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        allowed = most
+        if spare is not None:
+            allowed = max(int(number) for number in os.listdir("/proc/self/fd")) + 1 + spare
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
 
     def congested(self) -> dict[str, int]:
         """What waits for which peers, where that is more than it should be."""
@@ -526,16 +580,18 @@ class Worker:
         """Register many names at once, each for an actor of its own; each name with its pid."""
         return dict(zip(names, await asyncio.gather(*map(self.register, names)), strict=True))
 
-    def register_nowait(self, name: str, pid: str | None = None) -> str:
-        """Register a name without waiting. The pid."""
+    def register_nowait(self, name: str, pid: str | None = None, keep: bool = True) -> str:
+        """Register a name without waiting; keep the handle, or the one there is. The pid."""
         pid = self.spawn() if pid is None else pid
-        self._registrations[name] = self.node.names.register_nowait(name, Pid.parse(pid))
+        registered = self.node.names.register_nowait(name, Pid.parse(pid))
+        if keep:
+            self._registrations[name] = registered
         return pid
 
-    def fill(self, count: int, prefix: str) -> str:
-        """Register so many names, ``prefix/number``, for one actor. Its pid."""
-        pid = self.spawn()
-        for number in range(count):
+    def fill(self, count: int, prefix: str, first: int = 0, pid: str | None = None) -> str:
+        """Register so many names, ``prefix/number``, for one actor, a new one if no pid is given. Its pid."""
+        pid = self.spawn() if pid is None else pid
+        for number in range(first, first + count):
             self.node.names.register_nowait(f"{prefix}/{number}", Pid.parse(pid))
         return pid
 
@@ -576,6 +632,17 @@ class Worker:
         """Give up a name."""
         await self.node.names.unregister(name, timeout=timeout)
 
+    async def give_up(self, name: str) -> tuple[str | None, bool]:
+        """Give up a name: whom it is taken from, if anybody has it here, and whether that has ended well."""
+        pid = self.whereis(name)
+        if pid is None:
+            return None, False
+        try:
+            await self.node.names.unregister(name)
+        except KinfolkError:
+            return pid, False
+        return pid, True
+
     async def release(self, name: str) -> None:
         """Give up the last registration of a name."""
         await self._registrations[name].release()
@@ -606,6 +673,22 @@ class Worker:
                     self._events.append([now, sign, event.name, str(event.pid)])
         except NodeClosed:
             self._events.append([time.monotonic(), "closed", "", ""])
+
+
+async def _act(me: Process) -> None:
+    await Actor().run(me)
+
+
+async def _cancelled(waiting: Coroutine[Any, Any, Any], turns: int) -> Any:
+    """What it comes to if it is cancelled after so many turns of the loop: None if that was in time."""
+    task = asyncio.ensure_future(waiting)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return None
 
 
 def _words(reason: Reason) -> str:
@@ -720,7 +803,7 @@ def main() -> None:
         return
     home = move_in(channel)
     routes = {int(port): proxy for port, proxy in home["routes"].items()}
-    with asyncio.Runner(loop_factory=lambda: RoutedLoop(routes)) as runner:
+    with asyncio.Runner(loop_factory=lambda: routed_loop(routes)) as runner:
         runner.run(live(channel))
 
 

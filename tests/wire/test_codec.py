@@ -25,7 +25,7 @@ from kinfolk.errors import CallFailed, KinfolkError, MessageTooLarge, NoProcess,
 from kinfolk.ids import Pid
 from kinfolk.messages import Request
 from kinfolk.wire import codec as codec_module
-from kinfolk.wire.codec import BadBody, Codec, Unknown, error_of, is_plain, outcome_of
+from kinfolk.wire.codec import BadBody, Codec, Traced, Unknown, error_of, is_plain, outcome_of
 
 ADA = Pid("ada@127.0.0.1:4370", 1_700_000_000_000_000_000, 7)
 BOB = Pid("bob@127.0.0.1:4371", 5, 1)
@@ -347,13 +347,21 @@ def test_tuples_and_sets_become_lists_and_subclasses_their_base():
         (UUID(int=1), "d804 00000000000000000000000000000001"),
         (Decimal("1.10"), "d605 312e3130"),
         (Sum(5), "c713 02 92 a3616464 82 a474797065 a3616464 a26279 05"),
+        (
+            Traced({"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}, 7),
+            (
+                "c767 02 92 ae6b696e666f6c6b3a747261636564 93 ae6b696e666f6c6b3a747261636564 81"
+                " ab7472616365706172656e74 d937 30302d3462663932663335373762333464613661336365393239643065306534373336"
+                " 2d303066303637616130626139303262372d3031 07"
+            ),
+        ),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_bodies_have_the_bytes_that_the_protocol_document_shows(body, raw):
     assert Codec().encode(body) == bytes.fromhex(raw)
     assert READER.decode(bytes.fromhex(raw)) == body
-    assert raw in PROTOCOL
+    assert raw in " ".join(PROTOCOL.split())
 
 
 # --- what cannot be sent ---
@@ -482,6 +490,36 @@ def test_nesting_is_bounded_at_the_sender_and_a_body_that_contains_itself_is_ref
     closed = Order([], ADA)
     closed.items.append(any_type(closed))
     assert "contains itself" in refusal(closed)
+
+
+def test_a_trace_around_a_body_changes_nothing_that_can_be_sent_or_is_said_of_it():
+    deep: Any = 1
+    for _ in range(100):
+        deep = [deep]
+    messages: Any = None
+    for _ in range(100):
+        messages = Row(1, messages)
+    for body in (deep, messages, b"x", bytearray(b"x"), [Row(1, Row(2, {"a": ADA}))], Unknown("a", b"\x01")):
+        plain = sent(body)
+        assert READER.decode(WRITER.encode(Traced({"a": "b"}, body))) == Traced({"a": "b"}, plain)
+    for wrong in ([deep], Row(1, messages), {"a": [lambda: None]}, [1, 2**70], 2**70):
+        assert refusal(Traced({"a": "b"}, wrong)) == refusal(wrong)
+
+
+def test_a_body_that_is_too_large_with_its_trace_goes_without():
+    writer = Codec(max_message=100)
+    body = b"x" * 98
+    assert writer.encode(Traced({"a": "b"}, body)) == writer.encode(body)
+    with pytest.raises(MessageTooLarge, match="101 bytes on the wire"):
+        writer.encode(Traced({"a": "b"}, b"x" * 99))
+
+
+@pytest.mark.parametrize(
+    "fields", [[], ["kinfolk:traced", {"a": 1}, 1], ["kinfolk:traced", {"a": "b"}], {"body": 1}, 5]
+)
+def test_a_trace_that_is_none_is_a_bad_body(fields):
+    with pytest.raises(BadBody, match="kinfolk:traced"):
+        READER.decode(msgspec.msgpack.encode(Ext(2, msgspec.msgpack.encode(["kinfolk:traced", fields]))))
 
 
 def test_nesting_is_bounded_at_the_receiver():

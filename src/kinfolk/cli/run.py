@@ -4,17 +4,19 @@ import asyncio
 import importlib
 import inspect
 import logging
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from kinfolk.cli import exits
+from kinfolk.cli import exits, logs
 from kinfolk.errors import NodeClosed
 from kinfolk.node import Node
 from kinfolk.node import run as run_loop
@@ -35,6 +37,10 @@ _DRAIN_TIMEOUT = (
     "Seconds to finish work in when it is told to end. Default: KINFOLK_DRAIN_TIMEOUT, drain_timeout in kinfolk.toml,"
     " else 25."
 )
+_METRICS = (
+    "Serve /metrics, /healthz and /readyz there, as in 127.0.0.1:9464. Beyond loopback, whoever asks must show the"
+    " token in KINFOLK_METRICS_TOKEN."
+)
 
 
 def run(
@@ -45,11 +51,14 @@ def run(
     join: Annotated[str | None, Parameter(help=_JOIN)] = None,
     listen: str | None = None,
     cluster: str | None = None,
+    registry: str | None = None,
     cookie_file: Annotated[list[Path] | None, Parameter(negative="")] = None,
     allow_spawn: Annotated[list[str] | None, Parameter(help=_ALLOW_SPAWN, negative="")] = None,
     drain_timeout: Annotated[float | None, Parameter(help=_DRAIN_TIMEOUT)] = None,
     allow_shell: Annotated[bool, Parameter(negative="")] = False,
+    metrics: Annotated[str | None, Parameter(help=_METRICS)] = None,
     log_level: Literal["debug", "info", "warning", "error"] = "info",
+    log_format: Literal["text", "json"] = "text",
 ) -> int:
     """Run a node: start it, join, await FUNC(node), and serve until SIGTERM or SIGINT. SIGHUP reads its keys again.
 
@@ -66,14 +75,18 @@ def run(
         The address to bind, if it is not the one in the name.
     cluster
         Name of the cluster.
+    registry
+        Who decides about names: mesh, or etcd://host:2379 with more members after commas.
     cookie_file
         File of the cluster's cookie, of mode 0600. Of several, the first is used and the others are accepted.
     allow_shell
         Let `kinfolk shell` run Python inside this node. Whoever has the cookie can then do what the program can.
     log_level
         What is logged to stderr.
+    log_format
+        How: lines to read, or one JSON object a line.
     """
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s")
+    logs.to_stderr(log_level, log_format)
     main = _load(function)
     seeds = None if join is None else [seed.strip() for seed in join.split(",") if seed.strip()]
     try:
@@ -82,6 +95,7 @@ def run(
             join=seeds,
             listen=listen,
             cluster=cluster,
+            registry=registry,
             cookie_file=cookie_file,
             allow_spawn=allow_spawn or (),
             drain_timeout=drain_timeout,
@@ -90,7 +104,7 @@ def run(
         _ = node.name  # binds the port and loads the certificates: what is wrong with them is a mistake in the command
     except (ValueError, OSError) as error:
         raise exits.Usage(exits.line_of(error)) from None
-    return run_loop(lambda: _serve(node, main))
+    return run_loop(lambda: _serve_with_pages(node, main, metrics))
 
 
 def _load(function: str) -> Main:
@@ -122,6 +136,22 @@ def _import(name: str) -> ModuleType:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there; something that it imports is not
         raise exits.Usage(f"no module named {name!r} in {Path.cwd()} or among what is installed") from None
+
+
+async def _serve_with_pages(node: Node, main: Main, metrics: str | None) -> int:
+    """The pages are there before the node has started, and until it has left: they say that it is not ready."""
+    async with AsyncExitStack() as pages:
+        pages.push_async_callback(node.close)  # its port is bound already
+        if metrics is not None:
+            try:
+                serve = importlib.import_module("kinfolk.metrics").serve
+            except ModuleNotFoundError as error:
+                raise exits.Usage(f"--metrics needs {error.name}: pip install 'kinfolk[metrics]'") from None
+            try:
+                await pages.enter_async_context(serve(node, metrics, token=os.environ.get("KINFOLK_METRICS_TOKEN")))
+            except (ValueError, OSError) as error:
+                raise exits.Usage(exits.line_of(error)) from None
+        return await _serve(node, main)
 
 
 async def _serve(node: Node, main: Main) -> int:

@@ -83,7 +83,8 @@ class Explanation(Struct, frozen=True):
         holder: the process that has the name there, as `whereis` says.
         rule: by which that is so, in a word or two that stay the same from version to version: ``only claim``,
             ``confirmed first``, ``acknowledged first``, ``earlier stamp``, ``node order``; or, if nobody has it,
-            ``no claim``, ``dead process``, ``lost node``.
+            ``no claim``, ``dead process``, ``lost node``. ``authority``, if names are not decided by the mesh: then
+            nothing more is known here.
         because: the same in words.
         claims: all that are known, the one that has the name first.
         history: what has happened to this name there, the oldest first. It goes back as far as memory was set aside.
@@ -156,6 +157,11 @@ def explain(names: Names, history: History, name: str) -> Explanation:
         tuple([_info(names, claim) for claim in claims] + [_arriving(claim) for claim in arriving]),
         tuple(_past(history, names.node, entry) for entry in past[-MAX_PAST:]),
     )
+
+
+def decided(node: str, name: str, holder: Pid | None, authority: str) -> Explanation:
+    """Why a name is where an outside authority has it: this node decides nothing, and remembers nothing."""
+    return Explanation(name, node, holder, "authority", f"so this node has heard it last from {authority}", (), ())
 
 
 # --- who has it ---
@@ -257,7 +263,7 @@ _TEXTS = {
     "exited": "{pid} lost it: the process exited{text}",
     "unconfirmed": "the claim of {pid} was withdrawn: {peers} did not acknowledge it in time",
     "abandoned": "the claim of {pid} was withdrawn: nobody waited for it any longer",
-    "unwanted": "the claim of {pid} was withdrawn: the node that had asked for it was lost, or wants it no longer",
+    "unwanted": "the claim of {pid} was withdrawn: the node that had asked for it wants it no longer",
     "orphaned": "the claim of {pid} was withdrawn: the claim that it was to succeed is gone",
     "revoked": "the claim of {pid} was withdrawn: the name is not to move there any more",
     "yielded": "the claim of {pid} was withdrawn before it was confirmed: that of {other} stood before it",

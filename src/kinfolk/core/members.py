@@ -51,6 +51,8 @@ class Session(Struct):
     """Whether our mirror of it has been found wrong, and its sync has yet to begin anew."""
     stalled: bool = False
     """Whether it is known as one whose loop stands still."""
+    round_trip: float | None = None
+    """The seconds that it took to answer a sign of life, the last time."""
 
 
 class Candidate(Struct, frozen=True):

@@ -377,7 +377,9 @@ class Views:
             break
         for claim in self.claims(name):
             mirror = self.mirrors.get(claim.pid.node)
-            if mirror is not None and name in mirror.held and self._may_acknowledge(claim):
+            if mirror is None or name not in mirror.held or mirror.claims.get(name) != claim:
+                continue  # the last: memory is broken, and shows a claim that its node has never told
+            if self._may_acknowledge(claim):
                 mirror.held.discard(name)
                 self._changes.append(Acknowledge(claim.pid.node, claim.position))
         self._resolve(name)
@@ -506,7 +508,10 @@ class Views:
         if not confirmed:
             mirror.held.add(claim.name)
         self._add(claim)
-        self._judge(claim.name)
+        # A confirmed claim without a rival, as a sync brings them by the hundred thousand: nothing to decide, and
+        # nobody waits for an acknowledgement. To judge it all the same is a tenth of the time of a join.
+        if not confirmed or claim.name in self.rivals:
+            self._judge(claim.name)
 
     def _unmirror(self, mirror: Mirror, claim: Claim) -> None:
         mirror.drop(claim)

@@ -14,6 +14,7 @@ from msgspec import DecodeError, convert, json
 import kinfolk
 from kinfolk.cookie import new_cookie
 from kinfolk.demo.checks import Broken, Reply, State, succeeded
+from kinfolk.demo.etcd import Server
 
 PATIENCE = 10.0
 """Seconds after which an answer, or an agreement, has not come."""
@@ -96,13 +97,17 @@ class Member:
 class Stage:
     """Where members live: a directory of their own, with a fresh cookie, far from the user's settings."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, etcd: Server | None = None) -> None:
+        self.etcd = etcd
+        """Where names are, if not in the mesh."""
         self.members: dict[str, Member] = {}
         self._directory = directory
         cookie = directory / "cookie"
         with open(os.open(cookie, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(new_cookie())
         settings = {"KINFOLK_HOME": os.fspath(directory), "KINFOLK_COOKIE_FILE": os.fspath(cookie)}
+        if etcd is not None:
+            settings["KINFOLK_REGISTRY"] = etcd.url
         # The members run elsewhere, so that a kinfolk.toml here means nothing to them: they must still find us.
         path = [os.fspath(Path(kinfolk.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
         own = {key: value for key, value in os.environ.items() if not key.startswith("KINFOLK_")}
@@ -133,11 +138,16 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage() -> AsyncGenerator[Stage]:
-    """A stage, cleared at the end whatever happens."""
+async def stage(with_etcd: bool = False) -> AsyncGenerator[Stage]:
+    """A stage, cleared at the end whatever happens. With an etcd, if names are to be there."""
     with tempfile.TemporaryDirectory(prefix="kinfolk-demo-") as directory:
-        here = Stage(Path(directory))
+        here = Stage(Path(directory), Server(Path(directory)) if with_etcd else None)
         try:
+            if here.etcd is not None:
+                here.etcd.start()
+                await asyncio.to_thread(here.etcd.wait_until_ready)
             yield here
         finally:
             await asyncio.gather(*(member.end() for member in here.members.values()))
+            if here.etcd is not None:
+                here.etcd.stop()

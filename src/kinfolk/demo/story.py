@@ -36,6 +36,7 @@ class Story:
         self._members: list[Member] = []  # whose nodes are up, each to be connected to all others
         self._names: dict[str, str] = {}  # who must have which name, on every node
         self._steps = 0
+        self._soon = PATIENCE if here.etcd else 0.0  # on the mesh all nodes have agreed when a register returns
 
     async def tell(self) -> None:
         """Everything, in order.
@@ -148,13 +149,14 @@ class Story:
         self._console.print(Text.assemble(*parts), soft_wrap=True)
 
     async def _agreed(self, *, within: float = 0, throughout: float = 0) -> None:
-        """Wait until all nodes are as they ought to be; `within=0` seconds: now. Then they must stay so `throughout`.
+        """Wait until all nodes are as they ought to be; `within=0` seconds: now, as far as the registry can promise
+        that. Then they must stay so `throughout`.
 
         Raises:
             Broken: they are not; the message says in what.
         """
         loop = asyncio.get_running_loop()
-        deadline, until = loop.time() + within, loop.time() + throughout
+        deadline, until = loop.time() + max(within, self._soon), loop.time() + throughout
         while True:
             states = await asyncio.gather(*(member.state() for member in self._members))
             wrong = differences(states, self._names)
@@ -165,23 +167,28 @@ class Story:
             await asyncio.sleep(0.002 if wrong else 0.02)
 
 
-def run() -> int:
-    """Tell the story. Returns the exit code: 0, or 1 if anything was not as promised."""
+def run(*, with_etcd: bool = False) -> int:
+    """Tell the story. Returns the exit code: 0, or 1 if anything was not as promised.
+
+    Args:
+        with_etcd: names are in an etcd, which is started for it.
+    """
     console = Console(highlight=False)
-    setting = ": three nodes in three OS processes, TLS 1.3, a fresh cookie\n"
-    console.print(Text.assemble(("kinfolk demo", "bold"), setting))
+    setting = ": three nodes in three OS processes, TLS 1.3, a fresh cookie"
+    heading = setting + (", names in etcd\n" if with_etcd else "\n")
+    console.print(Text.assemble(("kinfolk demo", "bold"), heading), soft_wrap=True)
     try:
-        return asyncio.run(_run(console))
+        return asyncio.run(_run(console, with_etcd))
     except asyncio.CancelledError:
         return 128 + signal.SIGTERM
 
 
-async def _run(console: Console) -> int:
+async def _run(console: Console, with_etcd: bool) -> int:
     task = asyncio.current_task()
     assert task is not None, "asyncio.run awaits us in a task"
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # so that nobody is left on the stage
     since = time.perf_counter()
-    async with stage() as here:
+    async with stage(with_etcd) as here:
         try:
             await Story(here, console).tell()
         except Broken:

@@ -37,8 +37,9 @@ from kinfolk.shell.gate import Gate
 from kinfolk.shell.signals import Signals
 from kinfolk.shell.spawns import Spawns
 from kinfolk.shell.tasks import Processes
+from kinfolk.tracing import Tracer
 from kinfolk.wire import codec, frames
-from kinfolk.wire.codec import Codec
+from kinfolk.wire.codec import Codec, Traced
 from kinfolk.wire.fragments import ANYBODY
 from kinfolk.wire.frames import NEVER_MS, milliseconds_of
 from kinfolk.wire.session import OBSERVED
@@ -110,6 +111,9 @@ class DataPlane:
         codec: for message bodies.
         counters: what was dropped, and why.
         strict: encode and decode local messages as well, so that tests find what the wire would not carry.
+
+    Attributes:
+        tracer: of the node. What is sent or called inside of a trace then goes as a `Traced`, a body with its context.
     """
 
     def __init__(
@@ -127,6 +131,7 @@ class DataPlane:
         strict: bool,
     ) -> None:
         self.name, self.creation = name, creation
+        self.tracer: Tracer | None = None
         self.links: dict[str, Peer] = {}
         self._processes = processes
         self._signals = signals
@@ -150,6 +155,12 @@ class DataPlane:
 
     def send(self, target: Target, body: object, sender: int | None = None) -> None:
         """Send a message. See `Node.send` for what it raises."""
+        if self.tracer is not None:
+            sending = self.tracer.outgoing("send", target, body)
+            if sending is not None:
+                with sending:
+                    self.send(target, Traced(sending.carrier, body), sender)
+                return
         if not isinstance(target, Pid):
             if isinstance(target, tuple):
                 self._send_to_local_name(*target, body, sender)
@@ -159,8 +170,10 @@ class DataPlane:
             process = self._receiver(target.local) if target.creation == self.creation else None
             if process is None:
                 self._not_here(target.local, body, sender)
+            elif self._strict or self.tracer is not None:
+                self._put(process, self._codec.copy(body) if self._strict else body)
             else:
-                process.mailbox.put(self._codec.copy(body) if self._strict else body)
+                process.mailbox.put(body)
             return
         link = self.links.get(target.node)
         encoded = msgspec.Raw(self._codec.encode(body))
@@ -202,6 +215,12 @@ class DataPlane:
         self, target: Target, body: object, timeout: float | None, sender: int | None = None
     ) -> None:
         """Send a message as soon as the link is clear. See `Node.send_when_clear`."""
+        if self.tracer is not None:
+            sending = self.tracer.outgoing("send", target, body)
+            if sending is not None:
+                with sending:
+                    await self.send_when_clear(target, Traced(sending.carrier, body), timeout, sender)
+                return
         if timeout is not None:
             check_seconds(timeout)
         where = target if isinstance(target, Pid | tuple) else self._resolve(target)
@@ -244,6 +263,12 @@ class DataPlane:
 
     def broadcast(self, group: str, body: object, sender: int | None, *, include_self: bool) -> None:
         """Send a message to all members of a group. See `Groups.broadcast`."""
+        if self.tracer is not None:
+            sending = self.tracer.outgoing("broadcast", group, body)
+            if sending is not None:
+                with sending:
+                    self.broadcast(group, Traced(sending.carrier, body), sender, include_self=include_self)
+                return
         others = [node for node in self._groups.nodes(group) if node != self.name]
         encoded = self._codec.encode(body) if others or self._strict else b""
         links: list[Peer] = []
@@ -270,9 +295,15 @@ class DataPlane:
             if process is None:
                 continue
             try:
-                process.mailbox.put(body)
+                self._put(process, body)
             except MailboxFull:
                 self._overflowed(process)
+
+    def _put(self, process: Process, message: object) -> None:
+        if type(message) is Traced:
+            process.mailbox.put_traced(message)
+        else:
+            process.mailbox.put(message)
 
     async def call(self, target: Target, request: object, timeout: float | None, sender: int | None = None) -> Any:
         """Send a request and wait for the answer. See `Node.call`.
@@ -282,6 +313,11 @@ class DataPlane:
         if timeout is not None:
             check_seconds(timeout)
         self._learn_reply(type(request))
+        if self.tracer is not None:
+            calling = self.tracer.outgoing("call", target, request)
+            if calling is not None:
+                with calling:
+                    return await self.call(target, Traced(calling.carrier, request), timeout, sender)
         if isinstance(target, Pid | tuple):
             return await self._call(target, request, timeout, timeout, sender)
         loop, holder = asyncio.get_running_loop(), self._resolve(target)
@@ -353,12 +389,20 @@ class DataPlane:
         self._local_calls[reference] = waiting
         who = None if sender is None else Pid(self.name, self.creation, sender)
         call = Call(body, who, lambda outcome, value: self._answered_here(reference, outcome, value))
+        if type(body) is Traced:
+            self._unwrap(call)
         try:
             self._processes.take_call(process, call, timeout)
         except BaseException:
             del self._local_calls[reference]
             raise
         return self._local_calls
+
+    def _unwrap(self, call: Call[Any]) -> None:
+        """A call has come with its trace."""
+        carrier, call.body = call.body.carrier, call.body.body
+        if self.tracer is not None:
+            call.trace = self.tracer.incoming("call", carrier)
 
     def _answered_here(self, reference: int, outcome: str, value: object) -> None:
         waiting = self._local_calls.pop(reference, None)
@@ -468,7 +512,11 @@ class DataPlane:
             self._counters["sends_to_dead_processes"] += 1
             return
         try:
-            process.mailbox.put(self._codec.decode(body))
+            message = self._codec.decode(body)
+            if type(message) is Traced:
+                process.mailbox.put_traced(message)
+            else:
+                process.mailbox.put(message)
         except codec.BadBody as error:
             self._counters["unreadable_messages"] += 1
             _log.warning("dropped a message from %s for %s: %s", link.name, process.pid, error)
@@ -506,6 +554,8 @@ class DataPlane:
         timeout = None if operation.timeout_ms >= NEVER_MS else operation.timeout_ms / 1000
         try:
             call = Call(self._codec.decode(operation.body), who, answer)
+            if type(call.body) is Traced:
+                self._unwrap(call)
             self._processes.take_call(process, call, timeout)
         except codec.BadBody as error:
             self._counters["unreadable_messages"] += 1
@@ -562,7 +612,7 @@ class DataPlane:
     def _give(self, waiting: Waiting, value: object) -> None:
         """Answer with a value that has come over the wire, as the type that the request declares."""
         try:
-            expected = reply_type(type(waiting.request))
+            expected = reply_type(type(_bare(waiting.request)))
             waiting.future.set_result(value if expected is None else self._codec.convert(value, expected))
         except (codec.BadBody, TypeError, NameError, RecursionError) as error:
             waiting.future.set_exception(_unreadable(waiting, error))
@@ -671,6 +721,11 @@ class DataPlane:
 
 CONTROL: frozenset[int] = frozenset(frame.TAG for frame in frames.FRAMES if frame not in DataPlane.FRAMES)
 """Tags of the frames that are not the data plane's."""
+
+
+def _bare(request: object) -> object:
+    """The request itself, if it travels with its trace."""
+    return request.body if isinstance(request, Traced) else request
 
 
 def _error_of(outcome: str, value: object) -> KinfolkError:

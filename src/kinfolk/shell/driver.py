@@ -87,10 +87,13 @@ class Driver:
         else:
             action()
 
+    def clock(self) -> float:
+        """The time in seconds that deadlines are on, from any thread."""
+        return self._monotonic() if self._loop is None else self._loop.time()
+
     def now(self) -> fx.Now:
         """The time, as the kernel is told it."""
-        mono = self._monotonic() if self._loop is None else self._loop.time()
-        return fx.Now(mono, self._wall_clock() // 1_000_000)
+        return fx.Now(self.clock(), self._wall_clock() // 1_000_000)
 
     def _arm(self) -> None:
         deadline = self._kernel.next_deadline()

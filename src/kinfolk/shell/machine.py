@@ -13,6 +13,7 @@ import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import Any, NamedTuple
 
 from kinfolk.cookie import Cookie
@@ -95,6 +96,10 @@ class Machine(ABC):
     """Whether a node may have threads, and sockets of theirs, beside its loop. Nothing that matters to what it does
     may depend on them where not."""
 
+    def context(self) -> Context | None:
+        """The context in which a task of the node begins; None for that of whoever starts it."""
+        return None
+
     @abstractmethod
     def environment(self) -> dict[str, Any]:
         """Where settings come from that no argument gives: what `settings.resolve` takes beside the arguments."""
@@ -151,7 +156,7 @@ class RealMachine(Machine):
 
     def bind(self, address: Address) -> Port:
         """A listening socket."""
-        return _TcpPort(_listening(address))
+        return _TcpPort(listening(address))
 
     async def dial(self, loop: asyncio.AbstractEventLoop, address: Address, papers: Papers, protocol: Protocol) -> None:
         """TCP, then TLS."""
@@ -260,7 +265,12 @@ class TcpCaller(Caller):
         self._sock.close()
 
 
-def _listening(address: Address) -> socket.socket:
+def listening(address: Address) -> socket.socket:
+    """A listening socket at this address, not blocking. Port 0 takes a free one.
+
+    Raises:
+        OSError: which address could not be bound, and the likely cause.
+    """
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:

@@ -28,6 +28,7 @@ from kinfolk.messages import Call
 from kinfolk.process import PRUNE_FROM, Body, Process
 from kinfolk.reasons import KILLED, NORMAL, SHUTDOWN, Crash, Reason, Stop
 from kinfolk.server import is_server, serve
+from kinfolk.tracing import TracedMailbox, Tracer
 from kinfolk.wire import codec
 
 if TYPE_CHECKING:
@@ -59,10 +60,12 @@ class Processes:
     Args:
         name, creation: of the node, for the pids.
         on_exit: told of each death, in the step in which it happens; must not raise.
+        context: gives what a process begins in; None for the context of whoever starts it.
         linger_after: seconds that a cancelled task may take to end before it is reported and cancelled again.
 
     Attributes:
         get: ``get(local) -> Process | None``, the living process with this number.
+        tracer: of the node; processes that are spawned while there is one take part in traces.
     """
 
     get: Callable[[int], Process | None]
@@ -72,11 +75,14 @@ class Processes:
         name: str,
         creation: int,
         on_exit: Callable[[Process, Reason], None],
+        context: Callable[[], Context | None] = lambda: None,
         *,
         linger_after: float = LINGER_AFTER,
     ) -> None:
         self.name, self.creation = name, creation
+        self.tracer: Tracer | None = None
         self._on_exit = on_exit
+        self._context = context
         self._linger_after = linger_after
         self._locals = itertools.count(1)
         self._alive: dict[int, Process] = {}
@@ -138,7 +144,8 @@ class Processes:
         if not callable(body):
             raise TypeError(_not_a_body(body))
         local = next(self._locals)
-        process = Process(Pid(self.name, self.creation, local), node, body, Mailbox(max_mailbox))
+        mailbox = Mailbox(max_mailbox) if self.tracer is None else TracedMailbox(max_mailbox, self.tracer)
+        process = Process(Pid(self.name, self.creation, local), node, body, mailbox)
         coroutine = _beginning(body, process, args)
         if type(coroutine) is not CoroutineType and not isinstance(coroutine, Coroutine):
             raise TypeError(_not_a_body(body, coroutine))
@@ -146,10 +153,11 @@ class Processes:
         self._unborn[process] = coroutine
         if gate is not None:
             self._gates[process] = gate
+        context = self._context()
         if self._loop is None:
-            self._contexts[process] = copy_context()
+            self._contexts[process] = context or copy_context()
         else:
-            self._run(process, None)
+            self._run(process, context)
         return process
 
     def _run(self, process: Process, context: Context | None) -> None:
@@ -164,6 +172,8 @@ class Processes:
         task = asyncio.current_task()
         assert task is not None, "a coroutine runs in a task"
         process.begin(task)
+        if type(process.mailbox) is TracedMailbox:
+            process.mailbox.begin(process)
         try:
             gate = self._gates.pop(process, None)
             if gate is not None:
@@ -280,6 +290,12 @@ class Processes:
                 ", ".join(f"{process.pid} ({process.function})" for process in left),
             )
         return left
+
+    def abandon(self) -> None:
+        """Cancel the tasks of all processes, and wait for none: the node is gone as if its program had been killed."""
+        self._closed = True
+        for task in list(self._tasks):
+            task.cancel()
 
     def _crashed(self, process: Process, error: BaseException) -> None:
         if process.exit_reason is None:

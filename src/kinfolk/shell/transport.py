@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import Any, Final, cast
 
+from msgspec import Struct
+
 from kinfolk import effects as fx
 from kinfolk.errors import AuthenticationFailed, NodeUnreachable, RemoteProtocolError
 from kinfolk.ids import Seed
@@ -58,6 +60,20 @@ _NO_REFUSAL = frozenset({"duplicate", "closed"})
 """Codes of REFUSED that say "not this connection" rather than "not you"."""
 
 
+class Traffic(Struct, frozen=True):
+    """What has gone over the session with a peer since it opened, and what waits for it."""
+
+    bytes_in: int
+    bytes_out: int
+    """Before TLS."""
+    frames_in: int
+    frames_out: int
+    waiting: int
+    """Bytes that wait to be written."""
+    round_trip: float | None
+    """Seconds that it took to answer the last sign of life that it answered in time; None at first."""
+
+
 class Link(asyncio.BufferedProtocol):
     """One connection and its session."""
 
@@ -94,7 +110,7 @@ class Link(asyncio.BufferedProtocol):
         self.congested = False
         """Whether more waits than the high-water mark allows: no user's message may be added, only what must be."""
         self.gate = Gate()
-        self.bytes_in = 0
+        self.bytes_in = self.bytes_out = 0
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the session opens, or with the reason why it did not."""
 
@@ -343,7 +359,9 @@ class Link(asyncio.BufferedProtocol):
                 if session.backlog and not self._flushing:
                     self._flush_soon()
                 break
-            self._rest = memoryview(session.outbox.take())
+            taken = session.outbox.take()
+            self.bytes_out += len(taken)
+            self._rest = memoryview(taken)
         self._count_held(session)
         self._let_in(session)
 
@@ -459,6 +477,14 @@ class Transport:
         for link in list(self._links.values()):
             link.abort()
 
+    def abandon(self) -> None:
+        """End every connection without a word, and wait for nothing."""
+        self._port.close()
+        for task in list(self._tasks.values()):
+            task.cancel()
+        for link in list(self._links.values()):
+            link.abort()
+
     def rekey(self, credentials: Papers) -> None:
         """Use these for every connection that begins from now on; those that are there go on."""
         self._credentials = credentials
@@ -466,6 +492,12 @@ class Transport:
     def link(self, conn: int) -> Link:
         """The link of an open session."""
         return self._links[conn]
+
+    def traffic(self, conn: int, round_trip: float | None) -> Traffic:
+        """What has gone over an open session."""
+        link = self._links[conn]
+        frames_in, frames_out = link.session.frames, link.session.outbox.frames
+        return Traffic(link.bytes_in, link.bytes_out, frames_in, frames_out, link.waiting, round_trip)
 
     def peername(self, conn: int) -> tuple[Any, ...] | None:
         """The address of the other end of a session, as sockets have it; None once the session has ended."""
@@ -496,7 +528,9 @@ class Transport:
 
     def dial(self, effect: fx.Dial) -> None:
         """Begin to connect and to authenticate."""
-        task = self.loop.create_task(self._dial(effect.conn, effect.seed), name=f"kinfolk: dial {effect.seed}")
+        task = self.loop.create_task(
+            self._dial(effect.conn, effect.seed), name=f"kinfolk: dial {effect.seed}", context=self.machine.context()
+        )
         self._track(effect.conn, task)
 
     def admit(self, effect: fx.Admit) -> None:
@@ -533,7 +567,9 @@ class Transport:
         """Somebody has connected."""
         host = caller.host
         link = Link(self, self._credentials, self._new_connection(), None)
-        task = self.loop.create_task(self._accept(link, caller), name=f"kinfolk: accept {host}")
+        task = self.loop.create_task(
+            self._accept(link, caller), name=f"kinfolk: accept {host}", context=self.machine.context()
+        )
         # Not at the end of `_accept`: a task that is cancelled before its first step never gets there.
         task.add_done_callback(lambda _: None if link.has_transport else caller.close())
         self._track(link.conn, task)

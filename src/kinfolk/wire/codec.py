@@ -123,6 +123,21 @@ class Unknown(msgspec.Struct, frozen=True):
         return f"<unknown message {self.name!r}, {len(self.raw)} bytes>"
 
 
+class Traced(msgspec.Struct, frozen=True, array_like=True, tag="kinfolk:traced"):
+    """A body that travels with the trace it belongs to. Nodes take it apart again: no process ever sees one.
+
+    Attributes:
+        carrier: the context of the trace, as header fields: ``traceparent`` and its like.
+        body: the body.
+    """
+
+    carrier: dict[str, str]
+    body: Any
+
+
+_TRACED = wire_name(Traced)
+
+
 class Codec:
     """Encodes and decodes the bodies of one node's messages.
 
@@ -146,6 +161,7 @@ class Codec:
         self._lower_by_type: dict[type, Lower] = {
             Pid: _lower_pid,
             Unknown: _lower_unknown,
+            Traced: self._lower_traced,
             datetime: _lower_time,
             date: _lower_time,
             time: _lower_time,
@@ -157,6 +173,7 @@ class Codec:
             dict: self._lower_dict,
             **dict.fromkeys((list, tuple, set, frozenset), self._lower_items),
         }
+        self.learn(Traced)
         for kind in messages:
             if not (isinstance(kind, type) and is_message_type(kind)):
                 raise TypeError(f"{kind!r} is no message type: it must be a msgspec Struct or a dataclass")
@@ -171,7 +188,8 @@ class Codec:
     def encode(self, body: object) -> bytes:
         """The bytes of a body.
 
-        Tuples and sets become lists, subclasses of dict, list, tuple and set their base, bytearrays bytes.
+        Tuples and sets become lists, subclasses of dict, list, tuple and set their base, bytearrays bytes. One that is
+        too large with its trace goes without it.
 
         Raises:
             NotSerializable: naming the path to the value that cannot be sent, and what to do instead.
@@ -187,6 +205,8 @@ class Codec:
             path = "".join(reversed(blame.path))
             raise NotSerializable(f"body{path}: {blame.reason}") from None
         if len(encoded) > self.max_message:
+            if type(body) is Traced:
+                return self.encode(body.body)
             raise MessageTooLarge(
                 f"the message is {len(encoded)} bytes on the wire, and max_message allows {self.max_message}:"
                 " send it in parts, or raise Node(max_message=...)"
@@ -259,6 +279,8 @@ class Codec:
             return [self.resolve(item) for item in value]
         if kind is dict:
             return {key: self.resolve(item) for key, item in value.items()}
+        if kind is Traced:
+            return Traced(value.carrier, self.resolve(value.body))
         return value
 
     def convert(self, value: object, annotation: Any) -> Any:
@@ -319,6 +341,14 @@ class Codec:
         except _ENCODE_ERRORS:
             raise _explain(fields, of_message=True) from None
 
+    def _lower_traced(self, traced: Traced, depth: int) -> object:
+        """With nothing said about the body that would not be said of the body alone: as deep, and by the same path."""
+        body = traced.body if is_plain(traced.body, depth) else self._lower(traced.body, depth)
+        try:
+            return Ext(MESSAGE, _encode((_TRACED, (_TRACED, traced.carrier, body))))
+        except _ENCODE_ERRORS:
+            raise _explain(body) from None
+
     def _writer(self, kind: type) -> tuple[str, Lower | None]:
         name = wire_name(kind)
         try:
@@ -332,7 +362,7 @@ class Codec:
 
     def _extension(self, code: int, data: memoryview) -> object:
         if code == MESSAGE:
-            if self._depth >= MAX_DEPTH:
+            if self._depth > MAX_DEPTH:  # one level more than is sent: a trace may be around it
                 raise BadBody("nested too deeply")
             self._depth += 1
             try:

@@ -35,9 +35,12 @@ class Outbox:
     Args:
         close_at: bytes of payload after which a frame takes no more operations.
         max_frame: bytes of tag and payload that a frame may have.
+
+    Attributes:
+        frames: how many were closed so far.
     """
 
-    __slots__ = ("_buffer", "_close_at", "_count", "_full", "_max_frame", "_open", "_tag")
+    __slots__ = ("_buffer", "_close_at", "_count", "_full", "_max_frame", "_open", "_tag", "frames")
 
     def __init__(self, close_at: int = CLOSE_AT, max_frame: int = MAX_FRAME) -> None:
         self._close_at = close_at
@@ -47,6 +50,7 @@ class Outbox:
         self._open = 0  # where it starts
         self._full = 0  # where it closes
         self._count = 0  # of its operations
+        self.frames = 0
 
     def __len__(self) -> int:
         """Bytes waiting."""
@@ -91,6 +95,7 @@ class Outbox:
         """Add a whole frame, as `frames.encode_frame` makes it."""
         self._close_frame()
         self._buffer += frame
+        self.frames += 1
 
     def take(self) -> bytearray:
         """Everything that waits, which becomes the caller's own. Nothing waits afterwards."""
@@ -108,6 +113,7 @@ class Outbox:
     def _close_frame(self) -> None:
         if self._tag < 0:
             return
+        self.frames += 1
         length = len(self._buffer) - self._open - _LENGTH_BYTES
         _pack_head(self._buffer, self._open, length, self._tag, _ARRAY32)
         _pack_count(self._buffer, self._open + _LENGTH_BYTES + 2, self._count)

@@ -115,7 +115,8 @@ class Session:
 
     `outbox` is what to send: the driver takes and writes it after each batch of events and after each call below.
     `backlog` is what large messages hold up, and these: the driver feeds the outbox from it before it takes that.
-    `peer` is who the other end is, once it has proved so. `ignored` counts frames of a later minor version.
+    `peer` is who the other end is, once it has proved so. `frames` counts those that came, `ignored` those of a later
+    minor version.
     """
 
     def __init__(self, handshake: Dialler | Listener) -> None:
@@ -124,6 +125,7 @@ class Session:
         self.backlog = Backlog()
         self.peer: Proved | None = None
         self.ignored = 0
+        self.frames = 0
         self._greeted = False  # the other end has listed its peers; an observer has none to list
         self._handshake = handshake
         self._reader = FrameReader()
@@ -223,6 +225,7 @@ class Session:
     def _events(self) -> Iterator[Event]:
         try:
             for tag, payload in self._reader.frames():
+                self.frames += 1
                 if self.state is _CLOSED:  # by the caller, while it handled an event
                     return
                 if self.state is _HANDSHAKE:

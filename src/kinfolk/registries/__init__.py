@@ -1,0 +1,1 @@
+"""Authorities over names outside the mesh. What is decided about their answers is in `kinfolk.tenure`."""

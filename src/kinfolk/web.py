@@ -1,0 +1,138 @@
+"""What the pages of a node have in common (metrics, dashboard): who may see them, and a server on the node's loop.
+
+On loopback anybody on this machine may look, but no page from elsewhere that a browser has loaded: the Host header must
+name this machine, and the Origin header, where there is one, the same place. Beyond loopback a token is needed.
+
+Needs the packages of the extra ``kinfolk[metrics]`` or ``kinfolk[dashboard]``.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import ipaddress
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager
+from http.cookies import SimpleCookie
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn import Config, Server
+
+from kinfolk.cookie import Hidden
+from kinfolk.ids import Address
+from kinfolk.shell.machine import listening
+
+COOKIE = "kinfolk_token"
+MIN_TOKEN = 16
+"""Characters of the shortest token that is taken."""
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_FAREWELL = 2.0  # seconds that open requests may take when the server ends
+
+
+class Guard:
+    """Lets through, to an ASGI application, whoever may see it.
+
+    Args:
+        app: the application.
+        token: what must be shown, as ``Authorization: Bearer`` or in the cookie `COOKIE`; None for nothing.
+        hosts: names under which this machine may be asked for, beside those of loopback; None for any.
+
+    Raises:
+        ValueError: the token is too short.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: Hidden[str] | None = None, hosts: Sequence[str] | None = ()) -> None:
+        if token is not None and len(token.reveal()) < MIN_TOKEN:
+            raise ValueError(f"the token must have at least {MIN_TOKEN} characters: `openssl rand -hex 16` makes one")
+        self._app = app
+        self._token = token
+        self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        refusal = self._refusal(scope) if scope["type"] in ("http", "websocket") else None
+        await (self._app if refusal is None else refusal)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._is_ours(host):
+            return PlainTextResponse(f"this is not {host!r}: ask for it by its own address\n", 421)
+        origin = headers.get("origin")
+        if origin is not None and scope.get("method") not in _SAFE and urlsplit(origin).netloc != host:
+            return PlainTextResponse("a page from elsewhere may not do this\n", 403)
+        if self._token is not None and not self._is_shown(headers):
+            return PlainTextResponse(
+                "give the token, as in: Authorization: Bearer TOKEN\n", 401, {"WWW-Authenticate": "Bearer"}
+            )
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        """A name that a foreign page has made to lead here (DNS rebinding) is not one of ours."""
+        if self._hosts is None:
+            return True
+        name = (urlsplit(f"//{host}").hostname or "").lower()
+        return name in self._hosts or name == "localhost" or _is_loopback(name)
+
+    def _is_shown(self, headers: Headers) -> bool:
+        assert self._token is not None, "only then it is asked for"
+        kind, _, shown = headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+            shown = "" if morsel is None else morsel.value
+        return hmac.compare_digest(shown.encode(), self._token.reveal().encode())
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, address: Address, *, token: str | None = None) -> AsyncGenerator[Address]:
+    """Serve an application on the running loop as long as the block lasts. Gives the address, with its real port.
+
+    Args:
+        app: the application; it is guarded.
+        address: where; port 0 takes a free one.
+        token: what must be shown; needed beyond loopback.
+
+    Raises:
+        ValueError: beyond loopback without a token, or it is too short.
+        OSError: the address cannot be bound.
+    """
+    hidden = None if token is None else Hidden(token)
+    del token  # tools show the variables of a traceback
+    if hidden is None and not address.is_loopback:
+        raise ValueError(
+            f"{address} can be reached from other machines: give a token, or serve on 127.0.0.1 behind a proxy"
+        )
+    hosts = None if _is_any(address.host) else (address.host,)
+    guarded = Guard(app, token=hidden, hosts=hosts)
+    sock = listening(address)
+    server = _Server(Config(guarded, log_config=None, access_log=False, lifespan="off", server_header=False))
+    server.config.timeout_graceful_shutdown = int(_FAREWELL)
+    serves = asyncio.create_task(server.serve([sock]), name=f"kinfolk: pages at {address}")
+    try:
+        yield Address(address.host, sock.getsockname()[1])
+    finally:
+        server.should_exit = True
+        await serves
+
+
+class _Server(Server):
+    """One that leaves the program's signals alone: whoever embeds it ends it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Take no signal."""
+        yield
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+def _is_any(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_unspecified
+    return False

@@ -1,0 +1,5 @@
+"""The nodes of `tests.node`."""
+
+from tests.node.conftest import nodes
+
+__all__ = ["nodes"]
