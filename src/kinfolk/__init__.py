@@ -1,6 +1,7 @@
 """Erlang-style processes for asyncio, in a cluster where every node knows every name."""
 
 from kinfolk.cookie import Cookie, new_cookie
+from kinfolk.core.explain import ClaimInfo, Explanation, PastEvent
 from kinfolk.effects import MemberAdded, MemberRemoved, NameAdded, NameRemoved
 from kinfolk.errors import (
     AuthenticationFailed,
@@ -68,11 +69,13 @@ __all__ = [
     "Child",
     "ChildFailed",
     "ChildInfo",
+    "ClaimInfo",
     "Cookie",
     "Crash",
     "Down",
     "Etcd",
     "Exit",
+    "Explanation",
     "GroupResync",
     "GroupWatch",
     "Groups",
@@ -103,6 +106,7 @@ __all__ = [
     "NotMoved",
     "NotSerializable",
     "OwnCertificates",
+    "PastEvent",
     "PeerDown",
     "PeerResumed",
     "PeerStalled",

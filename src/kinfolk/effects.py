@@ -105,9 +105,10 @@ class TimePassed(Struct, frozen=True):
 
 
 class ProcessExited(Struct, frozen=True):
-    """A process of this node is dead from now on."""
+    """A process of this node is dead from now on. `reason`, in words, is for people."""
 
     local: int
+    reason: str = ""
 
 
 # --- inputs: orders of the user ---

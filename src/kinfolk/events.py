@@ -106,7 +106,12 @@ class Watch(ABC, Generic[E]):
 
     def _take_in(self, key: str, change: E) -> None:
         """The table has changed at this key."""
-        if self._closed or self._lags or not self._matches(key):
+        if self._matches(key):
+            self._append(change)
+
+    def _append(self, change: E) -> None:
+        """Something has happened that whoever watches is to see."""
+        if self._closed or self._lags:
             return
         if len(self._events) >= self._max_events:
             self._forget()

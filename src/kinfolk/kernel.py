@@ -22,6 +22,8 @@ from kinfolk.agenda import Agenda
 from kinfolk.asks import Asks, Registrar
 from kinfolk.cookie import Hidden
 from kinfolk.core import changes as core
+from kinfolk.core.explain import Explanation, decided, explain
+from kinfolk.core.history import Ending, History, What
 from kinfolk.core.ledger import Claim, Log
 from kinfolk.core.members import Members, Session, Verdict
 from kinfolk.core.mirror import Membership
@@ -71,6 +73,8 @@ class Settings(Struct, frozen=True):
     the views show it."""
 
 
+_ENDINGS: dict[str, Ending] = {"left": "peer left", "superseded": "superseded", "replaced": "replaced"}
+"""The ends of sessions after which a peer is not lost, by their reason."""
 Entry = frames.NameClaimed | frames.NamesWithdrawn | frames.NameConfirmed | frames.NameMoved | frames.GroupEntered
 """The operations that are entries of a ledger."""
 
@@ -108,6 +112,7 @@ class Kernel:
             step=settings.step,
             room=settings.room,
         )
+        self.history = History()
         self._entries = Log[frames.Operation](settings.log)
         self.members = Members(name, settings.forget_after)
         self.closed = False
@@ -183,6 +188,12 @@ class Kernel:
         """The peers whose loop stands still: each with when it had its last turn, on the scale of `Now.mono`."""
         return {peer: session.signs.turned for peer, session in self.members.by_peer.items() if session.stalled}
 
+    def explain(self, name: str) -> Explanation:
+        """Why this node sees a name where it sees it."""
+        if self.tenure is not None:
+            return decided(self.name, name, self.tenure.whereis(name), self.tenure.authority)
+        return explain(self.names, self.history, name)
+
     def round_trips(self) -> dict[str, float | None]:
         """The seconds that each peer took to answer the last sign of life that it answered in time; None at first."""
         return {peer: session.round_trip for peer, session in self.members.by_peer.items()}
@@ -235,6 +246,7 @@ class Kernel:
         self._mesh.know(fact.peer)
         self._log(logging.INFO, f"{fact.peer} is up")
         self._do(fx.PeerUp(fact.peer, fact.creation, fact.conn))
+        self.history.peer_up(self._agenda.now.wall_ms, fact.peer, fact.creation)
         if ("beat",) not in self._agenda.timers:
             self._agenda.later(("beat",), self.settings.heartbeat)
         self.names.peer_up(fact.peer)
@@ -340,6 +352,16 @@ class Kernel:
         if session is None:
             return
         self._log(level, f"{session.peer} is down: {reason}")
+        mirror = self.names.mirrors.get(session.peer)
+        self.history.peer_down(
+            self._agenda.now.wall_ms,
+            _ENDINGS.get(reason, "peer lost"),
+            session.peer,
+            session.creation,
+            reason,
+            0 if mirror is None else mirror.position,
+            {} if mirror is None else mirror.claims,
+        )
         # Before a claim is confirmed only because nobody waits for this peer any more.
         self._asks.asker_lost(session.peer, self._registrar, self._transfers)
         # The names first, so that who hears of the loss finds them free.
@@ -406,7 +428,10 @@ class Kernel:
     def _process_exited(self, fact: fx.ProcessExited) -> None:
         if self.tenure is not None:
             self.tenure.exited(fact.local)
-        self._apply(self.names.process_exited(fact.local))
+        changes = self.names.process_exited(fact.local)
+        if changes:
+            self.history.exited(fact.local, fact.reason)
+        self._apply(changes)
 
     def _join_group(self, order: fx.JoinGroup) -> None:
         self._apply(self.names.join(order.group, order.pid))
@@ -479,36 +504,50 @@ class Kernel:
             case core.Settled(name):
                 self._orders.name_changed(name)
             case core.Claimed(claim):
+                self._happened("claimed", (claim,))
                 self._enter(frames.NameClaimed(claim.position, claim.name, claim.pid.local, claim.stamp, claim.after))
             case core.Withdrawn(position, claims, groups, local):
                 names, made_at = [claim.name for claim in claims], [claim.position for claim in claims]
                 entry = frames.NamesWithdrawn(position, names, made_at, list(groups), local)
                 self._enter(entry, len(claims) + len(groups))
+                if claims and change.cause not in ("yielded", "handed over"):  # of which we know more
+                    self._happened(change.cause, claims, peers=change.missing)
                 self._orders.withdrawn(change)
                 self._transfers.withdrawn(change)
             case core.Confirmed(position, claim):
                 self._enter(frames.NameConfirmed(position, claim.name, claim.position))
+                self._happened("confirmed", (claim,))
                 self._orders.confirmed(claim)
                 self._transfers.confirmed(claim)
             case core.Moved(claim, position):
                 self._enter(frames.NameMoved(claim.position, claim.name, position, claim.pid.local))
+                self._happened("moved", (claim,))
             case core.Entered(position, group, local):
                 self._enter(frames.GroupEntered(position, group, local))
             case core.Lost(own, winner):
+                self._happened("lost" if own.confirmed else "yielded", (own.claim,), winner.pid)
                 self._orders.lost(own, winner)
-            case core.HandedOver():
+            case core.HandedOver(own, heir):
+                self._happened("handed over", (own.claim,), heir.pid)
                 self._transfers.handed_over(change)
             case core.Accepted(position):
                 self._orders.accepted(position)
             case core.Contest(peer, loser, winner, confirmed):
                 if winner.after != loser.identity:  # else it only has not heard yet that its name has moved
                     self._do(fx.Count("names_contested"))
+                    self.history.contested(self._agenda.now.wall_ms, "contested", loser, winner)
                 self._send(self.members.by_peer[peer], _contest(loser, winner, confirmed))
             case core.Synced(peer):
                 self.members.by_peer[peer].synced = True
                 self._mesh.settle()
             case core.Diverged(node):
                 self._diverged(node)
+
+    def _happened(
+        self, what: What, claims: tuple[Claim, ...], other: Pid | None = None, peers: tuple[str, ...] = ()
+    ) -> None:
+        """Something happened to claims of ours, which people may ask about."""
+        self.history.own(self._agenda.now.wall_ms, what, claims, other, peers)
 
     def _enter(self, entry: Entry, facts: int = 1) -> None:
         """A new entry of our ledger: keep it for who comes back, and tell it to all who are told already."""
@@ -640,6 +679,7 @@ class Kernel:
         pid = Pid(session.peer, session.creation, operation.local)
         claim = Claim(_checked(operation.name), pid, operation.position, operation.stamp, operation.after)
         self._apply(self.names.peer_claimed(session.peer, claim, self._agenda.now.wall_ms))
+        self._told(session, "claimed", (claim,))
 
     def _names_withdrawn(self, session: Session, operation: frames.NamesWithdrawn) -> None:
         if len(operation.names) != len(operation.claims):
@@ -647,14 +687,20 @@ class Kernel:
         if not (operation.names or operation.groups):
             raise RemoteProtocolError("withdraws nothing")
         members = [(group, operation.local) for group in operation.groups]
-        self._apply(
-            self.names.peer_withdrew(session.peer, operation.position, operation.names, operation.claims, members)
-        )
+        made = set(operation.claims)
+        gone = [claim for claim in self.names.claims_of(session.peer, operation.names) if claim.position in made]
+        first = self.names.first(operation.names[0]) if len(operation.names) == 1 else None
+        changes = self.names.peer_withdrew(session.peer, operation.position, operation.names, operation.claims, members)
+        if gone:
+            other = None if first is None or first in gone else first.pid
+            self.history.told(self._agenda.now.wall_ms, "withdrawn", gone, other)
+        self._apply(changes)
 
     def _name_moved(self, session: Session, operation: frames.NameMoved) -> None:
         self._apply(
             self.names.peer_moved(session.peer, operation.position, operation.name, operation.claim, operation.local)
         )
+        self.history.told(self._agenda.now.wall_ms, "moved", self.names.claims_of(session.peer, (operation.name,)))
 
     def _group_entered(self, session: Session, operation: frames.GroupEntered) -> None:
         membership = _checked(operation.group), operation.local
@@ -662,6 +708,12 @@ class Kernel:
 
     def _name_confirmed(self, session: Session, operation: frames.NameConfirmed) -> None:
         self._apply(self.names.peer_confirmed(session.peer, operation.position, operation.name, operation.claim))
+        self._told(session, "confirmed", self.names.claims_of(session.peer, (operation.name,)))
+
+    def _told(self, session: Session, what: What, claims: tuple[Claim, ...]) -> None:
+        """A peer has told of a claim. What one that comes back catches up on is not news, and may be much."""
+        if claims and session.peer not in self.names.staged:
+            self.history.told(self._agenda.now.wall_ms, what, claims)
 
     def _acknowledged(self, session: Session, operation: frames.Acknowledged) -> None:
         self._apply(self.names.peer_acknowledged(session.peer, operation.positions, operation.through))
@@ -672,6 +724,9 @@ class Kernel:
         except ValueError as error:
             raise RemoteProtocolError(f"contests for a node that cannot be: {error}") from None
         winner = Claim(operation.name, pid, operation.position, operation.stamp)
+        own = self.names.own_claim(operation.name)
+        if own is not None and own.position == operation.loser:
+            self.history.contested(self._agenda.now.wall_ms, "challenged", own, winner)
         self._apply(
             self.names.contested(operation.name, operation.loser, winner, operation.confirmed, self._agenda.now.mono)
         )

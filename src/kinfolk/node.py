@@ -25,13 +25,14 @@ from kinfolk import effects as fx
 from kinfolk.allowed import Allowed, Spawnable
 from kinfolk.blocking import Blocking
 from kinfolk.cookie import Cookie, Hidden
+from kinfolk.core.explain import Explanation
 from kinfolk.core.names import Names as NameTable
 from kinfolk.core.relations import OUTSIDE, Relations
 from kinfolk.core.restarts import Strategy
 from kinfolk.counters import Counters
 from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeDraining, NodeUnreachable, NoProcess
 from kinfolk.groups import Groups
-from kinfolk.ids import MAX_CREATION, Address, Pid, Seed, node_address
+from kinfolk.ids import MAX_CREATION, Address, Pid, Seed, check_name, node_address
 from kinfolk.kernel import Kernel, Settings
 from kinfolk.leaving import Drain
 from kinfolk.messages import Ref, Replies
@@ -287,6 +288,18 @@ class Node:
         """Those of the peers whose event loop stands still, each with the seconds since its last turn."""
         now = self._parts.driver.now().mono
         return {peer: now - turned for peer, turned in sorted(self._parts.kernel.stalled().items())}
+
+    def explain(self, name: str) -> Explanation:
+        """Why this node sees a name where it sees it: who claims it, who has it by which rule, and what was before.
+
+        It looks at nothing but this node's memory. ``print(node.explain("db"))`` says it in words.
+
+        Raises:
+            ValueError, TypeError: the name is not valid.
+            NodeClosed: the node is closed.
+        """
+        self.check_open()
+        return self._parts.kernel.explain(check_name(name))
 
     def processes(self) -> list[Process]:
         """The living processes of this node, in the order of their start."""
@@ -1015,6 +1028,7 @@ class Node:
         parts = self._parts
         link = parts.transport.link(effect.conn)
         parts.dataplane.link_up(link)
+        parts.names.node_changed(effect)
         # It has something to say to the peer, which must not come before our list of peers.
         parts.driver.afterwards(lambda: parts.stalls.peer_up(link))
 
@@ -1022,12 +1036,15 @@ class Node:
         self.counters["peers_lost"] += 1
         self._parts.stalls.peer_down(effect.conn)
         self._parts.dataplane.link_down(effect.peer, effect.conn, effect.reason)
+        self._parts.names.node_changed(effect)
 
     def _peer_stalled(self, effect: fx.PeerStalled) -> None:
         self._parts.signals.peer_stalled(effect.peer, effect.seconds)
+        self._parts.names.node_changed(effect)
 
     def _peer_resumed(self, effect: fx.PeerResumed) -> None:
         self._parts.signals.peer_resumed(effect.peer, effect.seconds)
+        self._parts.names.node_changed(effect)
 
     def _report_stalls(self, effect: fx.ReportStalls) -> None:
         self._parts.stalls.report_to(effect, self._parts.transport.peername(effect.conn))
@@ -1205,7 +1222,7 @@ class Node:
         parts.alarms.exited(process.pid.local)
         served = self.is_service(process)
         parts.names.local.process_exited(process.pid)
-        parts.driver.submit(fx.ProcessExited(process.pid.local))
+        parts.driver.submit(fx.ProcessExited(process.pid.local, str(reason)))
         parts.signals.exited(process.pid.local, reason)
         cancelled = process.task is not None and process.task.cancelling() > 0
         if served and self._state == "running" and not cancelled:

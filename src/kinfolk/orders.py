@@ -128,7 +128,7 @@ class Orders:
         """Withdraw this claim, if it lives and nobody relies on it."""
         own = self._names.own.get(claim.name)
         if own is not None and own.claim == claim and claim.position not in self._standing:
-            self._apply(self._names.withdraw([claim.name]))
+            self._apply(self._names.withdraw([claim.name], "unwanted"))
 
     def _cannot_unregister(self, order: fx.Unregister) -> NameUnknown:
         holder = self._names.whereis(order.name)
@@ -267,8 +267,12 @@ class Orders:
             self._agenda.timers.cancel(("free", waiting.name))
             return
         del self._claims[waiting.position]
-        if waiting.position not in self._standing:
-            self._apply(self._names.withdraw([waiting.name]))
+        if waiting.position in self._standing:
+            return
+        if isinstance(error, NotConfirmed):
+            self._apply(self._names.withdraw([waiting.name], "unconfirmed", error.missing))
+        else:
+            self._apply(self._names.withdraw([waiting.name], "abandoned"))
 
     def _fail(self, claim: Claim, error: KinfolkError) -> None:
         for waiting in self._claims.pop(claim.position, ()):

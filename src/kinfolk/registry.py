@@ -33,6 +33,7 @@ class Resync(Struct, frozen=True):
 
 
 NameEvent = NameAdded | NameRemoved | Resync
+NodeEvent = fx.PeerUp | fx.PeerDown | fx.PeerStalled | fx.PeerResumed
 
 
 class Registration:
@@ -96,7 +97,7 @@ class Names:
         self._waiters: dict[str, dict[asyncio.Future[Pid], None]] = {}
         self._registering: Counter[str] = Counter()  # calls of `register` under way
         self._given: dict[str, int] = {}  # position of the claim that somebody has a Registration of
-        self._watches: WeakKeyDictionary[NameWatch, None] = WeakKeyDictionary()
+        self._watches: WeakKeyDictionary[NameWatch | ClusterWatch, None] = WeakKeyDictionary()
         self.whereis = table.whereis
         self.leased = isinstance(table, Tenure)
         """Whether names are held by a lease from an authority, which can end unseen."""
@@ -298,6 +299,19 @@ class Names:
 
     # --- for the node ---
 
+    def watch_with_nodes(self, pattern: str, *, max_events: int) -> "ClusterWatch":
+        """As `watch`, and between the changes of names the peers that come, go, stall and resume, from now on."""
+        self._node.check_open()
+        watch = ClusterWatch(self._view, pattern, max_events)
+        self._watches[watch] = None
+        return watch
+
+    def node_changed(self, change: NodeEvent) -> None:
+        """Pass on what a peer does to those who watch nodes as well."""
+        for watch in self._watches:
+            if isinstance(watch, ClusterWatch):
+                watch.node_changed(change)
+
     def epoch(self, claim: Claim) -> int | None:
         """The fencing token of a claim."""
         return self._table.epoch(claim) if isinstance(self._table, Tenure) else None
@@ -356,16 +370,46 @@ class NameWatch(Watch[NameEvent]):
         self._take_in(change.name, change)
 
     def _table(self) -> Iterator[Row]:
-        if self._any:
-            return iter(dict(self._view).items())
-        holder = self._view.get(self._prefix)
-        return iter(() if holder is None else ((self._prefix, holder),))
+        return _rows(self._view, self._prefix, self._any)
 
     def _added(self, row: Row) -> NameEvent:
         return NameAdded(*row)
 
     def _resynced(self, rows: list[Row]) -> NameEvent:
         return Resync(dict(rows))
+
+
+class ClusterWatch(Watch[NameEvent | NodeEvent]):
+    """As a NameWatch, and what peers do, in the order of this node. After a Resync, ask the node who is there."""
+
+    def __init__(self, view: Mapping[str, Pid], pattern: str, max_events: int) -> None:
+        self._view = view
+        super().__init__(pattern, max_events)
+
+    def changed(self, change: NameAdded | NameRemoved) -> None:
+        """Take in a change of the view."""
+        self._take_in(change.name, change)
+
+    def node_changed(self, change: NodeEvent) -> None:
+        """Take in what a peer does."""
+        self._append(change)
+
+    def _table(self) -> Iterator[Row]:
+        return _rows(self._view, self._prefix, self._any)
+
+    def _added(self, row: Row) -> NameEvent:
+        return NameAdded(*row)
+
+    def _resynced(self, rows: list[Row]) -> NameEvent:
+        return Resync(dict(rows))
+
+
+def _rows(view: Mapping[str, Pid], prefix: str, any_: bool) -> Iterator[Row]:
+    """The rows among which are all that match a pattern."""
+    if any_:
+        return iter(dict(view).items())
+    holder = view.get(prefix)
+    return iter(() if holder is None else ((prefix, holder),))
 
 
 class LocalNames:

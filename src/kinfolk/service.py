@@ -32,7 +32,7 @@ _SLICE = 5000  # of them looked at before others get their turn: a few milliseco
 async def service(me: Process) -> None:
     """Answer until the node closes."""
     async with asyncio.TaskGroup() as tasks:
-        watches, consoles = Watches(me.names, tasks), Consoles(me)
+        watches, consoles = Watches(me.names, me.node.kernel.peers, tasks), Consoles(me)
         try:
             async for call in me.calls():
                 await _answer(me, watches, consoles, tasks, call)
@@ -60,6 +60,11 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
         case ["whereis", str(name)]:
             holder = me.node.names.whereis(name)
             call.reply(None if holder is None else str(holder))
+        case ["why", str(name)]:
+            try:
+                call.reply(me.node.explain(name).builtins())
+            except ValueError as error:
+                call.fail(str(error))
         case ["ps", int(after), int(limit)] if limit > 0:
             call.reply(_processes(me, after, min(limit, PAGE)))
         case ["send", (Pid() | str() | [str(), str()]) as target, body]:
@@ -75,9 +80,9 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
             _act(call, tasks, me.call((SERVICE_NAME, node), request, timeout=call.remaining))
         case ["tree"]:
             call.reply(_trees(me))
-        case ["watch", str(pattern)]:
+        case ["watch", str(pattern)] | ["watch", str(pattern), "nodes"]:
             try:
-                call.reply(watches.open(pattern))
+                call.reply(watches.open(pattern, nodes=len(call.body) == 3))
             except ValueError as error:
                 call.fail(str(error))
         case ["events", int(watch), int() | float() as seconds]:
@@ -87,9 +92,10 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
         case _:
             call.fail(
                 'unknown request; the service knows ["info"], ["nodes"], ["stalled"], ["names", prefix, after, limit],'
-                ' ["groups", prefix, after, member, limit], ["whereis", name], ["ps", after, limit], ["tree"],'
-                ' ["send", target, message], ["call", target, request, seconds], ["kill", target, seconds],'
-                ' ["shell", number, source], ["at", node, request], ["watch", pattern], ["events", watch, seconds]'
+                ' ["groups", prefix, after, member, limit], ["whereis", name], ["why", name], ["ps", after, limit],'
+                ' ["tree"], ["send", target, message], ["call", target, request, seconds], ["kill", target, seconds],'
+                ' ["shell", number, source], ["at", node, request], ["watch", pattern],'
+                ' ["watch", pattern, "nodes"], ["events", watch, seconds]'
                 ' and ["drain", seconds]'
             )
 

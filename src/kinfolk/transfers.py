@@ -237,7 +237,7 @@ class Transfers:
         """The old node has changed its mind. An heir that is confirmed by now stays."""
         for each in list(self._inheriting.values()):
             if (each.origin, each.number) == (origin, told.reference):
-                self._apply(self._names.withdraw([each.name]))
+                self._apply(self._names.withdraw([each.name], "revoked"))
 
     def settle(self) -> None:
         """Tell old nodes whose acknowledgement alone is missing; to be called after every input."""

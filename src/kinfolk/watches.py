@@ -1,4 +1,4 @@
-"""What observers watch at a node's service: for each a `NameWatch`, whose events they fetch in batches.
+"""What observers watch at a node's service: for each a watch of names, or of names and nodes, fetched in batches.
 
 An observer asks for events, and is answered as soon as there are some, or after the seconds that it is willing to wait.
 What has not been fetched waits here: a bounded number of events, after that the table as it is (see `NameWatch`). So
@@ -7,13 +7,12 @@ an observer that does not ask holds up nobody, and one that has not asked for a 
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from kinfolk.effects import NameAdded, NameRemoved
+from kinfolk.effects import NameAdded, NameRemoved, PeerDown, PeerResumed, PeerStalled, PeerUp
 from kinfolk.errors import KinfolkError, NodeClosed
-from kinfolk.ids import Pid
 from kinfolk.messages import Call
-from kinfolk.registry import Names, NameWatch, Resync
+from kinfolk.registry import ClusterWatch, Names, NameWatch, Resync
 
 BATCH = 1000
 """Events in one answer: with the longest names and node names that stays below 1 MiB."""
@@ -26,9 +25,10 @@ FORGET_AFTER = 60.0
 GATHER = 0.02
 """Seconds that an event waits for others that come with it."""
 
-Event = tuple[str, ...]
-"""``("added", name, pid)`` or ``("removed", name, pid)``; or ``("resync",)``: changes are missing, so forget all names;
-those that are there follow as if they had just been added."""
+Event = tuple[str | float, ...]
+"""``("added", name, pid)`` or ``("removed", name, pid)``; or ``("resync",)``: changes are missing, so forget all of it;
+what is there follows as if it had just come. If nodes are watched, also ``("up", node, creation in hex)``,
+``("down", node, reason)``, ``("stalled", node, seconds)`` and ``("resumed", node, seconds)``."""
 
 
 class Watches:
@@ -36,11 +36,13 @@ class Watches:
 
     Args:
         names: of the node.
+        peers: the peers that there are, each with its creation.
         tasks: in which observers wait; its end is the end of all watches.
     """
 
-    def __init__(self, names: Names, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, names: Names, peers: Callable[[], dict[str, int]], tasks: asyncio.TaskGroup) -> None:
         self._names = names
+        self._peers = peers
         self._tasks = tasks
         self._watches: dict[int, _Watch] = {}
         self._numbers = itertools.count(1)
@@ -48,15 +50,21 @@ class Watches:
     def __len__(self) -> int:
         return len(self._watches)
 
-    def open(self, pattern: str) -> int:
+    def open(self, pattern: str, nodes: bool = False) -> int:
         """Begin to watch the names that match a pattern, as `Names.watch` does. Returns the number of the watch.
+
+        Args:
+            nodes: watch the peers as well.
 
         Raises:
             ValueError: not a pattern, or there are too many watches.
         """
         if len(self._watches) >= MAX_WATCHES:
             raise ValueError(f"{MAX_WATCHES} watches are open at this node: end one, or watch at another node")
-        watch = _Watch(self._names.watch(pattern, max_events=MAX_EVENTS))
+        if nodes:
+            watch = _Watch(self._names.watch_with_nodes(pattern, max_events=MAX_EVENTS), self._up)
+        else:
+            watch = _Watch(self._names.watch(pattern, max_events=MAX_EVENTS), lambda: ())
         number = next(self._numbers)
         self._watches[number] = watch
         self._rest(number, watch)
@@ -99,6 +107,9 @@ class Watches:
         if watch.forgetting is not None:
             watch.forgetting.cancel()
 
+    def _up(self) -> list[Event]:
+        return [("up", peer, f"{creation:x}") for peer, creation in self._peers().items()]
+
     def close(self) -> None:
         """Forget all."""
         for number in list(self._watches):
@@ -106,13 +117,14 @@ class Watches:
 
 
 class _Watch:
-    """One watch."""
+    """One watch. `up` gives what is there beside the names, as events."""
 
-    def __init__(self, events: NameWatch) -> None:
+    def __init__(self, events: NameWatch | ClusterWatch, up: Callable[[], Iterable[Event]]) -> None:
         self.forgetting: asyncio.TimerHandle | None = None
         """Set while nobody waits for events."""
         self._events = events
-        self._rows: Iterator[tuple[str, Pid]] = iter(())
+        self._up = up
+        self._there: Iterator[Event] = iter(up())
 
     async def batch(self, seconds: float) -> list[Event]:
         """The next events, as many as one answer holds. Waits these seconds for the first, and hardly for more."""
@@ -130,14 +142,23 @@ class _Watch:
 
     async def _next(self) -> Event:
         # Cancelling it loses nothing: an event is taken only in the step that returns it.
-        row = next(self._rows, None)
-        if row is not None:
-            return "added", row[0], str(row[1])
+        there = next(self._there, None)
+        if there is not None:
+            return there
         match await anext(self._events):
             case NameAdded(name=name, pid=pid):
                 return "added", name, str(pid)
             case NameRemoved(name=name, pid=pid):
                 return "removed", name, str(pid)
             case Resync(names=names):
-                self._rows = iter(names.items())
+                added = (("added", name, str(pid)) for name, pid in names.items())
+                self._there = itertools.chain(self._up(), added)
                 return ("resync",)
+            case PeerUp(peer=peer, creation=creation):
+                return "up", peer, f"{creation:x}"
+            case PeerDown(peer=peer, reason=reason):
+                return "down", peer, reason
+            case PeerStalled(peer=peer, seconds=seconds):
+                return "stalled", peer, seconds
+            case PeerResumed(peer=peer, seconds=seconds):
+                return "resumed", peer, seconds

@@ -21,7 +21,7 @@ KINFOLK = [sys.executable, "-m", "kinfolk"]
 PATIENCE = 20.0
 
 MODULE = """
-import asyncio, json, os, sys
+import asyncio, json, os, sys, time
 
 async def body(me):
     await me.receive()
@@ -62,6 +62,8 @@ async def obedient(node):
             case ["remove", *names]:
                 for name in names:
                     node.kill(pids.pop(name))
+            case ["block", seconds]:
+                time.sleep(seconds)
             case ["storm", number, count]:
                 pid = node.spawn(body)
                 for i in range(count // 2):

@@ -84,6 +84,8 @@ def test_a_killed_process_is_gone_and_killing_it_again_says_so(market, inside):
     assert inside(shell, "whereis", "till", *alone).code == 1
     again = inside(shell, "kill", pid, "--json", *alone)
     assert (again.code, json.loads(again.out)) == (1, {"pid": pid, "reason": "noproc"})
+    why = inside(shell, "why", "till", *alone)
+    assert why.code == 1 and f"exited: {pid} lost it: the process exited (killed)" in why.out.splitlines()[-1]
     shell.close()
 
 
@@ -108,3 +110,40 @@ def test_info_tells_what_a_node_is_and_has_counted(market, inside):
     assert told["counters"]["sends_to_dead_processes"] == 1
     shown = market.shell.run_on_terminal("info", "--node", market.ada).out
     assert market.ada in shown and "sends_to_dead_processes" in shown and "that is dead" in shown
+
+
+def test_why_tells_who_has_a_name_by_which_rule_and_what_was_before(market, inside):
+    pid = inside(market.shell, "whereis", "till").out.strip()
+    asked = inside(market.shell, "why", "till", "--node", market.ada)
+    first, rule, claim, *_, claimed, confirmed = asked.out.splitlines()
+    assert (asked.code, first) == (0, f"till is held by {pid}, as {market.ada} sees it")
+    assert rule == "  only claim: no other claim of it is known here" and claim == f"claim of {pid}: confirmed"
+    assert claimed.endswith(f"claimed: claimed for {pid}")
+    assert confirmed.endswith(f"confirmed: the claim of {pid} was confirmed")
+
+
+def test_why_shows_what_the_asked_node_knows_and_that_alone(market, inside):
+    told = json.loads(inside(market.shell, "why", "till", "--json", "--node", market.bob).out)
+    pid = inside(market.shell, "whereis", "till").out.strip()
+    assert (told["name"], told["node"], told["holder"], told["rule"]) == ("till", market.bob, pid, "only claim")
+    (claim,) = told["claims"]
+    assert (claim["pid"], claim["state"], claim["acknowledged"], claim["epoch"]) == (
+        pid,
+        "confirmed",
+        [market.bob],
+        None,
+    )
+    (came,) = told["history"]  # bob came later than the name: it was told of it with all others
+    assert (came["what"], came["text"]) == ("peer up", f"{market.ada} came")
+
+
+def test_why_of_a_name_that_nobody_ever_had(market, inside):
+    asked = inside(market.shell, "why", "no\tname", "--node", market.ada)
+    assert asked.code == 1 and asked.out.splitlines() == [
+        f"no\\tname is held by nobody, as {market.ada} sees it",
+        "  no claim: no live claim of it is known here",
+        f"nothing that happened to it is remembered by {market.ada}",
+    ]
+    assert inside(market.shell, "why", "", "--node", market.ada).code == 2
+    shown = market.shell.run_on_terminal("why", "till", "--node", market.ada).out
+    assert f"as {market.ada} sees it" in shown and "only claim" in shown

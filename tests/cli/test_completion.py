@@ -9,7 +9,7 @@ import pytest
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 @pytest.mark.parametrize(
     ("words", "completed"),
-    [(["wh"], {"whereis"}), (["names", "--js"], {"--json"}), (["cookie", "n"], {"new"})],
+    [(["wh"], {"whereis", "why"}), (["names", "--js"], {"--json"}), (["cookie", "n"], {"new"})],
 )
 def test_bash_completes_commands_and_options(shell, inside, words, completed):
     script = inside(shell, "completion", "bash").out

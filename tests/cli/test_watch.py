@@ -140,6 +140,37 @@ def test_count_and_kind_limit_what_is_shown(inside, watched):
     watched.remove("a", "b", "c")
 
 
+def test_nodes_come_stall_and_go_beside_the_names(inside, watched):
+    following = watched.shell.start("watch", "nora", "--nodes", "--json", "--node", watched.name)
+    watched.add("nora")
+    assert [event["event"] for event in events_of(following, 1)] == ["added"]
+    bob = watched.shell.serve("obedient", "--name", "bob")
+    name = bob.ready()
+    (up,) = events_of(following, 1)
+    assert (up["event"], up["node"]) == ("up", name) and int(up["creation"], 16) > 0
+    there = inside(watched.shell, "watch", "--nodes", "--kind", "up", "--count", "1", "--node", watched.name)
+    assert there.out == f"up\t{name}\t{up['creation']}\n"
+    on_terminal = watched.shell.start_on_terminal("watch", "nora", "--nodes", "--node", watched.name)
+    on_terminal.until("nora", f"node, creation {up['creation']}", "1 names match nora", "1 peers")
+    bob.order("block", 2.5)
+    stalls = [("stalled", name), ("resumed", name)]  # more than one on a machine that is busy
+    seconds = 0.0
+    while seconds < 1.5:
+        stalled, resumed = events_of(following, 2)
+        assert [(event["event"], event["node"]) for event in (stalled, resumed)] == stalls
+        assert float(stalled["seconds"]) <= float(resumed["seconds"])
+        seconds = float(resumed["seconds"])
+    bob.signal(signal.SIGKILL)
+    down = next(event for event in iter(lambda: events_of(following, 1)[0], None) if event["event"] not in dict(stalls))
+    assert (down["event"], down["node"]) == ("down", name) and down["reason"]
+    on_terminal.until(f"node, down: {down['reason']}"[:40])
+    on_terminal.type("\x03")
+    watched.remove("nora")
+    assert [event["event"] for event in events_of(following, 1)] == ["removed"]
+    following.signal(signal.SIGINT)
+    assert (following.end().code, on_terminal.end().code) == (0, 0)
+
+
 def test_what_is_no_pattern_or_count_ends_with_2(inside, shell):
     for arguments, complaint in {
         ("a*b",): "no pattern",

@@ -99,7 +99,7 @@ def test_the_exit_of_a_process_ends_all_it_has_in_one_entry():
     names.join("stores", own_pid(2))
     before = names.ledger.position
     changes = names.process_exited(1)
-    assert only(Withdrawn, changes) == [Withdrawn(before + 1, (made,), ("stores", "shops"), 1, exited=True)]
+    assert only(Withdrawn, changes) == [Withdrawn(before + 1, (made,), ("stores", "shops"), 1, "exited")]
     assert told(changes) == [("-", "stores", own_pid(1)), ("-", "shops", own_pid(1))]
     assert names.groups.members("stores") == [own_pid(2)]
     assert names.process_exited(1) == []

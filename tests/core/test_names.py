@@ -578,7 +578,7 @@ def test_an_unconfirmed_claim_of_ours_yields_to_an_older_one(kind):
         Lost(own, theirs),
         Removed("db", ours.pid),
         Added("db", theirs.pid),
-        Withdrawn(2, (ours,)),
+        Withdrawn(2, (ours,), cause="yielded"),
         Acknowledge(BOB, theirs.position),
     ]
     assert not own.confirmed
@@ -646,7 +646,7 @@ def test_an_unconfirmed_winner_that_we_do_not_see_counts_at_once():
     assert names.contested("db", ours.position, winner, False, 0.0) == [
         Lost(own, winner),
         Removed("db", ours.pid),
-        Withdrawn(2, (ours,)),
+        Withdrawn(2, (ours,), cause="yielded"),
     ]
 
 

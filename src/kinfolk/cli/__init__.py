@@ -30,6 +30,7 @@ from kinfolk.cli import (
     shell,
     tree,
     watch,
+    why,
 )
 
 app = App(
@@ -43,6 +44,7 @@ app.command(run.run)
 app.command(nodes.nodes)
 app.command(names.names)
 app.command(names.whereis)
+app.command(why.why)
 app.command(groups.groups)
 app.command(ps.ps)
 app.command(tree.tree)

@@ -1,4 +1,4 @@
-"""`kinfolk watch`: what happens to names, as one node sees it."""
+"""`kinfolk watch`: what happens to names, and to nodes, as one node sees it."""
 
 import asyncio
 import sys
@@ -24,27 +24,39 @@ WAIT = 10.0
 _REDRAW = 0.1  # seconds
 _GONE = 500  # names that have gone and may find room on a screen
 
-Kind = Literal["added", "removed", "resync"]
-Event = list[str]
-"""Its kind; then, unless it is a resync, the name and the pid."""
+Kind = Literal["added", "removed", "resync", "up", "down", "stalled", "resumed"]
+Event = list[str | float]
+"""Its kind, and what belongs to it: see `_FIELDS`."""
+_FIELDS: dict[str | float, tuple[str, ...]] = {
+    "added": ("name", "pid"),
+    "removed": ("name", "pid"),
+    "resync": (),
+    "up": ("node", "creation"),
+    "down": ("node", "reason"),
+    "stalled": ("node", "seconds"),
+    "resumed": ("node", "seconds"),
+}
 
 
 def watch(
     pattern: Annotated[str, Parameter(show_default=False)] = "*",
     /,
     *,
+    nodes: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     kind: Annotated[list[Kind] | None, Parameter(negative="")] = None,
     count: int | None = None,
     asking: Asking = Asking(),  # noqa: B008 - it is frozen
 ) -> int:
     """Follow the names of the cluster, as one node knows them: those that are there, then every change, until Ctrl-C.
 
-    A resync means that this command could not keep up: changes are missing, and the names that are there follow anew.
+    A resync means that this command could not keep up: changes are missing, and what is there follows anew.
 
     Parameters
     ----------
     pattern
         A name, or the beginning of names followed by *. Default: all.
+    nodes
+        Also the node's peers, whatever the pattern: which are up, go down (and why), stall and resume.
     kind
         Only events of this kind; of several if it is given several times.
     count
@@ -55,10 +67,12 @@ def watch(
     if count is not None and count < 1:
         raise exits.Usage(f"--count {count}: it must be 1 or more")
 
+    request = ["watch", pattern, "nodes"] if nodes else ["watch", pattern]
+
     async def follow(node: Observer) -> None:
         left = count
         with _output(node.name, pattern, asking.json) as output:
-            async with aclosing(_batches(node, pattern, asking.timeout)) as batches:
+            async with aclosing(_batches(node, request, asking.timeout)) as batches:
                 async for batch in batches:
                     wanted = [event for event in batch if kind is None or event[0] in kind][:left]
                     output.show(wanted)
@@ -74,13 +88,13 @@ def watch(
     return exits.YES
 
 
-async def _batches(node: Observer, pattern: str, timeout: float) -> AsyncGenerator[list[Event]]:
+async def _batches(node: Observer, request: list[str], timeout: float) -> AsyncGenerator[list[Event]]:
     """The events as they come. The node answers at least every `WAIT` seconds, so that its end is noticed."""
-    number = await node.call(["watch", pattern])
+    number = await node.call(request)
     while True:
         events: list[Event] | None = await node.call(["events", number, WAIT], timeout=WAIT + timeout)
         if events is None:  # forgotten, since this program was stopped for long
-            number = await node.call(["watch", pattern])
+            number = await node.call(request)
             yield [["resync"]]
         else:
             yield events
@@ -115,22 +129,34 @@ class JsonLines:
     def show(self, events: Iterable[Event]) -> None:
         """Print them."""
         for event in events:
-            line = json.encode(dict(zip(("event", "name", "pid"), event, strict=False)))
+            line = json.encode(dict(zip(("event", *_FIELDS[event[0]]), event, strict=True)))
             sys.stdout.write(line.decode() + "\n")
         sys.stdout.flush()
 
 
 class Lines:
-    """Kind, name and pid, with tabs between. No escape sequence, tab or line end in a name gets through."""
+    """What belongs to an event, with tabs between. No escape sequence, tab or line end in a name gets through."""
 
     def show(self, events: Iterable[Event]) -> None:
         """Print them."""
-        sys.stdout.writelines("\t".join(map(printable, event)) + "\n" for event in events)
+        sys.stdout.writelines("\t".join(printable(_text(each)) for each in event) + "\n" for event in events)
         sys.stdout.flush()
 
 
+_STATES = {
+    "up": "node, creation {}",
+    "down": "node, down: {}",
+    "stalled": "node, whose loop has stood still for {} s",
+    "resumed": "node, whose loop had stood still for {} s",
+}
+
+
+def _text(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:.1f}"
+
+
 class Row(NamedTuple):
-    """A name on the screen."""
+    """A name on the screen, or a node with its state in place of the pid."""
 
     order: int
     """That of its last change among all changes."""
@@ -148,8 +174,9 @@ class Screen:
 
         self._console = console
         self._what = what
-        self._there: dict[str, Row] = {}  # in the order of their changes
-        self._gone: dict[str, Row] = {}
+        self._there: dict[tuple[str, bool], Row] = {}  # in the order of their changes; True for a node
+        self._gone: dict[tuple[str, bool], Row] = {}
+        self._nodes: set[str] = set()  # those that are there
         self._changes = self._resyncs = 0
         self._redraw: asyncio.TimerHandle | None = None
         self._live = Live(console=console, auto_refresh=False, get_renderable=self._rendered)
@@ -169,17 +196,21 @@ class Screen:
         for kind, *change in events:
             if kind == "resync":
                 self._resyncs += 1
-                self._there.clear()
-                self._gone.clear()
+                for table in (self._there, self._gone, self._nodes):
+                    table.clear()
                 continue
             self._changes += 1
-            name, pid = change
-            row = Row(self._changes, name, pid, now, kind == "added")
-            self._there.pop(name, None)
-            self._gone.pop(name, None)
-            (self._there if row.is_there else self._gone)[name] = row
-        for name in list(islice(self._gone, max(0, len(self._gone) - _GONE))):
-            del self._gone[name]
+            name, pid = map(_text, change)
+            state = _STATES.get(str(kind))
+            row = Row(self._changes, name, state.format(pid) if state else pid, now, kind not in ("removed", "down"))
+            key = name, state is not None
+            self._there.pop(key, None)
+            self._gone.pop(key, None)
+            (self._there if row.is_there else self._gone)[key] = row
+            if state is not None:
+                (self._nodes.add if row.is_there else self._nodes.discard)(name)
+        for key in list(islice(self._gone, max(0, len(self._gone) - _GONE))):
+            del self._gone[key]
         if self._redraw is None:
             self._redraw = asyncio.get_running_loop().call_later(_REDRAW, self._draw)
 
@@ -207,5 +238,7 @@ class Screen:
             name = Text(printable(row.name), "cyan" if row.is_there else "dim")
             table.add_row(sign, name, Text(printable(row.pid), "dim"), Text(row.time, "dim"))
         resyncs = f", {self._resyncs} resyncs" if self._resyncs else ""
-        status = f"{len(self._there)} names {self._what}, {self._changes} changes{resyncs}; Ctrl-C ends"
+        nodes = f", {len(self._nodes)} peers" if self._nodes else ""
+        names = len(self._there) - len(self._nodes)
+        status = f"{names} names {self._what}{nodes}, {self._changes} changes{resyncs}; Ctrl-C ends"
         return Group(table, Text(printable(status), "dim", no_wrap=True, overflow="ellipsis"))

@@ -7,10 +7,24 @@ They are values of values, in which there can be no cycle, and a table of a mill
 ``gc=False`` the garbage collector neither looks at them nor takes their number as a reason to look at everything.
 """
 
+from typing import Literal
+
 from msgspec import Struct
 
 from kinfolk.core.ledger import Claim
 from kinfolk.ids import Pid
+
+Cause = Literal[
+    "unregistered", "exited", "unconfirmed", "abandoned", "unwanted", "orphaned", "revoked", "yielded", "handed over"
+]
+"""Why a claim of ours was withdrawn.
+
+    unregistered  somebody gave the name up                exited       its process is dead
+    unconfirmed   not all peers acknowledged it in time    abandoned    nobody waited for it any longer
+    unwanted      the node that asked for it lets it go    orphaned     an heir: what it was to succeed is gone
+    revoked       an heir: it is not to move any more      yielded      to another node's claim (after a Lost)
+    handed over   to the heir it was meant for (after a HandedOver)
+"""
 
 
 class OwnClaim(Struct, gc=False):
@@ -63,8 +77,14 @@ class Withdrawn(Struct, frozen=True, gc=False):
     groups: tuple[str, ...] = ()
     local: int = 0
     """Whose memberships."""
-    exited: bool = False
-    """The process is dead."""
+    cause: Cause = "unregistered"
+    missing: tuple[str, ...] = ()
+    """The peers that did not acknowledge in time, if that is the cause."""
+
+    @property
+    def exited(self) -> bool:
+        """Whether the process is dead."""
+        return self.cause == "exited"
 
 
 class Confirmed(Struct, frozen=True, gc=False):

@@ -479,6 +479,20 @@ class Names(Views):
             repair.live.leave(membership)
             self._remove_member(group, pid)
 
+    # --- for people who ask why ---
+
+    def claims_of(self, peer: str, names: Sequence[str]) -> tuple[Claim, ...]:
+        """The claims of these names that a peer has told of, in the views or on their way there."""
+        staged, live = self.staged.get(peer), self.mirrors.get(peer)
+        mirror = live if staged is None or staged.offered else staged.mirror
+        return () if mirror is None else tuple(mirror.claims[name] for name in names if name in mirror.claims)
+
+    def arriving(self, name: str) -> list[Claim]:
+        """Claims of a name that peers have told of, and that are on their way into the views."""
+        mirrors = [staged.mirror for staged in self.staged.values()]
+        mirrors += [repair.wanted for repair, _ in self._repairs.values()]
+        return [mirror.claims[name] for mirror in mirrors if name in mirror.claims]
+
     # --- whether memory holds what was told ---
 
     def diverges(self, peer: str, position: int, digest: int) -> bool:

@@ -20,6 +20,7 @@ from kinfolk.core.changes import (
     Accepted,
     Acknowledge,
     Added,
+    Cause,
     Change,
     Claimed,
     Confirmed,
@@ -118,9 +119,15 @@ class Views:
         self._claim(Claim(name, pid, self.ledger.append(), self.clock.tick(wall_ms)), on_lost)
         return self._take()
 
-    def withdraw(self, names: Sequence[str]) -> list[Change]:
-        """Give up these names of this node, in one entry of the ledger."""
-        self._withdraw(names)
+    def withdraw(
+        self, names: Sequence[str], cause: Cause = "unregistered", missing: Sequence[str] = ()
+    ) -> list[Change]:
+        """Give up these names of this node, in one entry of the ledger.
+
+        Args:
+            missing: the peers that did not acknowledge in time, if that is the cause.
+        """
+        self._withdraw(names, (), cause, tuple(missing))
         return self._take()
 
     def join(self, group: str, pid: Pid) -> list[Change]:
@@ -157,6 +164,36 @@ class Views:
         known = {claim.identity for claim in claims}
         heirs = (claim.pid for claim in claims if claim.after in known and not self._is_confirmed(claim))
         return next(heirs, None)
+
+    # --- for people who ask why ---
+
+    def in_view_order(self, name: str) -> list[Claim]:
+        """All live claims of a name that are known here, the one that the view shows first."""
+        return sorted(self.claims(name), key=self._view_order)
+
+    def confirms(self, claim: Claim) -> bool:
+        """Whether this claim, which is in the views, is confirmed."""
+        return self._is_confirmed(claim)
+
+    def acknowledges(self, claim: Claim) -> bool:
+        """Whether this claim, which is in the views, is ours or has been acknowledged here."""
+        mirror = self.mirrors.get(claim.pid.node)
+        return mirror is None or claim.name not in mirror.held
+
+    def heir_of(self, claim: Claim) -> Pid | None:
+        """Who is to have the name after this claim."""
+        if claim.pid.node == self.node and claim.name in self.heirs:
+            return self.heirs[claim.name]
+        return next((heir.pid for heir in self.claims(claim.name) if heir.after == claim.identity), None)
+
+    def yields(self, claim: Claim, first: Claim) -> bool:
+        """Whether a claim is to be given up for the first of its name: an heir that waits for it is not."""
+        return claim != first and claim.after != first.identity
+
+    def first(self, name: str) -> Claim | None:
+        """The claim of a name to which all others known here yield."""
+        claims = self._contestants(self.claims(name))
+        return min(claims, key=self._rank, default=None)
 
     def own_claim(self, name: str) -> Claim | None:
         """The claim that this node has of a name."""
@@ -327,7 +364,7 @@ class Views:
         """Decide a name again after the claims known of it have changed."""
         own = self.own.get(name)
         if own is not None and not own.confirmed and self._is_orphan(own.claim):
-            self._withdraw([name])
+            self._withdraw([name], cause="orphaned")
             return
         while claims := self.rivals.get(name):
             winner, *losers = sorted(self._contestants(claims), key=self._rank)
@@ -483,9 +520,15 @@ class Views:
     def _withdraw_facts(self, facts: Iterable[Fact]) -> None:
         """Give up facts of one process, which is dead."""
         names = [fact for fact in facts if isinstance(fact, str)]
-        self._withdraw(names, [fact for fact in facts if not isinstance(fact, str)], exited=True)
+        self._withdraw(names, [fact for fact in facts if not isinstance(fact, str)], "exited")
 
-    def _withdraw(self, names: Sequence[str], members: Sequence[Membership] = (), exited: bool = False) -> None:
+    def _withdraw(
+        self,
+        names: Sequence[str],
+        members: Sequence[Membership] = (),
+        cause: Cause = "unregistered",
+        missing: tuple[str, ...] = (),
+    ) -> None:
         if not names and not members:
             return
         claims = tuple(self._disown(name) for name in names)
@@ -495,14 +538,16 @@ class Views:
             self._disengage(local, (group, local))
             self._remove_member(group, Pid(self.node, self.creation, local))
         groups, local = tuple(group for group, _ in members), members[0][1] if members else 0
-        self._changes.append(Withdrawn(self.ledger.append(), claims, groups, local, exited))
+        self._changes.append(Withdrawn(self.ledger.append(), claims, groups, local, cause, missing))
         for name in names:
             self._judge(name)
 
     def _yield(self, own: OwnClaim, winner: Claim) -> None:
-        self._changes.append(HandedOver(own, winner) if self._goes_to(winner, own) else Lost(own, winner))
+        moves = self._goes_to(winner, own)
+        self._changes.append(HandedOver(own, winner) if moves else Lost(own, winner))
         self._disown(own.claim.name)
-        self._changes.append(Withdrawn(self.ledger.append(), (own.claim,)))
+        cause: Cause = "handed over" if moves else "yielded"
+        self._changes.append(Withdrawn(self.ledger.append(), (own.claim,), cause=cause))
 
     def _disown(self, name: str) -> Claim:
         own = self.own[name]
