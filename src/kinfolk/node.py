@@ -29,9 +29,7 @@ from kinfolk.core.names import Names as NameTable
 from kinfolk.core.relations import OUTSIDE, Relations
 from kinfolk.core.restarts import Strategy
 from kinfolk.counters import Counters
-from kinfolk.discovery.announced import Announced
-from kinfolk.discovery.finder import Finder
-from kinfolk.discovery.sources import Source, open_source
+from kinfolk.discovery.finder import Finder, open_sources
 from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeDraining, NodeUnreachable, NoProcess
 from kinfolk.groups import Groups
 from kinfolk.ids import MAX_CREATION, Address, Pid, Seed, node_address
@@ -372,20 +370,15 @@ class Node:
 
     def _make_finder(self, parts: "_Parts") -> Finder:
         settings, machine = self._settings, self.machine
-        sources: dict[str, Source] = {}
-        for where in settings.discover:
-            if isinstance(where, Etcd):
-                sources[str(where)] = Announced(where, settings.cluster, self.name, settings.discover_every)
-            else:
-                sources[where] = open_source(where, machine.resolve)
+        every = settings.discover_every
         return Finder(
             self.name,
-            sources,
+            open_sources(settings.discover, machine.resolve, settings.cluster, self.name, every),
             settings.join,
             parts.kernel.members,
             self.submit,
             machine.resolve,
-            every=settings.discover_every,
+            every=every,
             rng=machine.random(),
         )
 

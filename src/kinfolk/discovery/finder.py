@@ -3,15 +3,17 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
 from kinfolk import effects as fx
 from kinfolk.core.members import Members
+from kinfolk.discovery.announced import Announced
 from kinfolk.discovery.plan import reconcile
-from kinfolk.discovery.sources import Resolve, Source, seeds_of
+from kinfolk.discovery.sources import Resolve, Source, open_source, seeds_of
 from kinfolk.ids import Address, Seed, node_address
+from kinfolk.registries.etcd import Etcd
 
 _log = logging.getLogger("kinfolk")
 
@@ -81,12 +83,8 @@ class Finder:
             self._task.cancel()
             await asyncio.wait([self._task])
         for text, source in self._sources.items():
-            close: Callable[[], Awaitable[None]] | None = getattr(source, "close", None)
-            if close is None:
-                continue
             try:
-                async with asyncio.timeout(_PATIENCE):
-                    await close()
+                await close_source(source)
             except Exception as error:  # noqa: BLE001 - whatever another package's source raises
                 _log.warning("%s: %s did not close in order: %s", self._name, text, _line(error))
 
@@ -151,6 +149,37 @@ class Finder:
         with_session = {where for where, target in targets.items() if self._members.session_with(target) is not None}
         peers = {node_address(peer) for peer in self._members.by_peer}
         return targets.keys() | peers, with_session | peers
+
+
+async def close_source(source: Source) -> None:
+    """Let a source go, if it wants to be told. Raises what its `close` does."""
+    close: Callable[[], Awaitable[None]] | None = getattr(source, "close", None)
+    if close is not None:
+        async with asyncio.timeout(_PATIENCE):
+            await close()
+
+
+def open_sources(
+    where: Iterable[str | Etcd], resolve: Resolve, cluster: str, name: str, every: float
+) -> dict[str, Source]:
+    """The sources that settings name, each under its text.
+
+    Args:
+        where: texts as in a join, and etcds in which nodes announce themselves.
+        resolve: finds the addresses of a host.
+        cluster: whose nodes are looked for.
+        name: of the node to announce; "" for who only looks.
+        every: seconds between two looks.
+
+    Raises:
+        ImportError: what one needs is not installed.
+        OSError: a file cannot be read.
+        Exception: what the factory of another package raises.
+    """
+    return {
+        str(one): Announced(one, cluster, name, every) if isinstance(one, Etcd) else open_source(one, resolve)
+        for one in where
+    }
 
 
 def _line(error: BaseException) -> str:
