@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kinfolk import Node, new_cookie
+from kinfolk.metrics import serve
+
 pytestmark = pytest.mark.slow
 
 PROBE = Path(__file__).parent.parent.parent / "deploy" / "app" / "probe.py"
@@ -25,9 +28,6 @@ async def probe(page: str, port: int, tmp_path: Path, token: str = TOKEN) -> int
 
 
 async def test_the_probe_tells_a_node_that_is_ready_from_one_that_is_not(tmp_path: Path):
-    from kinfolk import Node, new_cookie
-    from kinfolk.metrics import serve
-
     node = Node("ada@127.0.0.1:0", cookie=new_cookie(), join=[])
     async with serve(node, "127.0.0.1:0", token=TOKEN) as where:
         assert await probe("healthz", where.port, tmp_path) == 0
