@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from typing import Any
@@ -52,7 +52,7 @@ def make(nodes: Nodes, zone: Zone, word: str, **settings: Any) -> Node:
 
 
 @contextmanager
-def nobody() -> Iterator[Address]:
+def nobody() -> Generator[Address]:
     """An address at which nobody listens."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -154,16 +154,19 @@ async def test_a_lookup_that_fails_keeps_the_last_set_and_tells_once(
     ada = make(nodes, zone, "ada")
     await ada.start()
     bob = await nodes.start("bob")
-    zone.add(bob)
-    zone.broken = None
-    await until(lambda: ada.peers() == [bob.name])
-    zone.broken = "it is away again"
-    await looked(zone, 4)
-    assert ada.peers() == [bob.name]
-    assert ada._finder is not None and ada._finder._sought
+    with nobody() as silent:
+        zone.hosts = {silent}
+        zone.add(bob)
+        zone.broken = None
+        await until(lambda: ada.peers() == [bob.name])
+        zone.broken = "it is away again"
+        await looked(zone, 4)
+        assert ada.peers() == [bob.name]
+        assert silent in ada.kernel.members.targets, "it was found last, and is dialled on"
+        zone.hosts.discard(silent)
     told = [record.getMessage() for record in caplog.records if "cannot look up" in record.getMessage()]
     assert [("the server is away" in text, "kinfolk doctor" in text) for text in told] == [(True, True), (False, True)]
-    assert caplog.text.count("can look up dns://kin.example:4370 again: it yields 1") == 1
+    assert caplog.text.count("can look up dns://kin.example:4370 again: it yields 2") == 1
     zone.broken = None
     zone.add(await nodes.start("cyd"))
     await until(lambda: len(ada.peers()) == 2)

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from typing import cast
 
 import dns.asyncresolver
-import dns.flags
 import dns.message
 import dns.rcode
 import dns.rrset
