@@ -74,6 +74,7 @@ async def test_three_nodes_find_each_other_by_one_name_and_one_more_that_comes(n
     dora = await nodes.start("dora")  # looks for nobody itself
     zone.add(dora)
     await until(lambda: len(dora.peers()) == 3)
+    await until(lambda: dora.names.whereis("x"))
     assert await dora.call("x", "hi") == "hi"
 
 
