@@ -96,7 +96,7 @@ $(SOAK): pyproject.toml constraints.txt
 	$(call set-up,.[test$(comma)fast])
 
 $(FUZZ): pyproject.toml constraints.txt
-	$(call set-up,.[test$(comma)fuzz])
+	$(call set-up,.[test$(comma)fuzz$(comma)slow])
 
 $(DOCS): pyproject.toml constraints.txt
 	$(call set-up,.[docs])

@@ -14,7 +14,7 @@ LAYERS = [
     ["cookie", "wire"],
     ["effects", "agenda", "mesh", "orders", "tenure", "transfers", "asks", "kernel"],
     ["messages", "mailbox", "handover", "process", "tracing", "server", "allowed"],
-    ["shell", "registries"],
+    ["shell", "registries", "discovery"],
     [
         "settings",
         "events",

@@ -199,6 +199,40 @@ def test_seeds_come_from_a_list_or_from_a_text_with_commas(place):
     assert [str(seed) for seed in place.settings().join] == expected
 
 
+def test_join_names_where_to_look_besides_whom_to_dial(place):
+    settings = place.settings(join=["dns://kin.example:4370", "bob@10.0.0.1:4370", "dns+srv://_kinfolk._tcp.example"])
+    assert settings.discover == ("dns://kin.example:4370", "dns+srv://_kinfolk._tcp.example")
+    assert [str(seed) for seed in settings.join] == ["bob@10.0.0.1:4370"]
+    assert not settings.neighbours and settings.discover_every == 5.0
+
+
+def test_all_etcds_in_join_are_members_of_one_and_take_its_settings(place):
+    place.environ["KINFOLK_JOIN"] = "etcd://10.0.0.1:2379, etcd://10.0.0.2:2379"
+    place.environ["KINFOLK_ETCD_USER"], place.environ["KINFOLK_ETCD_PASSWORD"] = "kin", "sesame"
+    [etcd] = place.settings().discover
+    assert etcd.endpoints == ("10.0.0.1:2379", "10.0.0.2:2379") and etcd.user == "kin"
+    assert "leave it out of join" in place.refusal(registry="etcd://10.0.0.1:2379")
+
+
+@pytest.mark.parametrize(
+    ("join", "told"),
+    [
+        ("dns://kin.example", "needs a host and a port"),
+        ("dns://kin.example:0", "port 0 is no port"),
+        ("dns+srv://kin.example", "as in dns+srv://_kinfolk._tcp.example.org"),
+        ("blue://sky", "nothing here finds nodes by blue://"),
+        ("etcd://", "needs a host and a port"),
+    ],
+)
+def test_a_place_to_look_that_is_wrong_is_told_what_is_right(place, join, told):
+    assert told in place.refusal(join=[join])
+
+
+@pytest.mark.parametrize("seconds", [0, float("inf")])
+def test_between_two_looks_some_seconds_must_pass(place, seconds):
+    assert "positive number of seconds" in place.refusal(discover_every=seconds)
+
+
 def test_neighbours_are_joined_only_when_nothing_was_said_of_whom_to_join_and_no_cookie_given(place):
     assert place.settings(name=LOOPBACK).neighbours
     assert not place.settings(join=[]).neighbours
@@ -293,7 +327,10 @@ def test_a_cookie_never_stands_in_the_file(place):
     ("text", "says"),
     [
         ("name = ", "is not valid TOML"),
-        ('nmae = "ada"', "has unknown keys nmae: known are cluster, cookie_file, drain_timeout, etcd_authority"),
+        (
+            'nmae = "ada"',
+            "has unknown keys nmae: known are cluster, cookie_file, discover_every, drain_timeout",
+        ),
         ("name = 5", "kinfolk.toml: name must be a string"),
         ("cluster = 0", "kinfolk.toml: cluster must be a string"),
         ("cookie_file = [5]", "kinfolk.toml: cookie_file must be a file, or a list of files"),

@@ -183,6 +183,12 @@ class Join(Struct, frozen=True):
     min_peers: int = 0
 
 
+class Seek(Struct, frozen=True):
+    """Dial these from now on: discovery has found them. Nothing waits for it, and who leaves is not dialled again."""
+
+    seeds: tuple[Seed, ...]
+
+
 class Forget(Struct, frozen=True):
     """Dial these no longer, unless a session with them is open: discovery has dropped them."""
 
@@ -499,8 +505,8 @@ class Count(Struct, frozen=True):
 
 Input = (
     Proved | Opened | DialFailed | Closed | Received | Heard | StallHeard | Drained | Turn | TimePassed | ProcessExited
-    | Register | Abandon | Unregister | Transfer | JoinGroup | LeaveGroup | Join | Forget | KeysChanged
-    | EnterRegistry | Shutdown | Consulted | Snapshot | Changed | Current | Unfollowed
+    | Register | Abandon | Unregister | Transfer | JoinGroup | LeaveGroup | Join | Seek | Forget
+    | KeysChanged | EnterRegistry | Shutdown | Consulted | Snapshot | Changed | Current | Unfollowed
 )  # fmt: skip
 NameChange = NameAdded | NameRemoved
 MemberChange = MemberAdded | MemberRemoved

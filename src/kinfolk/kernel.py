@@ -387,6 +387,9 @@ class Kernel:
         else:
             self._apply(self.names.release())
 
+    def _seek(self, order: fx.Seek) -> None:
+        self._mesh.seek(order.seeds)
+
     def _forget(self, order: fx.Forget) -> None:
         self._mesh.forget(order.seeds)
 
@@ -959,6 +962,7 @@ class Kernel:
         fx.JoinGroup: _join_group,
         fx.LeaveGroup: _leave_group,
         fx.Join: _join,
+        fx.Seek: _seek,
         fx.Forget: _forget,
         fx.KeysChanged: _keys_changed,
         fx.EnterRegistry: _enter_registry,

@@ -127,6 +127,12 @@ class Mesh:
                 join.failed[target.seed.address] = error or NodeUnreachable(f"{target.seed} is this node itself")
         self.settle()
 
+    def seek(self, seeds: Iterable[Seed]) -> None:
+        """Dial these from now on, until they leave or are forgotten."""
+        for seed in seeds:
+            if seed.expects != self._members.name:
+                self.dial(self._members.target(seed, self._agenda.now.mono))
+
     def forget(self, seeds: Iterable[Seed]) -> None:
         """Dial these no longer, unless and as long as a session with them is open."""
         for seed in seeds:

@@ -30,6 +30,7 @@ from kinfolk.core.names import Names as NameTable
 from kinfolk.core.relations import OUTSIDE, Relations
 from kinfolk.core.restarts import Strategy
 from kinfolk.counters import Counters
+from kinfolk.discovery.finder import Finder, open_sources
 from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeDraining, NodeUnreachable, NoProcess
 from kinfolk.groups import Groups
 from kinfolk.ids import MAX_CREATION, Address, Pid, Seed, check_name, node_address
@@ -82,7 +83,10 @@ class Node:
         name: ``name@host:port``, where others dial it; only the word before the ``@`` for a free port on loopback.
             Default: made of the program's name.
         join: nodes or addresses to join, any of the mesh; the rest is found by itself. Default: the nodes of the same
-            user on this machine, if this node has no other cookie than that user's.
+            user on this machine, if this node has no other cookie than that user's. Also where to look for them, again
+            and again: ``dns://name:port``, ``dns+srv://_kinfolk._tcp.example.org``, ``etcd://host:2379``, or what
+            another package brings. See docs/guides/discovery.md.
+        discover_every: seconds between two such looks, about; default 5.
         cookie, cookie_file: the secret that all nodes of the cluster share; of several, the first is used and the
             others are accepted. Default: the user's own, for nodes on loopback alone.
         tls: certificates of your own authority, each naming its node, in place of those derived from the cookie.
@@ -127,6 +131,7 @@ class Node:
         name: str | None = None,
         *,
         join: Sequence[str] | None = None,
+        discover_every: float | None = None,
         cookie: str | Cookie | Sequence[str | Cookie] | None = None,
         cookie_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         tls: OwnCertificates | None = None,
@@ -176,6 +181,7 @@ class Node:
             listen=listen,
             cluster=cluster,
             join=join,
+            discover_every=discover_every,
             registry=registry,
             drain_timeout=drain_timeout,
             high_water=high_water,
@@ -212,6 +218,7 @@ class Node:
         self._announced: Path | None = None
         self._built: _Parts | None = None
         self._tracer: Tracer | None = None
+        self._finder: Finder | None = None
 
     # --- what it is ---
 
@@ -350,7 +357,13 @@ class Node:
             parts.processes.start()
             if parts.client is not None:
                 await self._enter_registry(parts.client)
-            await self._join()
+            found: tuple[Seed, ...] = ()
+            if self._settings.discover:
+                finder = self._finder = self._make_finder(parts)
+                found = await finder.look(self._join_timeout)
+            await self._join(found)
+            if self._finder is not None:
+                self._finder.start(found)
             self._serve()
         except BaseException:
             await self.close()
@@ -370,8 +383,23 @@ class Node:
                 raise client.refused from None
             raise NodeUnreachable(f"{error} ({client.trouble or 'no answer'})") from None
 
-    async def _join(self) -> None:
-        seeds, tenure = self._settings.join, self._parts.kernel.tenure
+    def _make_finder(self, parts: "_Parts") -> Finder:
+        settings, machine = self._settings, self.machine
+        every = settings.discover_every
+        return Finder(
+            self.name,
+            open_sources(settings.discover, machine.resolve, settings.cluster, self.name, every),
+            settings.join,
+            parts.kernel.members,
+            self.submit,
+            machine.resolve,
+            every=every,
+            rng=machine.random(),
+        )
+
+    async def _join(self, found: tuple[Seed, ...]) -> None:
+        """Join whom the settings name, and who was found by the sources that they name."""
+        seeds, tenure = self._settings.join + found, self._parts.kernel.tenure
         if tenure is not None:
             seeds += tuple(Seed.parse(node) for node in sorted(tenure.nodes) if node != self.name)
         if not self._settings.neighbours:
@@ -551,6 +579,8 @@ class Node:
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_future()
             self._closing.set_result(None)
+        if self._finder is not None:
+            self._finder.abandon()
         parts.driver.stop()
         parts.stalls.close()
         parts.transport.abandon()
@@ -577,6 +607,8 @@ class Node:
             await self._stop_services(patience)
         self._state = "closed"
         error = NodeClosed(f"{parts.name} is closed")
+        if self._finder is not None:
+            await self._finder.close()
         if self._announced is not None:
             neighbours.withdraw(self._announced)
         # Whoever waits hears of the close, not of what comes with it. Then the processes, so that the names they had

@@ -11,6 +11,7 @@ import secrets
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import cast
 
@@ -18,18 +19,21 @@ import msgspec
 from msgspec import Struct
 
 from kinfolk.cookie import Cookie, Hidden, read_cookie_file, user_cookie
+from kinfolk.discovery.sources import ETCD, scheme_of
 from kinfolk.ids import Address, Seed, check_word, node_address
 from kinfolk.registries.etcd import SCHEME, Etcd
 from kinfolk.seconds import check_seconds
 from kinfolk.shell.tls import OwnCertificates
 
 _KEYS = {
-    "name", "listen", "cluster", "cookie_file", "join", "drain_timeout", "high_water", "max_outbox",
+    "name", "listen", "cluster", "cookie_file", "join", "discover_every", "drain_timeout", "high_water", "max_outbox",
     "tls_certificate", "tls_key", "tls_authority",
     "registry", "etcd_user", "etcd_password_file", "etcd_authority", "etcd_certificate", "etcd_key",
 }  # fmt: skip
 DEFAULT_CLUSTER = "kinfolk"
 MESH = "mesh"
+DISCOVER_EVERY = 5.0
+"""Seconds between two looks for the addresses of nodes, about."""
 DRAIN_TIMEOUT = 25.0
 """Seconds; orchestrators kill a program 30 s after they have told it to end."""
 MAX_OUTBOX = 64 * 1024 * 1024
@@ -48,6 +52,10 @@ class Settings(Struct, frozen=True):
     cluster: str
     cookies: tuple[Cookie, ...]
     join: tuple[Seed, ...]
+    discover: tuple[str | Etcd, ...]
+    """Where to look for more to join: texts as in the argument, and the etcd in which nodes announce themselves."""
+    discover_every: float
+    """Seconds between two looks, about."""
     tls: OwnCertificates | None
     """Certificates of an own authority, if they take the place of those derived from the cookie."""
     neighbours: bool
@@ -71,6 +79,7 @@ def resolve(
     cookie_file: FileArgument = None,
     tls: OwnCertificates | None = None,
     join: Sequence[str] | None = None,
+    discover_every: float | None = None,
     registry: str | Etcd | None = None,
     drain_timeout: float | None = None,
     allow_weak_cookie: bool = False,
@@ -93,7 +102,7 @@ def resolve(
     listen_text = given.text("listen", listen)
     at = where if listen_text is None else _listen_address(listen_text, where.port)
     loopback = where.is_loopback and at.is_loopback
-    seeds = given.seeds(join)
+    joined = given.joined(join)
     cookies = given.cookies(hidden, cookie_file)
     if not cookies and not loopback:
         raise ValueError(
@@ -107,6 +116,12 @@ def resolve(
         )
     own = not cookies
     authority = given.registry(registry)
+    discover = given.discover(joined or [])
+    if authority is not None and any(isinstance(source, Etcd) for source in discover):
+        raise ValueError("join names an etcd, and registry as well: leave it out of join, nodes find each other there")
+    every = given.seconds("discover_every", discover_every, DISCOVER_EVERY)
+    if not 0 < every < inf:
+        raise ValueError(f"discover_every={every:g}: give a positive number of seconds, as in 5")
     most = given.number("max_outbox", max_outbox) or MAX_OUTBOX
     mark = given.number("high_water", high_water) or max(1, most // 2)
     if mark > most // 2:
@@ -119,9 +134,11 @@ def resolve(
         listen=at,
         cluster=check_word(given.text("cluster", cluster) or DEFAULT_CLUSTER, "the cluster's name"),
         cookies=cookies or (user_cookie(home(environ)),),
-        join=seeds or (),
+        join=tuple(Seed.parse(text) for text in joined or [] if "://" not in text),
+        discover=discover,
+        discover_every=every,
         tls=tls or given.own_certificates(),
-        neighbours=seeds is None and own and authority is None,
+        neighbours=joined is None and own and authority is None,
         registry=authority,
         drain_timeout=given.seconds("drain_timeout", drain_timeout, DRAIN_TIMEOUT),
         high_water=mark,
@@ -177,7 +194,8 @@ class _Given:
             raise ValueError(f"{key}={value!r}: give a number of bytes, at least 1")
         return number
 
-    def seeds(self, argument: Sequence[str] | None) -> tuple[Seed, ...] | None:
+    def joined(self, argument: Sequence[str] | None) -> list[str] | None:
+        """Nodes, addresses and where to look for more, as texts."""
         given: object = argument
         if given is None:
             given = _environ(self._environ).get("KINFOLK_JOIN", self._file.get("join"))
@@ -186,9 +204,17 @@ class _Given:
         if isinstance(given, str):
             given = _parts(given)
         try:
-            return tuple(Seed.parse(text) for text in msgspec.convert(given, list[str]))
+            return msgspec.convert(given, list[str])
         except msgspec.ValidationError:
             raise ValueError("join must be a list of nodes, as in ['ada@10.0.0.1:4370']") from None
+
+    def discover(self, joined: Sequence[str]) -> tuple[str | Etcd, ...]:
+        """Where to look for nodes. All etcds that are named are members of one."""
+        texts = [text for text in joined if "://" in text]
+        schemes = [scheme_of(text) for text in texts]
+        members = [text.removeprefix(SCHEME) for text, scheme in zip(texts, schemes, strict=True) if scheme == ETCD]
+        others = [text for text, scheme in zip(texts, schemes, strict=True) if scheme != ETCD]
+        return (*others, self._etcd(",".join(member.rstrip("/") for member in members))) if members else (*others,)
 
     def cookies(self, argument: Hidden[CookieArgument], files: FileArgument) -> tuple[Cookie, ...]:
         """The first is used, the others are accepted as well. None if there is none."""
@@ -224,8 +250,12 @@ class _Given:
             return None
         if not url.startswith(SCHEME):
             raise ValueError(f"registry {url!r}: it is {MESH!r}, or etcd://host:2379 with more members after commas")
+        return self._etcd(url.removeprefix(SCHEME).rstrip("/"))
+
+    def _etcd(self, members: str) -> Etcd:
+        """The etcd with these members, with commas between, and how to get in."""
         return Etcd(
-            *url.removeprefix(SCHEME).rstrip("/").split(","),
+            *members.split(","),
             authority=self.text("etcd_authority"),
             certificate=self.text("etcd_certificate"),
             key=self.text("etcd_key"),

@@ -86,3 +86,14 @@ def test_another_clock_is_noticed(shell, inside):
     bob = shell.program("late.py").ready()
     state, says = found(inside(shell, "doctor", "--json"))[f"node {bob}"]
     assert state == "warning" and "90.0 s behind" in says and "NTP" in says
+
+
+def test_what_a_lookup_yields_is_told_and_who_is_found_is_asked(cluster, inside):
+    port = cluster.ada.rpartition(":")[2]
+    ended = inside(cluster.shell, "doctor", "--json", "--join", f"dns://127.0.0.1:{port},dns://nowhere.invalid:4370")
+    findings = found(ended)
+    assert ended.code == 1
+    assert findings[f"lookup dns://127.0.0.1:{port}"] == ("ok", f"yields 127.0.0.1:{port} ")
+    assert findings[f"node {cluster.ada}"][0] == "ok"
+    state, says = findings["lookup dns://nowhere.invalid:4370"]
+    assert state == "wrong" and "nowhere.invalid has no address" in says and "correct --join" in says

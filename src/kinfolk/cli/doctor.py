@@ -14,9 +14,12 @@ from cyclopts import Parameter
 
 from kinfolk import settings
 from kinfolk.cli import exits, output
+from kinfolk.discovery.finder import close_source, open_sources
+from kinfolk.discovery.sources import seeds_of
 from kinfolk.errors import KinfolkError
 from kinfolk.ids import Address, Seed, node_address
 from kinfolk.observer import Observer
+from kinfolk.registries.etcd import Etcd
 from kinfolk.shell import neighbours
 from kinfolk.shell.machine import RealMachine
 
@@ -57,7 +60,7 @@ def doctor(
     listen
         The address to bind, if it is not the one in the name.
     join
-        Nodes to join, with commas between.
+        Nodes to join, and where to look for them, with commas between, as for `kinfolk run`.
     cluster
         Name of the cluster.
     cookie_file
@@ -134,12 +137,48 @@ async def _others(known: settings.Settings, timeout: float) -> list[Finding]:
     seeds = list(known.join)
     if known.neighbours:
         seeds = [Seed.parse(name) for name in neighbours.neighbours(settings.home(), known.cluster)]
-    if not seeds:
+    lookups, found = await _lookups(known, timeout)
+    seeds += sorted(found - set(seeds))
+    if not seeds and not lookups:
         remedy = "nothing, for the first node of a cluster; else give --join, KINFOLK_JOIN or join in kinfolk.toml"
         return [Finding("ok", "nodes to join", "none", remedy)]
     asked = await asyncio.gather(*(_seed(known, seed, timeout) for seed in seeds))
-    seen: dict[str, Finding] = {finding.what: finding for findings in asked for finding in findings}
+    seen: dict[str, Finding] = {finding.what: finding for findings in (lookups, *asked) for finding in findings}
     return list(seen.values())
+
+
+async def _lookups(known: settings.Settings, timeout: float) -> tuple[list[Finding], set[Seed]]:
+    """What each place to look yields, and all of that together."""
+    findings: list[Finding] = []
+    yielded: set[Seed] = set()
+    for where in known.discover:
+        what = f"lookup {where}"
+        try:
+            async with asyncio.timeout(timeout):
+                seeds = await _look(known, where)
+        except Exception as error:  # noqa: BLE001 - whatever another package's source raises
+            silent = isinstance(error, TimeoutError)
+            says = f"no answer within {timeout:g} s" if silent else exits.line_of(error)
+            remedy = "correct --join, or the DNS or service that it asks; a node would go on asking"
+            findings.append(Finding("wrong", what, says, remedy))
+            continue
+        yielded |= seeds
+        if seeds:
+            findings.append(Finding("ok", what, f"yields {', '.join(str(seed) for seed in sorted(seeds))}"))
+        else:
+            remedy = "fine for the first node of a cluster; else see whether the others are listed there"
+            findings.append(Finding("warning", what, "yields nobody", remedy))
+    return findings, yielded
+
+
+async def _look(known: settings.Settings, where: str | Etcd) -> set[Seed]:
+    """What one place yields, without announcing anybody there."""
+    opened = open_sources([where], RealMachine().resolve, known.cluster, "", known.discover_every)
+    source = opened[str(where)]
+    try:
+        return seeds_of(await source.addresses())
+    finally:
+        await close_source(source)
 
 
 async def _seed(known: settings.Settings, seed: Seed, timeout: float) -> list[Finding]:

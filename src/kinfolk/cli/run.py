@@ -26,7 +26,8 @@ _log = logging.getLogger("kinfolk")
 Main = Callable[[Node], Awaitable[object]]
 
 _JOIN = (
-    "Nodes to join, by name or as host:port, with commas between; the rest of the cluster is found by itself."
+    "Nodes to join, by name or as host:port, or where to look for them, as in dns://name:port, dns+srv://_kinfolk._tcp.name"
+    " or etcd://host:2379; with commas between; the rest of the cluster is found by itself."
     " Default: KINFOLK_JOIN, join in kinfolk.toml, else your nodes on this machine."
 )
 _ALLOW_SPAWN = (

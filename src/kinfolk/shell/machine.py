@@ -120,6 +120,10 @@ class Machine(ABC):
     async def dial(self, loop: asyncio.AbstractEventLoop, address: Address, papers: Papers, protocol: Protocol) -> None:
         """Connect to whoever listens there; return when the protocol has its connection. Raises OSError."""
 
+    async def resolve(self, host: str, port: int) -> set[Address]:
+        """All addresses of a host, IPv4 and IPv6, each with the port. Raises OSError if there is none."""
+        raise OSError(f"this machine has no DNS that knows {host} (and port {port})")
+
     @abstractmethod
     def other_end(self, transport: asyncio.BaseTransport, papers: Papers) -> OtherEnd:
         """Who is at the other end of a connection that a protocol has got."""
@@ -170,6 +174,14 @@ class RealMachine(Machine):
             ssl_handshake_timeout=TLS_TIMEOUT,
             ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
         )
+
+    async def resolve(self, host: str, port: int) -> set[Address]:
+        """As the system does it: by its hosts file, DNS, or whatever it is set up for."""
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise OSError(error.errno, f"{host} has no address: {error.strerror}") from None
+        return {Address(str(entry[4][0]), port) for entry in found}
 
     def other_end(self, transport: asyncio.BaseTransport, papers: Papers) -> OtherEnd:
         """By its TLS certificate."""
