@@ -6,11 +6,13 @@ cheaper lowers its bound. How long things take is measured by `make bench`, and 
 
 import asyncio
 import itertools
+from collections import Counter
 from typing import NoReturn
 
 import pytest
 
 from kinfolk import Call, Node, Pid, Process
+from kinfolk.shell import transport
 from tests.guards.counting import Traffic, blocks_left, bytes_at_once, bytes_kept, tasks_counted
 from tests.node.nodes import Nodes, echo, idle, until
 
@@ -56,6 +58,40 @@ async def test_what_one_turn_sends_leaves_in_a_few_system_calls(quiet: Nodes, tr
     assert traffic.operations["Sent"] == MESSAGES
     assert traffic.frames["Sent"] <= 4, "counted: 2 of 64 KiB"
     assert traffic.sent <= MESSAGES * 115 + 1_000, "counted: 105 for each body of 100"
+
+
+async def test_what_a_sender_that_awaits_each_send_says_is_gathered(
+    quiet: Nodes, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(transport, "HOLD", 600.0)  # in real life so short that a busy machine gathers less
+    ada, bob = pair(quiet)
+    pid = bob.spawn(count)
+    await ada.call(pid, "ready")
+    traffic.reset()
+    for _ in range(MESSAGES):
+        ada.send(pid, BODY)
+        await asyncio.sleep(0)
+    await until(lambda: traffic.operations["Sent"] == MESSAGES)  # what is held leaves as soon as nothing comes after it
+    assert traffic.sends <= 8, "counted: 3, the first message, a part of 64 KiB and the rest"
+    assert await ada.call(pid, "how many") == MESSAGES
+
+
+async def test_what_is_answered_at_once_is_flushed_once(
+    quiet: Nodes, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+):
+    ada, _ = pair(quiet)
+    pid, flushes = ada.spawn(idle), Counter[str]()
+    flush = transport.Link._flush
+
+    def counted(link: transport.Link) -> None:
+        flushes[link.name] += 1
+        flush(link)
+
+    monkeypatch.setattr(transport.Link, "_flush", counted)
+    for number in range(20):
+        await ada.names.register(f"name {number}", pid)
+    await until(lambda: traffic.operations["NameConfirmed"] == 20)
+    assert flushes[ada.name] <= 50, "counted: 40, one for each claim and confirmation that bob reads"
 
 
 async def test_a_call_is_two_writes_and_two_frames(quiet: Nodes, traffic: Traffic):

@@ -49,6 +49,8 @@ WRITE_BUFFER = 64 * 1024
 """Bytes handed to TLS and not yet written, above which the rest waits in the outbox: nothing can overtake them."""
 WRITE_PART = 64 * 1024
 """TLS encrypts in records of 16 KiB; far larger writes only copy more."""
+HOLD = 0.0002
+"""Seconds after a write for which more is gathered, as long as each turn of the loop adds to it."""
 FEED_AT_ONCE = 4
 """Fragments of large messages that one link writes before others get their turn."""
 TELL_CONGESTION = 10.0
@@ -84,7 +86,9 @@ class Link(asyncio.BufferedProtocol):
         """Those that the connection began with; the node may have others by now."""
         self._tls: asyncio.Transport | None = None
         self._session: Session | None = None
-        self._flushing = False
+        self._flushing = False  # whether a flush is sure to come, so that nobody needs to ask for one
+        self._hold_until = -inf
+        self._seen = 0  # bytes in the outbox at the turn before
         self._paused = False
         self._rest: memoryview[int] = _NOTHING  # taken out of the outbox and not yet handed to TLS
         self._held = 0  # bytes that wait beside the outbox: while it is 0, the backlog is empty
@@ -149,6 +153,8 @@ class Link(asyncio.BufferedProtocol):
         loop = self._owner.loop
         until = loop.time() + READ_SLICE
         self._unread = False
+        # The flush at the end takes all answers along: one more in the next turn would find nothing.
+        flushing, self._flushing = self._flushing, True
         try:
             for event in events:
                 self._owner.happened(self, event)
@@ -157,6 +163,9 @@ class Link(asyncio.BufferedProtocol):
                     break
         except RemoteProtocolError as error:
             self._owner.broken(self, error)
+        finally:
+            self._flushing = flushing
+        self._hold_until = -inf  # who has been answered is likely to wait for an answer again
         self._pause_reading(self._unread)
         if self._unread:
             loop.call_soon(self._read, session, events)
@@ -332,8 +341,22 @@ class Link(asyncio.BufferedProtocol):
         self._owner.loop.call_soon(self._flush_now)
 
     def _flush_now(self) -> None:
+        """Flush at once what comes alone; but hold on to a stream of which each turn brings some more.
+
+        Whoever sends and awaits something each time would else cost a write and a read for each message: 35 us of the
+        processor for one of 100 bytes, and 9 so.
+        """
+        session, loop = self.session, self._owner.loop
+        waiting = len(session.outbox)
+        if self._seen < waiting < WRITE_PART and not self._held and loop.time() < self._hold_until:
+            self._seen = waiting
+            loop.call_soon(self._flush_now)
+            return
         self._flushing = False
         self._flush()
+        self._seen = 0
+        if waiting:
+            self._hold_until = loop.time() + HOLD
 
     def _flush(self) -> None:
         """Hand to TLS what waits, as far as TLS takes it: the outbox, and behind all of it one fragment, and again.
