@@ -2,7 +2,8 @@
 
 ``handle(input, now)`` takes one fact or order and returns the effects to carry out, in order, before the next input.
 ``next_deadline()`` says when it wants a TimePassed input. What an input does is in the small method of its class; what
-a peer's operation does is in the method of that operation's class; both tables are at the end of the class.
+a peer's operation does is in the method of that operation's class, and so is what a change of the name table leads to.
+The three tables are at the end of the class.
 
 Names are decided in `core.names`, sessions in `core.members`, whom to dial in `mesh`, how users' orders end in
 `orders`; the kernel knows only when to ask which.
@@ -458,55 +459,76 @@ class Kernel:
             self._applying = False
 
     def _pass_on(self, change: core.Change) -> None:
-        match change:
-            case core.Added(name, pid):
-                self._do(fx.NameAdded(name, pid))
-                self._orders.name_changed(name)
-            case core.Removed(name, pid):
-                self._do(fx.NameRemoved(name, pid))
-                self._orders.name_changed(name)
-            case core.MemberAdded(group, pid):
-                self._do(fx.MemberAdded(group, pid))
-            case core.MemberRemoved(group, pid):
-                self._do(fx.MemberRemoved(group, pid))
-            case core.Acknowledge(peer, position):
-                self._send(self.members.by_peer[peer], frames.Acknowledged([position]))
-            case core.AcknowledgeThrough(peer, position):
-                if position:
-                    self._send(self.members.by_peer[peer], frames.Acknowledged([], position))
-            case core.Settled(name):
-                self._orders.name_changed(name)
-            case core.Claimed(claim):
-                self._enter(frames.NameClaimed(claim.position, claim.name, claim.pid.local, claim.stamp, claim.after))
-            case core.Withdrawn(position, claims, groups, local):
-                names, made_at = [claim.name for claim in claims], [claim.position for claim in claims]
-                entry = frames.NamesWithdrawn(position, names, made_at, list(groups), local)
-                self._enter(entry, len(claims) + len(groups))
-                self._orders.withdrawn(change)
-                self._transfers.withdrawn(change)
-            case core.Confirmed(position, claim):
-                self._enter(frames.NameConfirmed(position, claim.name, claim.position))
-                self._orders.confirmed(claim)
-                self._transfers.confirmed(claim)
-            case core.Moved(claim, position):
-                self._enter(frames.NameMoved(claim.position, claim.name, position, claim.pid.local))
-            case core.Entered(position, group, local):
-                self._enter(frames.GroupEntered(position, group, local))
-            case core.Lost(own, winner):
-                self._orders.lost(own, winner)
-            case core.HandedOver():
-                self._transfers.handed_over(change)
-            case core.Accepted(position):
-                self._orders.accepted(position)
-            case core.Contest(peer, loser, winner, confirmed):
-                if winner.after != loser.identity:  # else it only has not heard yet that its name has moved
-                    self._do(fx.Count("names_contested"))
-                self._send(self.members.by_peer[peer], _contest(loser, winner, confirmed))
-            case core.Synced(peer):
-                self.members.by_peer[peer].synced = True
-                self._mesh.settle()
-            case core.Diverged(node):
-                self._diverged(node)
+        # By a table: `match` asks for one class after the other, which was a sixth of all that a name costs (57 -> 48 us).
+        self._CHANGES[type(change)](self, change)
+
+    def _name_added(self, change: core.Added) -> None:
+        self._do(fx.NameAdded(change.name, change.pid))
+        self._orders.name_changed(change.name)
+
+    def _name_removed(self, change: core.Removed) -> None:
+        self._do(fx.NameRemoved(change.name, change.pid))
+        self._orders.name_changed(change.name)
+
+    def _member_added(self, change: core.MemberAdded) -> None:
+        self._do(fx.MemberAdded(change.group, change.pid))
+
+    def _member_removed(self, change: core.MemberRemoved) -> None:
+        self._do(fx.MemberRemoved(change.group, change.pid))
+
+    def _acknowledge(self, change: core.Acknowledge) -> None:
+        self._send(self.members.by_peer[change.peer], frames.Acknowledged([change.position]))
+
+    def _acknowledge_through(self, change: core.AcknowledgeThrough) -> None:
+        if change.position:
+            self._send(self.members.by_peer[change.peer], frames.Acknowledged([], change.position))
+
+    def _settled(self, change: core.Settled) -> None:
+        self._orders.name_changed(change.name)
+
+    def _claimed(self, change: core.Claimed) -> None:
+        claim = change.claim
+        self._enter(frames.NameClaimed(claim.position, claim.name, claim.pid.local, claim.stamp, claim.after))
+
+    def _withdrawn(self, change: core.Withdrawn) -> None:
+        claims, groups = change.claims, list(change.groups)
+        names, made_at = [claim.name for claim in claims], [claim.position for claim in claims]
+        entry = frames.NamesWithdrawn(change.position, names, made_at, groups, change.local)
+        self._enter(entry, len(claims) + len(groups))
+        self._orders.withdrawn(change)
+        self._transfers.withdrawn(change)
+
+    def _confirmed(self, change: core.Confirmed) -> None:
+        claim = change.claim
+        self._enter(frames.NameConfirmed(change.position, claim.name, claim.position))
+        self._orders.confirmed(claim)
+        self._transfers.confirmed(claim)
+
+    def _moved(self, change: core.Moved) -> None:
+        claim = change.claim
+        self._enter(frames.NameMoved(claim.position, claim.name, change.position, claim.pid.local))
+
+    def _entered(self, change: core.Entered) -> None:
+        self._enter(frames.GroupEntered(change.position, change.group, change.local))
+
+    def _claim_lost(self, change: core.Lost) -> None:
+        self._orders.lost(change.own, change.winner)
+
+    def _handed_over(self, change: core.HandedOver) -> None:
+        self._transfers.handed_over(change)
+
+    def _accepted(self, change: core.Accepted) -> None:
+        self._orders.accepted(change.position)
+
+    def _contest_claim(self, change: core.Contest) -> None:
+        loser, winner = change.loser, change.winner
+        if winner.after != loser.identity:  # else it only has not heard yet that its name has moved
+            self._do(fx.Count("names_contested"))
+        self._send(self.members.by_peer[change.peer], _contest(loser, winner, change.confirmed))
+
+    def _synced(self, change: core.Synced) -> None:
+        self.members.by_peer[change.peer].synced = True
+        self._mesh.settle()
 
     def _enter(self, entry: Entry, facts: int = 1) -> None:
         """A new entry of our ledger: keep it for who comes back, and tell it to all who are told already."""
@@ -515,8 +537,9 @@ class Kernel:
         if conns:
             self._do(fx.Send(conns, entry))
 
-    def _diverged(self, node: str) -> None:
+    def _diverged(self, change: core.Diverged) -> None:
         """What is here of a node's facts is not what it has told. It is asked for all of them again."""
+        node = change.node
         session = self.members.by_peer.get(node)
         if session is not None and session.mistrusted:
             return
@@ -557,7 +580,7 @@ class Kernel:
     def _ping(self, session: Session, operation: frames.Ping) -> None:
         self._send(session, frames.Pong(operation.sequence))
         if self.names.diverges(session.peer, operation.position, operation.digest):
-            self._diverged(session.peer)
+            self._diverged(core.Diverged(session.peer))
 
     def _pong(self, session: Session, operation: frames.Pong) -> None:
         if operation.sequence == self._pings:  # else it is late; that it came at all counts in any case
@@ -911,6 +934,26 @@ class Kernel:
         fx.Current: _told_by_authority,
         fx.Unfollowed: _told_by_authority,
         fx.Shutdown: _shutdown,
+    }
+    _CHANGES: ClassVar[dict[type, Callable[..., None]]] = {
+        core.Added: _name_added,
+        core.Removed: _name_removed,
+        core.MemberAdded: _member_added,
+        core.MemberRemoved: _member_removed,
+        core.Acknowledge: _acknowledge,
+        core.AcknowledgeThrough: _acknowledge_through,
+        core.Settled: _settled,
+        core.Claimed: _claimed,
+        core.Withdrawn: _withdrawn,
+        core.Confirmed: _confirmed,
+        core.Moved: _moved,
+        core.Entered: _entered,
+        core.Lost: _claim_lost,
+        core.HandedOver: _handed_over,
+        core.Accepted: _accepted,
+        core.Contest: _contest_claim,
+        core.Synced: _synced,
+        core.Diverged: _diverged,
     }
     _OPERATIONS: ClassVar[dict[type, Callable[..., None]]] = {
         frames.Peers: _peers,
