@@ -459,7 +459,7 @@ class Kernel:
             self._applying = False
 
     def _pass_on(self, change: core.Change) -> None:
-        # By a table: `match` asks for one class after the other, which was a sixth of all that a name costs (57 -> 48 us).
+        # By a table: `match` asks for one class after the other, a sixth of all that a name costs (57 -> 48 us).
         self._CHANGES[type(change)](self, change)
 
     def _name_added(self, change: core.Added) -> None:
