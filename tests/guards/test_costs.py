@@ -201,6 +201,7 @@ async def test_names_of_one_turn_share_their_frames(quiet: Nodes, traffic: Traff
     await registered(ada, pid, NAMES)
     await until(lambda: traffic.operations["NameConfirmed"] == NAMES)
     assert traffic.operations["NameClaimed"] == NAMES
+    assert traffic.operations["Acknowledged"] <= 4, "counted: 1 for each frame of claims"
     assert sum(traffic.frames.values()) <= 6, "counted: 3"
     assert traffic.sends <= 6, "counted: 3"
     assert traffic.sent <= NAMES * 55, "counted: 42 for each, in both directions"
