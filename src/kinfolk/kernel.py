@@ -190,6 +190,10 @@ class Kernel:
         """The seconds that each peer took to answer the last sign of life that it answered in time; None at first."""
         return {peer: session.round_trip for peer, session in self.members.by_peer.items()}
 
+    def minds_exit(self, local: int) -> bool:
+        """Whether the end of a process of this node, as far as all inputs so far go, changes anything here."""
+        return self.tenure is not None or self.names.owns(local)
+
     def session_of(self, peer: str) -> int | None:
         """The connection of the session with a peer, if there is one."""
         session = self.members.by_peer.get(peer)

@@ -12,6 +12,7 @@ from typing import NoReturn
 import pytest
 
 from kinfolk import Call, Node, Pid, Process
+from kinfolk import effects as fx
 from kinfolk.shell import transport
 from tests.guards.counting import Traffic, blocks_left, bytes_at_once, bytes_kept, tasks_counted
 from tests.node.nodes import Nodes, echo, idle, until
@@ -284,3 +285,43 @@ async def test_the_end_of_a_process_looks_at_no_local_name_of_others(nodes: Node
     assert [local.whereis(f"one {number}") for number in range(3)] == [None] * 3
     assert local.of(other) == ["other 0", "other 1", "other 2"]
     assert local.of(one) == []
+
+
+async def test_the_end_of_a_process_that_owns_nothing_is_no_step_of_the_kernel(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+):
+    ada = await nodes.start("ada", heartbeat=600.0)
+    steps: list[fx.Input] = []
+    handle = ada._parts.kernel.handle
+
+    def counted(happened: fx.Input, now: fx.Now) -> list[fx.Effect]:
+        steps.append(happened)
+        return handle(happened, now)
+
+    monkeypatch.setattr(ada._parts.kernel, "handle", counted)
+    plain, named, member = (ada.spawn(idle) for _ in range(3))
+    ada.names.register_nowait("name", named)
+    await ada.groups.join("group", member)
+    steps.clear()
+    for pid in (plain, named, member):
+        ada.kill(pid)
+    await until(lambda: not any(map(ada.is_alive, (plain, named, member))))
+    ends = [step.local for step in steps if isinstance(step, fx.ProcessExited)]
+    assert sorted(ends) == [named.local, member.local]
+    assert ada.names.whereis("name") is None and not ada.groups.members("group")
+
+
+async def test_the_end_of_a_process_in_the_midst_of_a_step_waits_behind_what_was_ordered_for_it(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+):
+    ada = await nodes.start("ada", heartbeat=600.0)
+    pid, driver = ada.spawn(idle), ada._parts.driver
+    (task,) = (process.task for process in ada.processes() if process.pid == pid)
+    assert task is not None
+    with monkeypatch.context() as midst:
+        midst.setattr(driver, "_running", True)
+        driver.submit(fx.Register(1_000_000, "name", pid, False, 0.0, "message"))
+        task.cancel()
+        await until(lambda: not ada.is_alive(pid))
+    driver.submit(fx.Turn())
+    assert ada.names.whereis("name") is None
