@@ -81,6 +81,11 @@ async def _one_way(nodes: list[Here]) -> int:
     return 50_000
 
 
+async def _awaiting(nodes: list[Here]) -> int:
+    await ours.one_way(nodes[0], 50_000, 100, 1)
+    return 50_000
+
+
 async def _local_cast(nodes: list[Here]) -> int:
     await ours.local_cast(nodes[0], 200_000, 100)
     return 200_000
@@ -111,6 +116,7 @@ WORKS: dict[str, tuple[int, Callable[[list[Here]], Awaitable[None]] | None, Work
     "localcall": (1, None, _local_call),
     "localspawn": (1, None, _local_spawn),
     "oneway": (2, _serving, _one_way),
+    "awaiting": (2, _serving, _awaiting),
     "call": (2, _serving, _call),
     "call16": (2, _serving, _call16),
     "spawn": (2, None, _remote_spawn),

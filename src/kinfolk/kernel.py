@@ -2,7 +2,8 @@
 
 ``handle(input, now)`` takes one fact or order and returns the effects to carry out, in order, before the next input.
 ``next_deadline()`` says when it wants a TimePassed input. What an input does is in the small method of its class; what
-a peer's operation does is in the method of that operation's class; both tables are at the end of the class.
+a peer's operation does is in the method of that operation's class, and so is what a change of the name table leads to.
+The three tables are at the end of the class.
 
 Names are decided in `core.names`, sessions in `core.members`, whom to dial in `mesh`, how users' orders end in
 `orders`; the kernel knows only when to ask which.
@@ -155,6 +156,7 @@ class Kernel:
         self._turn_wanted = False
         self._changes: deque[core.Change] = deque()  # of the name table, yet to be passed on
         self._applying = False
+        self._acknowledging: tuple[str, list[int]] | None = None  # the last that this step says, if it is that
 
     # --- the interface ---
 
@@ -169,6 +171,7 @@ class Kernel:
             if self.names.busy and not self._turn_wanted:
                 self._turn_wanted = True
                 self._do(fx.WantTurn())
+        self._acknowledging = None
         return self._agenda.take()
 
     def next_deadline(self) -> float | None:
@@ -197,6 +200,10 @@ class Kernel:
     def round_trips(self) -> dict[str, float | None]:
         """The seconds that each peer took to answer the last sign of life that it answered in time; None at first."""
         return {peer: session.round_trip for peer, session in self.members.by_peer.items()}
+
+    def minds_exit(self, local: int) -> bool:
+        """Whether the end of a process of this node, as far as all inputs so far go, changes anything here."""
+        return self.tenure is not None or self.names.owns(local)
 
     def session_of(self, peer: str) -> int | None:
         """The connection of the session with a peer, if there is one."""
@@ -488,63 +495,91 @@ class Kernel:
             self._applying = False
 
     def _pass_on(self, change: core.Change) -> None:
-        match change:
-            case core.Added(name, pid):
-                self._do(fx.NameAdded(name, pid))
-                self._orders.name_changed(name)
-            case core.Removed(name, pid):
-                self._do(fx.NameRemoved(name, pid))
-                self._orders.name_changed(name)
-            case core.MemberAdded(group, pid):
-                self._do(fx.MemberAdded(group, pid))
-            case core.MemberRemoved(group, pid):
-                self._do(fx.MemberRemoved(group, pid))
-            case core.Acknowledge(peer, position):
-                self._send(self.members.by_peer[peer], frames.Acknowledged([position]))
-            case core.AcknowledgeThrough(peer, position):
-                if position:
-                    self._send(self.members.by_peer[peer], frames.Acknowledged([], position))
-            case core.Settled(name):
-                self._orders.name_changed(name)
-            case core.Claimed(claim):
-                self._happened("claimed", (claim,))
-                self._enter(frames.NameClaimed(claim.position, claim.name, claim.pid.local, claim.stamp, claim.after))
-            case core.Withdrawn(position, claims, groups, local):
-                names, made_at = [claim.name for claim in claims], [claim.position for claim in claims]
-                entry = frames.NamesWithdrawn(position, names, made_at, list(groups), local)
-                self._enter(entry, len(claims) + len(groups))
-                if claims and change.cause not in ("yielded", "handed over"):  # of which we know more
-                    self._happened(change.cause, claims, peers=change.missing)
-                self._orders.withdrawn(change)
-                self._transfers.withdrawn(change)
-            case core.Confirmed(position, claim):
-                self._enter(frames.NameConfirmed(position, claim.name, claim.position))
-                self._happened("confirmed", (claim,))
-                self._orders.confirmed(claim)
-                self._transfers.confirmed(claim)
-            case core.Moved(claim, position):
-                self._enter(frames.NameMoved(claim.position, claim.name, position, claim.pid.local))
-                self._happened("moved", (claim,))
-            case core.Entered(position, group, local):
-                self._enter(frames.GroupEntered(position, group, local))
-            case core.Lost(own, winner):
-                self._happened("lost" if own.confirmed else "yielded", (own.claim,), winner.pid)
-                self._orders.lost(own, winner)
-            case core.HandedOver(own, heir):
-                self._happened("handed over", (own.claim,), heir.pid)
-                self._transfers.handed_over(change)
-            case core.Accepted(position):
-                self._orders.accepted(position)
-            case core.Contest(peer, loser, winner, confirmed):
-                if winner.after != loser.identity:  # else it only has not heard yet that its name has moved
-                    self._do(fx.Count("names_contested"))
-                    self.history.contested(self._agenda.now.wall_ms, "contested", loser, winner)
-                self._send(self.members.by_peer[peer], _contest(loser, winner, confirmed))
-            case core.Synced(peer):
-                self.members.by_peer[peer].synced = True
-                self._mesh.settle()
-            case core.Diverged(node):
-                self._diverged(node)
+        # By a table: `match` asks for one class after the other, a sixth of all that a name costs (57 -> 48 us).
+        self._CHANGES[type(change)](self, change)
+
+    def _name_added(self, change: core.Added) -> None:
+        self._do(fx.NameAdded(change.name, change.pid))
+        self._orders.name_changed(change.name)
+
+    def _name_removed(self, change: core.Removed) -> None:
+        self._do(fx.NameRemoved(change.name, change.pid))
+        self._orders.name_changed(change.name)
+
+    def _member_added(self, change: core.MemberAdded) -> None:
+        self._do(fx.MemberAdded(change.group, change.pid))
+
+    def _member_removed(self, change: core.MemberRemoved) -> None:
+        self._do(fx.MemberRemoved(change.group, change.pid))
+
+    def _acknowledge(self, change: core.Acknowledge) -> None:
+        # Claims come many in a frame: one operation acknowledges those of a step between which nothing else is said to
+        # the peer, a contest for example (nowait: 49 -> 43 us).
+        if self._acknowledging is not None and self._acknowledging[0] == change.peer:
+            self._acknowledging[1].append(change.position)
+            return
+        positions = [change.position]
+        self._send(self.members.by_peer[change.peer], frames.Acknowledged(positions))
+        self._acknowledging = change.peer, positions
+
+    def _acknowledge_through(self, change: core.AcknowledgeThrough) -> None:
+        if change.position:
+            self._send(self.members.by_peer[change.peer], frames.Acknowledged([], change.position))
+
+    def _settled(self, change: core.Settled) -> None:
+        self._orders.name_changed(change.name)
+
+    def _claimed(self, change: core.Claimed) -> None:
+        claim = change.claim
+        self._happened("claimed", (claim,))
+        self._enter(frames.NameClaimed(claim.position, claim.name, claim.pid.local, claim.stamp, claim.after))
+
+    def _withdrawn(self, change: core.Withdrawn) -> None:
+        claims, groups = change.claims, list(change.groups)
+        names, made_at = [claim.name for claim in claims], [claim.position for claim in claims]
+        entry = frames.NamesWithdrawn(change.position, names, made_at, groups, change.local)
+        self._enter(entry, len(claims) + len(groups))
+        if claims and change.cause not in ("yielded", "handed over"):  # of which we know more
+            self._happened(change.cause, claims, peers=change.missing)
+        self._orders.withdrawn(change)
+        self._transfers.withdrawn(change)
+
+    def _confirmed(self, change: core.Confirmed) -> None:
+        claim = change.claim
+        self._enter(frames.NameConfirmed(change.position, claim.name, claim.position))
+        self._happened("confirmed", (claim,))
+        self._orders.confirmed(claim)
+        self._transfers.confirmed(claim)
+
+    def _moved(self, change: core.Moved) -> None:
+        claim = change.claim
+        self._enter(frames.NameMoved(claim.position, claim.name, change.position, claim.pid.local))
+        self._happened("moved", (claim,))
+
+    def _entered(self, change: core.Entered) -> None:
+        self._enter(frames.GroupEntered(change.position, change.group, change.local))
+
+    def _claim_lost(self, change: core.Lost) -> None:
+        self._happened("lost" if change.own.confirmed else "yielded", (change.own.claim,), change.winner.pid)
+        self._orders.lost(change.own, change.winner)
+
+    def _handed_over(self, change: core.HandedOver) -> None:
+        self._happened("handed over", (change.own.claim,), change.heir.pid)
+        self._transfers.handed_over(change)
+
+    def _accepted(self, change: core.Accepted) -> None:
+        self._orders.accepted(change.position)
+
+    def _contest_claim(self, change: core.Contest) -> None:
+        loser, winner = change.loser, change.winner
+        if winner.after != loser.identity:  # else it only has not heard yet that its name has moved
+            self._do(fx.Count("names_contested"))
+            self.history.contested(self._agenda.now.wall_ms, "contested", loser, winner)
+        self._send(self.members.by_peer[change.peer], _contest(loser, winner, change.confirmed))
+
+    def _synced(self, change: core.Synced) -> None:
+        self.members.by_peer[change.peer].synced = True
+        self._mesh.settle()
 
     def _happened(
         self, what: What, claims: tuple[Claim, ...], other: Pid | None = None, peers: tuple[str, ...] = ()
@@ -557,10 +592,11 @@ class Kernel:
         self._entries.append(entry.position, entry, facts)
         conns = tuple(session.conn for session in self.members.sessions.values() if session.told)
         if conns:
-            self._do(fx.Send(conns, entry))
+            self._emit(conns, entry)
 
-    def _diverged(self, node: str) -> None:
+    def _diverged(self, change: core.Diverged) -> None:
         """What is here of a node's facts is not what it has told. It is asked for all of them again."""
+        node = change.node
         session = self.members.by_peer.get(node)
         if session is not None and session.mistrusted:
             return
@@ -601,7 +637,7 @@ class Kernel:
     def _ping(self, session: Session, operation: frames.Ping) -> None:
         self._send(session, frames.Pong(operation.sequence))
         if self.names.diverges(session.peer, operation.position, operation.digest):
-            self._diverged(session.peer)
+            self._diverged(core.Diverged(session.peer))
 
     def _pong(self, session: Session, operation: frames.Pong) -> None:
         if operation.sequence == self._pings:  # else it is late; that it came at all counts in any case
@@ -925,7 +961,7 @@ class Kernel:
         self._agenda.log(level, text)
 
     def _send(self, session: Session, operation: frames.Operation) -> None:
-        self._do(fx.Send((session.conn,), operation))
+        self._emit((session.conn,), operation)
 
     def _say(self, peer: str, operation: frames.Operation) -> None:
         session = self.members.by_peer.get(peer)
@@ -939,7 +975,11 @@ class Kernel:
     def _tell(self, operation: frames.Operation) -> None:
         """Say the same to every peer."""
         if self.members.sessions:
-            self._do(fx.Send(tuple(self.members.sessions), operation))
+            self._emit(tuple(self.members.sessions), operation)
+
+    def _emit(self, conns: tuple[int, ...], operation: frames.Operation) -> None:
+        self._acknowledging = None
+        self._do(fx.Send(conns, operation))
 
     # --- which method takes what ---
 
@@ -972,6 +1012,26 @@ class Kernel:
         fx.Current: _told_by_authority,
         fx.Unfollowed: _told_by_authority,
         fx.Shutdown: _shutdown,
+    }
+    _CHANGES: ClassVar[dict[type, Callable[..., None]]] = {
+        core.Added: _name_added,
+        core.Removed: _name_removed,
+        core.MemberAdded: _member_added,
+        core.MemberRemoved: _member_removed,
+        core.Acknowledge: _acknowledge,
+        core.AcknowledgeThrough: _acknowledge_through,
+        core.Settled: _settled,
+        core.Claimed: _claimed,
+        core.Withdrawn: _withdrawn,
+        core.Confirmed: _confirmed,
+        core.Moved: _moved,
+        core.Entered: _entered,
+        core.Lost: _claim_lost,
+        core.HandedOver: _handed_over,
+        core.Accepted: _accepted,
+        core.Contest: _contest_claim,
+        core.Synced: _synced,
+        core.Diverged: _diverged,
     }
     _OPERATIONS: ClassVar[dict[type, Callable[..., None]]] = {
         frames.Peers: _peers,

@@ -6,11 +6,14 @@ cheaper lowers its bound. How long things take is measured by `make bench`, and 
 
 import asyncio
 import itertools
+from collections import Counter
 from typing import NoReturn
 
 import pytest
 
 from kinfolk import Call, Node, Pid, Process
+from kinfolk import effects as fx
+from kinfolk.shell import transport
 from tests.guards.counting import Traffic, blocks_left, bytes_at_once, bytes_kept, tasks_counted
 from tests.node.nodes import Nodes, echo, idle, until
 
@@ -56,6 +59,38 @@ async def test_what_one_turn_sends_leaves_in_a_few_system_calls(quiet: Nodes, tr
     assert traffic.operations["Sent"] == MESSAGES
     assert traffic.frames["Sent"] <= 4, "counted: 2 of 64 KiB"
     assert traffic.sent <= MESSAGES * 115 + 1_000, "counted: 105 for each body of 100"
+
+
+async def test_what_a_sender_that_awaits_each_send_says_is_gathered(
+    quiet: Nodes, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(transport, "HOLD", 600.0)  # in real life so short that a busy machine gathers less
+    ada, bob = pair(quiet)
+    pid = bob.spawn(count)
+    await ada.call(pid, "ready")
+    traffic.reset()
+    for _ in range(MESSAGES):
+        ada.send(pid, BODY)
+        await asyncio.sleep(0)
+    await until(lambda: traffic.operations["Sent"] == MESSAGES)  # what is held leaves as soon as nothing comes after it
+    assert traffic.sends <= 8, "counted: 3, the first message, a part of 64 KiB and the rest"
+    assert await ada.call(pid, "how many") == MESSAGES
+
+
+async def test_what_is_answered_at_once_is_flushed_once(quiet: Nodes, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(transport, "RIDE", 600.0)
+    ada, _ = pair(quiet)
+    pid, flushes = ada.spawn(idle), Counter[str]()
+    flush = transport.Link._flush
+
+    def counted(link: transport.Link) -> None:
+        flushes[link.name] += 1
+        flush(link)
+
+    monkeypatch.setattr(transport.Link, "_flush", counted)
+    for number in range(20):
+        await ada.names.register(f"name {number}", pid)
+    assert flushes[ada.name] <= 30, "counted: 20, one for each claim that bob reads"
 
 
 async def test_a_call_is_two_writes_and_two_frames(quiet: Nodes, traffic: Traffic):
@@ -147,6 +182,19 @@ async def test_a_register_is_three_frames_with_each_peer(quiet: Nodes, traffic: 
     assert traffic.sent <= 20 * 160, "counted: 130 for each, in both directions"
 
 
+async def test_a_confirmation_rides_with_the_next_claim(
+    quiet: Nodes, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(transport, "RIDE", 600.0)  # in real life so short that a busy machine may write it by itself
+    ada, _ = pair(quiet)
+    pid = ada.spawn(idle)
+    traffic.reset()
+    for number in range(20):
+        await ada.names.register(f"name {number}", pid)
+    assert traffic.sends == 40, "a claim and an acknowledgement each"
+    assert traffic.operations["NameConfirmed"] == 19
+
+
 async def test_names_of_one_turn_share_their_frames(quiet: Nodes, traffic: Traffic):
     ada, _ = pair(quiet)
     pid = ada.spawn(idle)
@@ -154,6 +202,7 @@ async def test_names_of_one_turn_share_their_frames(quiet: Nodes, traffic: Traff
     await registered(ada, pid, NAMES)
     await until(lambda: traffic.operations["NameConfirmed"] == NAMES)
     assert traffic.operations["NameClaimed"] == NAMES
+    assert traffic.operations["Acknowledged"] <= 4, "counted: 1 for each frame of claims"
     assert sum(traffic.frames.values()) <= 6, "counted: 3"
     assert traffic.sends <= 6, "counted: 3"
     assert traffic.sent <= NAMES * 55, "counted: 42 for each, in both directions"
@@ -236,3 +285,43 @@ async def test_the_end_of_a_process_looks_at_no_local_name_of_others(nodes: Node
     assert [local.whereis(f"one {number}") for number in range(3)] == [None] * 3
     assert local.of(other) == ["other 0", "other 1", "other 2"]
     assert local.of(one) == []
+
+
+async def test_the_end_of_a_process_that_owns_nothing_is_no_step_of_the_kernel(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+):
+    ada = await nodes.start("ada", heartbeat=600.0)
+    steps: list[fx.Input] = []
+    handle = ada._parts.kernel.handle
+
+    def counted(happened: fx.Input, now: fx.Now) -> list[fx.Effect]:
+        steps.append(happened)
+        return handle(happened, now)
+
+    monkeypatch.setattr(ada._parts.kernel, "handle", counted)
+    plain, named, member = (ada.spawn(idle) for _ in range(3))
+    ada.names.register_nowait("name", named)
+    await ada.groups.join("group", member)
+    steps.clear()
+    for pid in (plain, named, member):
+        ada.kill(pid)
+    await until(lambda: not any(map(ada.is_alive, (plain, named, member))))
+    ends = [step.local for step in steps if isinstance(step, fx.ProcessExited)]
+    assert sorted(ends) == [named.local, member.local]
+    assert ada.names.whereis("name") is None and not ada.groups.members("group")
+
+
+async def test_the_end_of_a_process_in_the_midst_of_a_step_waits_behind_what_was_ordered_for_it(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+):
+    ada = await nodes.start("ada", heartbeat=600.0)
+    pid, driver = ada.spawn(idle), ada._parts.driver
+    (task,) = (process.task for process in ada.processes() if process.pid == pid)
+    assert task is not None
+    with monkeypatch.context() as midst:
+        midst.setattr(driver, "_running", True)
+        driver.submit(fx.Register(1_000_000, "name", pid, False, 0.0, "message"))
+        task.cancel()
+        await until(lambda: not ada.is_alive(pid))
+    driver.submit(fx.Turn())
+    assert ada.names.whereis("name") is None

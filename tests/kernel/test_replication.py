@@ -334,3 +334,18 @@ def test_a_name_that_memory_has_lost_twice_is_held_by_the_one_who_lives():
     effects = ada.claim("c", 2, ref=5)
     assert [type(failed.error) for failed in only(fx.Fail, effects)] == [NameTaken]
     assert ada.names.whereis("c") == bobs.pid
+
+
+def test_the_claims_of_a_frame_are_acknowledged_by_one_operation_but_around_what_is_contested():
+    ada = Ada()
+    ada.claim("x")  # confirmed at once: there is no peer
+    ada.open(BOB, synced())
+    ada.open(CARL, synced())
+    ada.said[BOB].clear()
+    claims = [frames.NameClaimed(number, name, 1, 5, None) for number, name in enumerate("abxcd", 1)]
+    ada.handle(fx.Received(ada.conns[BOB], claims))
+    before, contest, after = ada.said[BOB]
+    assert (before, after) == (frames.Acknowledged([1, 2]), frames.Acknowledged([4, 5]))
+    assert isinstance(contest, frames.NameContested) and contest.name == "x"
+    ada.say(BOB, frames.NameClaimed(6, "e", 1, 5, None))
+    assert ada.said[BOB][3:] == [frames.Acknowledged([6])], "not those of another step"

@@ -83,9 +83,8 @@ def _mutants() -> Iterator[Mutant]:
         "one winner",
         "whoever comes second and is too late keeps its claim",
         "orders.py",
-        "        if waiting.position not in self._standing:\n"
-        "            self._apply(self._names.withdraw([waiting.name]))\n",
-        "        pass\n",
+        '            self._apply(self._names.withdraw([waiting.name], "unconfirmed", error.missing))\n',
+        "            pass\n",
         "node/test_names.py::test_a_silent_peer_is_named_by_the_register_that_it_keeps_waiting_and_counted_out_by_the_next",
     )
     yield breaks(

@@ -110,6 +110,10 @@ class Views:
         """The names that a process of ours has or claims, in the order in which it claimed them."""
         return [fact for fact in self._by_process.get(local, ()) if isinstance(fact, str)]
 
+    def owns(self, local: int) -> bool:
+        """Whether a process of ours has or claims a name, or is a member of a group."""
+        return local in self._by_process
+
     # --- this node's own claims and memberships ---
 
     def claim(self, name: str, pid: Pid, on_lost: str, wall_ms: int) -> list[Change]:

@@ -76,6 +76,11 @@ class Driver:
             self._actions.popleft()()
         self._arm()
 
+    @property
+    def idle(self) -> bool:
+        """Whether no step is under way and no input waits: the kernel knows all that has happened."""
+        return not (self._running or self._inputs)
+
     def afterwards(self, action: Callable[[], None]) -> None:
         """Do something that must not lie within a step: at once, or as soon as the inputs that wait are taken.
 

@@ -49,6 +49,10 @@ WRITE_BUFFER = 64 * 1024
 """Bytes handed to TLS and not yet written, above which the rest waits in the outbox: nothing can overtake them."""
 WRITE_PART = 64 * 1024
 """TLS encrypts in records of 16 KiB; far larger writes only copy more."""
+HOLD = 0.0002
+"""Seconds after a write for which more is gathered, as long as each turn of the loop adds to it."""
+RIDE = 0.001
+"""Seconds after which what nobody waits for leaves by itself, if no write has taken it along."""
 FEED_AT_ONCE = 4
 """Fragments of large messages that one link writes before others get their turn."""
 TELL_CONGESTION = 10.0
@@ -84,7 +88,11 @@ class Link(asyncio.BufferedProtocol):
         """Those that the connection began with; the node may have others by now."""
         self._tls: asyncio.Transport | None = None
         self._session: Session | None = None
-        self._flushing = False
+        self._flushing = False  # whether a flush is sure to come, so that nobody needs to ask for one
+        self._hold_until = -inf
+        self._may_wait = 0  # bytes of the outbox, if nobody waits for any of them
+        self._riding = False  # whether there is a timer for these
+        self._seen = 0  # bytes in the outbox at the turn before
         self._paused = False
         self._rest: memoryview[int] = _NOTHING  # taken out of the outbox and not yet handed to TLS
         self._held = 0  # bytes that wait beside the outbox: while it is 0, the backlog is empty
@@ -149,6 +157,8 @@ class Link(asyncio.BufferedProtocol):
         loop = self._owner.loop
         until = loop.time() + READ_SLICE
         self._unread = False
+        # The flush at the end takes all answers along: one more in the next turn would find nothing.
+        flushing, self._flushing = self._flushing, True
         try:
             for event in events:
                 self._owner.happened(self, event)
@@ -157,10 +167,14 @@ class Link(asyncio.BufferedProtocol):
                     break
         except RemoteProtocolError as error:
             self._owner.broken(self, error)
+        finally:
+            self._flushing = flushing
+        self._hold_until = -inf  # who has been answered is likely to wait for an answer again
         self._pause_reading(self._unread)
         if self._unread:
             loop.call_soon(self._read, session, events)
-        self._flush()
+        if not self._may_wait or len(session.outbox) != self._may_wait:
+            self._flush()
         if session.state is State.CLOSED:
             self._end()
         elif session.state is State.OPEN:
@@ -257,6 +271,29 @@ class Link(asyncio.BufferedProtocol):
             session.outbox.append(tag, operation)
             self._posted(session)
 
+    def post_along(self, tag: int, operation: bytes) -> None:
+        """As `post_encoded`, for what nobody waits for: it leaves with what comes next, or a little later by itself.
+
+        With it for confirmations, a register takes four writes and reads of TLS instead of six: 345 -> 285 us
+        of the processor of three nodes.
+        """
+        session = self.session
+        if session.state is not _OPEN:
+            return
+        alone = len(session.outbox) == self._may_wait
+        session.outbox.append(tag, operation)
+        if not alone or len(session.outbox) > WRITE_PART:
+            self._posted(session)
+            return
+        self._may_wait = len(session.outbox)
+        if not self._riding:
+            self._riding = True
+            self._owner.loop.call_later(RIDE, self._ride)
+
+    def _ride(self) -> None:
+        self._riding = False
+        self._flush()
+
     def post_from(self, operation: frames.Operation, sender: int, target: int | None, size: int = 0) -> None:
         """Post what a process says to another: after all that it has said to it before, not after what others say.
 
@@ -332,8 +369,22 @@ class Link(asyncio.BufferedProtocol):
         self._owner.loop.call_soon(self._flush_now)
 
     def _flush_now(self) -> None:
+        """Flush at once what comes alone; but hold on to a stream of which each turn brings some more.
+
+        Whoever sends and awaits something each time would else cost a write and a read for each message: 35 us of the
+        processor for one of 100 bytes, and 9 so.
+        """
+        session, loop = self.session, self._owner.loop
+        waiting = len(session.outbox)
+        if self._seen < waiting < WRITE_PART and not self._held and loop.time() < self._hold_until:
+            self._seen = waiting
+            loop.call_soon(self._flush_now)
+            return
         self._flushing = False
         self._flush()
+        self._seen = 0
+        if waiting:
+            self._hold_until = loop.time() + HOLD
 
     def _flush(self) -> None:
         """Hand to TLS what waits, as far as TLS takes it: the outbox, and behind all of it one fragment, and again.
@@ -360,6 +411,7 @@ class Link(asyncio.BufferedProtocol):
                     self._flush_soon()
                 break
             taken = session.outbox.take()
+            self._may_wait = 0
             self.bytes_out += len(taken)
             self._rest = memoryview(taken)
         self._count_held(session)
@@ -509,7 +561,8 @@ class Transport:
     def send(self, effect: fx.Send) -> None:
         """Append an operation, encoded once, to the outboxes of several links."""
         operation = effect.operation
-        if len(effect.conns) == 1:
+        along = type(operation) is frames.NameConfirmed  # the caller has been told; what others see of it is the claim
+        if len(effect.conns) == 1 and not along:
             link = self._links.get(effect.conns[0])
             if link is not None:
                 link.post(operation)
@@ -517,7 +570,11 @@ class Transport:
         encoded = frames.encode_operation(operation)
         for conn in effect.conns:
             link = self._links.get(conn)
-            if link is not None:
+            if link is None:
+                continue
+            if along:
+                link.post_along(operation.TAG, encoded)
+            else:
                 link.post_encoded(operation.TAG, encoded)
 
     def want_drain(self, effect: fx.WantDrain) -> None:
