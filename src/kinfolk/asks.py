@@ -80,7 +80,7 @@ class Asks:
         send: says something to a peer, if there is a session with it.
         creation_of: the creation of a peer that there is a session with, else None.
         is_alive: whether a process of this node, by its local id, is alive.
-        slack: seconds that are left for the answer, of the time that the order has.
+        slack: seconds that an answer may take longer than the origin was given.
     """
 
     def __init__(
@@ -108,21 +108,21 @@ class Asks:
         """Ask the node of this process to claim a name for it."""
         pid = order.pid
         if self._reachable(order.ref, pid):
-            ask = RegistrationAsked(order.ref, order.name, pid.local, self._time_for_it(order.timeout), order.on_lost)
+            ask = RegistrationAsked(order.ref, order.name, pid.local, milliseconds_of(order.timeout), order.on_lost)
             self._ask(_Asked(order.ref, pid.node, order.name, pid, REGISTER), ask, order.timeout)
 
     def unregister(self, order: fx.Unregister, holder: Pid, seen: int | None) -> None:
         """Ask the node of the holder to withdraw exactly the claim that was meant, or that we have `seen`."""
         position = self._position(order, seen)
         if position is not None and self._reachable(order.ref, holder):
-            ask = UnregistrationAsked(order.ref, order.name, position, self._time_for_it(order.timeout))
+            ask = UnregistrationAsked(order.ref, order.name, position, milliseconds_of(order.timeout))
             self._ask(_Asked(order.ref, holder.node, order.name, holder, UNREGISTER), ask, order.timeout)
 
     def transfer(self, order: fx.Transfer, holder: Pid, seen: int | None) -> None:
         """Ask the node of the holder to let another process have the name, by the claim that we have `seen`."""
         position = self._position(order, seen)
         if position is not None and self._reachable(order.ref, holder):
-            ask = TransferAsked(order.ref, order.name, position, order.pid, self._time_for_it(order.timeout))
+            ask = TransferAsked(order.ref, order.name, position, order.pid, milliseconds_of(order.timeout))
             self._ask(_Asked(order.ref, holder.node, order.name, order.pid, TRANSFER), ask, order.timeout)
 
     def _position(self, order: fx.Unregister | fx.Transfer, seen: int | None) -> int | None:
@@ -178,13 +178,9 @@ class Asks:
             self._agenda.do(fx.Fail(ref, NoProcess(f"{pid} is dead: {pid.node} has been restarted since")))
         return creation == pid.creation
 
-    def _time_for_it(self, timeout: float) -> int:
-        """The milliseconds that the origin has. Its answer is to come before our deadline, for it says more."""
-        return milliseconds_of(max(timeout - self._slack, timeout / 2))
-
     def _ask(self, asked: _Asked, operation: Operation, timeout: float) -> None:
         self._asked[asked.ref] = asked
-        self._agenda.later(("ask", asked.ref), timeout)
+        self._agenda.later(("ask", asked.ref), timeout + self._slack)
         self._send(asked.origin, operation)
 
     # --- the origin ---

@@ -130,7 +130,7 @@ class Kernel:
             forget_after=settings.forget_after,
             rng=rng,
         )
-        self._asks = Asks(self._agenda, self._say, self._creation_of, is_alive, slack=settings.heartbeat)
+        self._asks = Asks(self._agenda, self._say, self._creation_of, is_alive, slack=2 * settings.heartbeat)
         self._orders = Orders(self._agenda, self.names, self._apply, self._asks.answer, settings.heartbeat)
         self.tenure: Tenure | None = None
         if authority is not None:

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 
 def test_a_node_finishes_its_work_and_leaves_and_its_program_ends(shell):
     busy = shell.serve("busy", "--name", "bob")
@@ -12,6 +14,7 @@ def test_a_node_finishes_its_work_and_leaves_and_its_program_ends(shell):
     assert (done.out, done.code) == ("did 0\ndid 1\n", 0)
 
 
+@pytest.mark.slow
 def test_one_that_is_not_done_in_time_leaves_all_the_same_and_that_is_4(shell):
     stuck = shell.serve("stuck", "--name", "bob")
     bob = stuck.ready()

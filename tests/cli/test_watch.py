@@ -140,6 +140,7 @@ def test_count_and_kind_limit_what_is_shown(inside, watched):
     watched.remove("a", "b", "c")
 
 
+@pytest.mark.slow
 def test_nodes_come_stall_and_go_beside_the_names(inside, watched):
     following = watched.shell.start("watch", "nora", "--nodes", "--json", "--node", watched.name)
     watched.add("nora")

@@ -136,7 +136,7 @@ class Schedule:
         except NodeClosed:
             pass  # it has crashed meanwhile
         took = self.loop.time() - began
-        if took > PATIENCE + HOP:
+        if took > PATIENCE + 2 * HEARTBEAT + HOP:  # another node, if it was asked, has that much longer to answer
             self.violation(f"{what.__name__} has taken {took:.3f} s")
         self._look()
 

@@ -262,6 +262,7 @@ async def test_of_two_that_drain_at_once_neither_keeps_it(nodes: Nodes):
     assert holder([carl]).node == carl.name and sorted(await carl.call("led", Kept())) == list(range(1, 8))
 
 
+@pytest.mark.slow
 async def test_a_new_one_whose_old_node_is_lost_begins_if_it_can_have_the_name(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ):

@@ -110,6 +110,7 @@ async def test_names_are_complete_when_join_returns_though_they_change_all_the_t
     assert last.names.snapshot() == ada.names.snapshot() == table
 
 
+@pytest.mark.slow
 async def test_a_peer_with_many_names_is_refused_at_once_when_it_is_lost(nodes: Nodes):
     async with Relay() as relay:
         ada = await nodes.start(relay.name("ada"), listen=relay.target)

@@ -68,6 +68,7 @@ async def test_a_stall_and_its_end_are_told_to_those_who_watch_them(nodes: Nodes
     assert ada.stalled() == {} and ada.peers() == [bob.name]
 
 
+@pytest.mark.slow
 async def test_nodes_that_share_a_loop_which_stands_still_take_each_other_for_alive(nodes: Nodes):
     mesh = await nodes.mesh("ada", "bob", "carl")
     rest(10 * HEARTBEAT)

@@ -764,18 +764,17 @@ class Judge:
         return None
 
     def _check_remote(self, live: Collection[tuple[str, int, int]]) -> None:
-        """A process of another node has the name for which it was registered exactly if the asker was told so."""
+        """A process of another node has the name for which it was registered if the asker was told so.
+
+        It has none if the asker was not told; but an answer can be lost with its session, and then the name stays.
+        """
         for (name, pid), order in self._remote.items():
             made = [record for record in self.records.values() if (record.claim.name, record.claim.pid) == (name, pid)]
             kept = any(_key(record) in live for record in made)
             if order.abandoned or order.error is not None or not order.answers:
-                if kept:
+                if kept and not self.partitions:
                     self.violation(f"{name!r} is left with {pid}, for which {order.node} got {order.error!r}")
-            elif (
-                not kept
-                and not self.partitions
-                and not any(r.unwanted or r.doomed or r.lost_to or r.moved for r in made)
-            ):
+            elif not kept and not any(r.unwanted or r.doomed or r.lost_to or r.moved for r in made):
                 self.violation(f"{order.node} was told that {pid} has {name!r}, which has vanished")
 
     def finish(self) -> None:

@@ -15,17 +15,17 @@ from tests.simulation.world import EPOCH_MS, LAST_STAMP
 
 SCHEDULES = {
     "races": 3500,
-    "calm": 3500,
-    "faults": 2000,
-    "strangers": 2000,
+    "calm": 6000,
+    "faults": 3000,
+    "strangers": 1500,
     "apart": 500,
     "moves": 500,
-    "deaths": 3000,
-    "joins": 3000,
-    "flaps": 2000,
-    "churn": 1000,
+    "deaths": 1500,
+    "joins": 1500,
+    "flaps": 1000,
+    "churn": 500,
     "damage": 500,
-    "decay": 1000,
+    "decay": 500,
 }
 CHUNK = 500
 ENOUGH_FOR_A_MUTANT = 300

@@ -109,6 +109,7 @@ async def trickle(network: Network) -> None:
     network.trickle(["ada"], ["bob"], 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", [stall, trickle], ids=["reads nothing", "reads a byte a second"])
 async def test_a_peer_that_hardly_reads_slows_nobody_and_costs_a_bounded_outbox(
     fleet: Fleet, spoil: Callable[[Network], Awaitable[None]]
@@ -261,6 +262,7 @@ async def test_five_hundred_half_open_connections_keep_nobody_from_joining(
     await until(lambda: connections([fleet.ports["ada"]]) <= 1, "no connection is left over")
 
 
+@pytest.mark.slow
 async def test_a_handshake_that_comes_byte_by_byte_ends_in_time(fleet: Fleet):
     ada = await fleet.start("ada")
     hello = client_hello(Credentials.from_cookies([Cookie(fleet.cookie)]).client)

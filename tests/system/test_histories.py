@@ -182,6 +182,7 @@ async def run(fleet: Fleet, seed: int, seconds: float) -> list[Any]:
     return history.happened
 
 
+@pytest.mark.slow
 async def test_what_clients_in_several_processes_see_is_what_is_promised(fleet: Fleet):
     await run(fleet, 0, 4.0)
 

@@ -72,6 +72,7 @@ async def test_a_stall_of_half_the_time_is_reported_and_drops_nothing(fleet: Fle
     assert await losses(workers) == [0, 0]
 
 
+@pytest.mark.slow
 async def test_a_stall_beyond_the_limit_costs_the_session_and_all_is_whole_again_after_it(fleet: Fleet):
     workers = ada, bob = await fleet.mesh("ada", "bob", heartbeat=HEARTBEAT, stalled_limit=DOWN_AFTER)
     names = {"db": await bob.ask("register", name="db")}
@@ -86,6 +87,7 @@ async def test_a_stall_beyond_the_limit_costs_the_session_and_all_is_whole_again
     assert "it ended the session (stalled)" in "\n".join(bob.log())
 
 
+@pytest.mark.slow
 async def test_a_node_that_is_stopped_in_the_middle_of_a_stall_is_dead_in_the_usual_time(fleet: Fleet):
     workers = ada, bob = await fleet.mesh("ada", "bob", heartbeat=HEARTBEAT)
     names = {"db": await bob.ask("register", name="db")}
@@ -101,6 +103,7 @@ async def test_a_node_that_is_stopped_in_the_middle_of_a_stall_is_dead_in_the_us
     await agreed(workers, names)
 
 
+@pytest.mark.slow
 async def test_without_reports_a_stalled_node_is_a_silent_one(fleet: Fleet):
     workers = ada, bob = await fleet.mesh("ada", "bob", heartbeat=HEARTBEAT, stall_reports=False)
     names = {"db": await bob.ask("register", name="db")}

@@ -97,6 +97,7 @@ async def renewed(worker: Worker, old: str) -> bool:
     return bool(children and children[0]["pid"] not in (None, old) and children[0]["state"] == "running")
 
 
+@pytest.mark.slow
 async def test_a_tree_over_three_nodes_survives_random_deaths(fleet: Fleet):
     await live_through(fleet, count=120, kills=30, seed=1)
 

@@ -96,6 +96,7 @@ FAILS_AT_3 = """
 """
 
 
+@pytest.mark.slow
 def test_a_failure_prints_the_command_that_replays_it(tmp_path: Path):
     code, said = run(tmp_path, FAILS_AT_3, "-rs", without=("asyncio", "anyio", "timeout"))
     assert code == 1 and "2 failed, 1 skipped" in said, said
