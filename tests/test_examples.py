@@ -145,6 +145,7 @@ def test_every_job_is_done_although_schedulers_and_workers_are_killed(start: Cal
     assert results == list(range(jobs)), customer.lines
 
 
+@pytest.mark.slow
 def test_seeds_find_the_counter_that_counts_twice_and_none_the_one_that_remembers(environment: dict[str, str]) -> None:
     def test(*options: str) -> str:
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *options]

@@ -32,7 +32,7 @@ class Contract:
         await until(lambda: holders(mesh, name) == {pid})
 
 
-@pytest.fixture(params=["mesh", "etcd"])
+@pytest.fixture(params=["mesh", pytest.param("etcd", marks=pytest.mark.slow)])
 async def contract(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Contract]:

@@ -114,7 +114,7 @@ async def bytes_kept(work: Callable[[], Awaitable[object]]) -> int:
 
 
 def bytes_at_once(work: Callable[[], object]) -> int:
-    """The most memory in bytes that some work takes at any moment; the least of some tries, for threads take some too."""
+    """The most memory in bytes that some work takes at any moment; the least of five tries, for threads take some."""
     tracemalloc.start()
     try:
         taken: list[int] = []

@@ -32,6 +32,7 @@ async def losses(workers: list[Worker]) -> list[int]:
     return [state.counters.get("peers_lost", 0) for state in await states(workers)]
 
 
+@pytest.mark.slow
 async def test_a_node_that_computes_for_twice_the_time_keeps_names_links_and_sessions(fleet: Fleet):
     workers = ada, bob, carl = await fleet.mesh("ada", "bob", "carl", heartbeat=HEARTBEAT, stall_after=2 * HEARTBEAT)
     names = {f"{worker}/own": await worker.ask("register", name=f"{worker}/own") for worker in workers}

@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from kinfolk.testing import Cluster
 
 DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "testing.md").read_text()
 
 
+@pytest.mark.slow
 def test_its_programs_pass(tmp_path: Path):
     programs = re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
     for number, program in enumerate(programs):
