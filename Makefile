@@ -6,7 +6,9 @@
 
 VENV ?= .venv
 PYTHON ?=
-PYTEST_ARGS ?= -n auto
+PYTEST_ARGS ?=
+# Many tests wait for what other programs do: one worker more than there are processors.
+WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1)))
 
 PY := $(VENV)/bin/python
 # What an environment was made for is part of the stamp's name, so that a moved tree is set up afresh.
@@ -47,7 +49,7 @@ demo: $(RUNTIME)
 	@$(PY) -m kinfolk demo
 
 test: $(TEST)
-	@$(PY) -m pytest $(PYTEST_ARGS)
+	@$(PY) -m pytest $(or $(PYTEST_ARGS),-n $(WORKERS))
 
 check: $(CHECK)
 	$(PY) -m ruff check
@@ -57,7 +59,7 @@ check: $(CHECK)
 
 # pytest ends with 5 when nothing was selected; every other end is passed on.
 test-slow: $(FUZZ)
-	@$(PY) -m pytest -m slow --timeout=600 $(PYTEST_ARGS) || test $$? -eq 5
+	@$(PY) -m pytest -m slow --timeout=600 $(or $(PYTEST_ARGS),-n auto) || test $$? -eq 5
 
 fuzz: $(FUZZ)
 	@$(PY) -m tests.fuzz --minutes $(MINUTES) $(FUZZ_ARGS)
