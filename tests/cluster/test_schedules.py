@@ -26,8 +26,12 @@ from tests.simulation.mutants import MUTANTS
 
 COUNT = 240
 CHUNK = 60
-REGRESSIONS = (14, 26, 50, 139, 385)
-"""Seeds that have shown something once: a name that both sides of a partition gave away, mostly."""
+REGRESSIONS = (
+    *(14, 26, 50, 139, 385),
+    *(201491, 201508, 201939, 202236, 202872, 203513, 205289, 205448, 208381, 208561, 212658, 215373),
+)
+"""Seeds that have shown something once. First, mostly, a name that both sides of a partition gave away; then names that
+a `register` had returned, and that went with the confirmation of the answer."""
 ENOUGH_FOR_A_MISTAKE = 60
 ROOT = Path(__file__).parent.parent.parent
 
