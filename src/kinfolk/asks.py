@@ -225,7 +225,7 @@ class Asks:
                 orders.rely_on(claim)
         else:
             if claim is not None:
-                self._undo([claim], orders)
+                self._undo(claim, orders)
             ref = self._serving.pop((asker, told.reference), None)
             if ref is not None:
                 del self._served[ref]
@@ -259,12 +259,10 @@ class Asks:
         self._serving[key] = self._references
         return self._references
 
-    def _undo(self, claims: list[Claim], orders: Registrar) -> None:
+    def _undo(self, claim: Claim, orders: Registrar) -> None:
         """Withdraw what nobody relies on any more: neither somebody of this node, nor an asker that keeps it or may."""
-        wanted = {claim.position for claim in self._unsettled.values()} if claims else ()
-        for claim in claims:
-            if claim.position not in wanted:
-                orders.let_go(claim)
+        if all(other.position != claim.position for other in self._unsettled.values()):
+            orders.let_go(claim)
 
     # --- both ---
 

@@ -11,7 +11,6 @@ A scrape costs the same however many names there are: it walks peers and counter
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -23,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+import kinfolk
 from kinfolk.counters import DROPPED, HAPPENED
 from kinfolk.ids import Address
 from kinfolk.shell.transport import Traffic
@@ -53,7 +53,7 @@ class NodeCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """The metrics as they are at this moment."""
         node = self._node
-        about = {"name": node.name, "cluster": node.cluster, "version": version("kinfolk")}
+        about = {"name": node.name, "cluster": node.cluster, "version": kinfolk.__version__}
         yield InfoMetricFamily("kinfolk_node", "The node.", value=about)
         processes = node.processes()
         waiting = [len(process.mailbox) for process in processes]

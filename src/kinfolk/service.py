@@ -7,9 +7,9 @@ It has the node-scoped name "kinfolk". The command line asks it, through an obse
 import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from importlib.metadata import version
 from typing import Any, TypeVar
 
+import kinfolk
 from kinfolk.console import Consoles
 from kinfolk.errors import CallTimeout, KinfolkError, NameUnknown, NodeLost, NotAllowed
 from kinfolk.ids import Pid
@@ -181,7 +181,7 @@ def _info(me: Process) -> dict[str, Any]:
         "name": node.name,
         "creation": node.creation,
         "cluster": node.cluster,
-        "version": version("kinfolk"),
+        "version": kinfolk.__version__,
         "clock": node.wall_clock() / 1e9,
         "ready": node.ready,
         "draining": _draining(node.draining),

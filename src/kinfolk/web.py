@@ -28,7 +28,7 @@ COOKIE = "kinfolk_token"
 MIN_TOKEN = 16
 """Characters of the shortest token that is taken."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_FAREWELL = 2.0  # seconds that open requests may take when the server ends
+_FAREWELL = 2  # seconds that open requests may take when the server ends
 
 
 class Guard:
@@ -107,8 +107,16 @@ async def serving(app: ASGIApp, address: Address, *, token: str | None = None) -
     hosts = None if _is_any(address.host) else (address.host,)
     guarded = Guard(app, token=hidden, hosts=hosts)
     sock = listening(address)
-    server = _Server(Config(guarded, log_config=None, access_log=False, lifespan="off", server_header=False))
-    server.config.timeout_graceful_shutdown = int(_FAREWELL)
+    server = _Server(
+        Config(
+            guarded,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=_FAREWELL,
+        )
+    )
     serves = asyncio.create_task(server.serve([sock]), name=f"kinfolk: pages at {address}")
     try:
         yield Address(address.host, sock.getsockname()[1])

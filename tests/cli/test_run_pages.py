@@ -1,16 +1,10 @@
 """`kinfolk run` with pages for orchestrators, and with a log for machines."""
 
 import json
-import socket
 
 import httpx
 
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+from tests.system.fleet import free_port
 
 
 def test_the_pages_are_there_while_the_node_runs(shell):
