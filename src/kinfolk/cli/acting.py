@@ -12,9 +12,11 @@ from kinfolk.ids import Pid, check_name, check_node_name
 from kinfolk.messages import Unknown
 from kinfolk.wire.codec import Codec
 
-Message = Annotated[str, Parameter(allow_leading_hyphen=True)]
-Type = Annotated[str | None, Parameter(name="--type")]
-On = Annotated[str | None, Parameter(name="--on")]
+_MESSAGE = """JSON; - reads it from standard input. What is no JSON is a usage error: a text is '"in quotes"'."""
+_TYPE = "The message type, as in module:Class or its tag; the JSON is then the object of its fields."
+Message = Annotated[str, Parameter(help=_MESSAGE, allow_leading_hyphen=True)]
+Type = Annotated[str | None, Parameter(name="--type", help=_TYPE)]
+On = Annotated[str | None, Parameter(name="--on", help="The node on which the target is a name of that node alone.")]
 
 
 def send(
@@ -32,12 +34,6 @@ def send(
     ----------
     target
         A pid, or a name of the cluster.
-    message
-        JSON; - reads it from standard input. What is no JSON is a usage error: a text is '"in quotes"'.
-    kind
-        The message type, as in module:Class or its tag; the JSON is then the object of its fields.
-    on
-        The node on which the target is a name of that node alone.
     """
     request = ["send", _target(target, on), _message(message, kind)]
     ask(asking, lambda node: node.act(request))
@@ -59,16 +55,9 @@ def call(
     ----------
     target
         A pid, or a name of the cluster.
-    request
-        JSON; - reads it from standard input. What is no JSON is a usage error: a text is '"in quotes"'.
-    kind
-        The type of the request, as in module:Class or its tag; the JSON is then the object of its fields.
-    on
-        The node on which the target is a name of that node alone.
     """
     asked = ["call", _target(target, on), _message(request, kind), asking.timeout]
-    # The node answers when the call has timed out, a little later than that.
-    answer = ask(asking, lambda node: node.act(asked, timeout=asking.timeout + 1.0))
+    answer = ask(asking, lambda node: node.act(asked, timeout=asking.patience))
     output.show_json(_plain(answer))
     return exits.YES
 
@@ -82,7 +71,7 @@ def kill(target: str, /, *, asking: Asking = Asking()) -> int:  # noqa: B008 - i
         A pid, or a name of the cluster.
     """
     asked = ["kill", _target(target, None), asking.timeout]
-    pid, reason = ask(asking, lambda node: node.act(asked, timeout=asking.timeout + 1.0))
+    pid, reason = ask(asking, lambda node: node.act(asked, timeout=asking.patience))
     if asking.json:
         output.show_json({"pid": pid, "reason": reason})
     else:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from kinfolk import settings
 from kinfolk.cli import exits
 from kinfolk.errors import AuthenticationFailed, CallTimeout, NodeUnreachable
-from kinfolk.ids import Seed
+from kinfolk.ids import Seed, check_name
 from kinfolk.observer import Observer
 from kinfolk.shell import neighbours
 
@@ -44,6 +44,23 @@ class Asking:
     ] = None
     timeout: Annotated[float, Parameter(help="Seconds to wait for the session, and then for each answer.")] = 5.0
     json: Annotated[bool, Parameter(help="Print JSON.", negative="", show_default=False)] = False
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for an answer that the node itself gives when `timeout` has passed: a little longer."""
+        return self.timeout + 1.0
+
+
+def whole_name(text: str) -> str:
+    """A name as the user gives it.
+
+    Raises:
+        Usage: it cannot be one.
+    """
+    try:
+        return check_name(text)
+    except ValueError as error:
+        raise exits.Usage(str(error)) from None
 
 
 def ask(options: Asking, question: Callable[[Observer], Awaitable[T]]) -> T:

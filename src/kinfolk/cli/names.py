@@ -5,8 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kinfolk.cli import exits, output
-from kinfolk.cli.asking import Asking, ask
-from kinfolk.ids import check_name
+from kinfolk.cli.asking import Asking, ask, whole_name
 from kinfolk.observer import Observer
 from kinfolk.service import PAGE
 
@@ -44,10 +43,7 @@ def whereis(name: str, /, *, asking: Asking = Asking()) -> int:  # noqa: B008 - 
     name
         The whole name.
     """
-    try:
-        check_name(name)
-    except ValueError as error:
-        raise exits.Usage(str(error)) from None
+    name = whole_name(name)
     pid: str | None = ask(asking, lambda node: node.call(["whereis", name]))
     if asking.json:
         output.show_json({"name": name, "pid": pid})

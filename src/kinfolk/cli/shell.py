@@ -18,7 +18,7 @@ def shell(*, asking: Asking = Asking()) -> int:  # noqa: B008 - it is frozen
     number = secrets.randbits(62)
 
     def run(source: str) -> str:
-        shown: str = ask(asking, lambda node: node.act(["shell", number, source], timeout=asking.timeout + 1.0))
+        shown: str = ask(asking, lambda node: node.act(["shell", number, source], timeout=asking.patience))
         return shown
 
     where = run("node.name").strip("'\"\n")  # fails now if the node does not allow it, or is not there

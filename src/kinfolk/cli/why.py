@@ -3,9 +3,8 @@
 from typing import Any
 
 from kinfolk.cli import exits, output
-from kinfolk.cli.asking import Asking, ask
+from kinfolk.cli.asking import Asking, ask, whole_name
 from kinfolk.core.explain import lines
-from kinfolk.ids import check_name
 from kinfolk.wire.handshake import printable
 
 
@@ -17,10 +16,7 @@ def why(name: str, /, *, asking: Asking = Asking()) -> int:  # noqa: B008 - it i
     name
         The whole name.
     """
-    try:
-        check_name(name)
-    except ValueError as error:
-        raise exits.Usage(str(error)) from None
+    name = whole_name(name)
     told: dict[str, Any] = ask(asking, lambda node: node.call(["why", name]))
     if asking.json:
         output.show_json(told)
