@@ -25,6 +25,8 @@ Progress = Callable[[str], None]
 LOOPS = ("asyncio", "uvloop")
 ENOUGH = 40.0
 """Seconds of one workload after which no further round begins: on a slow machine fewer rounds, not an hour."""
+PATIENCE = 100.0
+"""Seconds that one contender has for one round. Whoever hangs (names that get lost are waited for) must not eat the run."""
 LIMIT = "limit"
 """The reference of a goal that is a figure."""
 
@@ -101,7 +103,7 @@ async def measure(workload: Workload, rounds: int, work: Path, say: Progress) ->
 
         async def attempt(name: str, step: Callable[[], Awaitable[Any]]) -> Any:
             try:
-                async with asyncio.timeout(400):
+                async with asyncio.timeout(PATIENCE):
                     return await step()
             except Missing as error:
                 missing[name] = str(error)
