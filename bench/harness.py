@@ -108,7 +108,9 @@ async def measure(workload: Workload, rounds: int, work: Path, say: Progress) ->
             except Missing as error:
                 missing[name] = str(error)
             except Exception as error:  # noqa: BLE001 - a contender that fails must not take the others with it
-                missing[name] = f"failed: {type(error).__name__}: {error}"
+                # Of an agent's traceback, the line that says what it was.
+                *_, said = (str(error).strip() or "out of time").splitlines()
+                missing[name] = f"failed: {type(error).__name__}: {said}"
             measures.pop(name, None)
             return None
 
