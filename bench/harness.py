@@ -26,7 +26,7 @@ LOOPS = ("asyncio", "uvloop")
 ENOUGH = 40.0
 """Seconds of one workload after which no further round begins: on a slow machine fewer rounds, not an hour."""
 PATIENCE = 100.0
-"""Seconds that one contender has for one round. Whoever hangs (names that get lost are waited for) must not eat the run."""
+"""Seconds that one contender has for one round: whoever waits for a name that got lost must not eat the run."""
 LIMIT = "limit"
 """The reference of a goal that is a figure."""
 
