@@ -34,7 +34,7 @@ from kinfolk.discovery.finder import Finder, open_sources
 from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeDraining, NodeUnreachable, NoProcess
 from kinfolk.groups import Groups
 from kinfolk.ids import MAX_CREATION, Address, Pid, Seed, check_name, node_address
-from kinfolk.kernel import Kernel, Settings
+from kinfolk.kernel import Kernel
 from kinfolk.leaving import Drain
 from kinfolk.messages import Ref, Replies
 from kinfolk.process import Body, Process, Runnable, running_process
@@ -56,6 +56,7 @@ from kinfolk.shell.tasks import Processes
 from kinfolk.shell.tls import OwnCertificates, Papers, node_uri
 from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Traffic, Transport
 from kinfolk.supervisor import Child, Supervising, Supervision, Supervisor
+from kinfolk.tempo import Settings
 from kinfolk.tenure import MARGIN, Tenure
 from kinfolk.tracing import Tracer
 from kinfolk.wire.codec import Codec

@@ -13,7 +13,8 @@ import pytest
 from kinfolk import effects as fx
 from kinfolk.core.explain import Explanation, lines
 from kinfolk.core.history import History
-from kinfolk.kernel import Kernel, Settings
+from kinfolk.kernel import Kernel
+from kinfolk.tempo import Settings
 from kinfolk.wire import frames
 from tests.kernel.test_replication import BOB, CARL, Ada, synced
 from tests.kernel.transcript import Stage

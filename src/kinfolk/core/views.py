@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from kinfolk.compiled import mypyc_attr
 from kinfolk.core.changes import (
     Accepted,
     Acknowledge,
@@ -56,6 +57,7 @@ class _Rumour(NamedTuple):
     last: float
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Views:
     """Who has which name, as one node knows it from its own ledger and its mirrors of others.
 
