@@ -25,6 +25,7 @@ LAYERS = [
         "supervisor",
         "leaving",
         "console",
+        "looking",
         "service",
         "node",
         "observer",
