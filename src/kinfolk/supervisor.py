@@ -573,6 +573,8 @@ class Supervising:
     def _start(self, action: core.Start) -> None:
         slot = self.slots[action.child]
         slot.error, slot.stopping = None, False
+        if self._restarts.children[slot.id].starts > 1:
+            self.me.node.counters["children_restarted"] += 1
         child = slot.child
         if child.on:
             if not self._watches_nodes:

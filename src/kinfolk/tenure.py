@@ -202,6 +202,16 @@ class Tenure:
             return own.revision or None
         return claim.stamp or None
 
+    @property
+    def own_claims(self) -> int:
+        """How many names processes of ours have or claim."""
+        return len(self._own)
+
+    @property
+    def disputed(self) -> int:
+        """How many names more than one claim is known of: none, since the authority decides before anybody hears."""
+        return 0
+
     def names_of(self, local: int) -> list[str]:
         """The names that a process of ours has or claims, in the order in which it claimed them."""
         return list(self._by_process.get(local, ()))
