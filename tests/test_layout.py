@@ -9,7 +9,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "kinfolk"
 
 LAYERS = [
-    ["ids", "errors", "reasons", "seconds", "counters"],
+    ["ids", "errors", "reasons", "seconds", "counters", "logs"],
     ["core"],
     ["cookie", "wire"],
     ["effects", "agenda", "mesh", "orders", "tenure", "transfers", "asks", "kernel"],
