@@ -10,7 +10,8 @@ import heapq
 import itertools
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kinfolk.ids import Pid
@@ -23,13 +24,17 @@ T = TypeVar("T")
 R = TypeVar("R", str, tuple[str, Pid])
 
 PAGE = 5000
-"""Names, members or processes in one answer: with the longest names and node names together that stays below 4 MiB."""
+"""Names or members in one answer: with the longest names and node names together that stays below 4 MiB."""
+PROCESSES = 1000
+"""Processes in one answer, of which there is more to tell."""
 TOP = 200
 """Processes in one answer about those on top."""
-_SLICE = 2000  # rows looked at before others get their turn: about a millisecond
-_WRITTEN = 200  # rows made ready for an answer: the same
+_SLICE = 1000  # rows that are walked before others get their turn: at most a few milliseconds
+_SORTED, _WRITTEN, _NAMED = 2, 5, 5  # times as much as walking: to sort rows, to write them, to look for their names
 _BUSY = 0.0005  # seconds; others who take less than this in their turn have nothing to do
 _REST = 4  # times as long as a slice took
+_LISTINGS = 4  # that are kept until their next page is asked for
+_FORGET = 30.0  # seconds after which one is not
 _SHOWN = 20  # links, and groups, of one process
 _NEXT = 5  # messages that wait for it, the oldest
 _NOT_SHOWN = (os.path.dirname(__file__), os.path.dirname(asyncio.__file__))  # of the code that a process is in
@@ -41,13 +46,21 @@ class Turns:
     def __init__(self) -> None:
         self._clock = asyncio.get_running_loop().time
         self._since = self._clock()
+        self._spent = 0
 
-    async def over(self, rows: Iterable[T], size: int = _SLICE) -> AsyncIterator[list[T]]:
-        """The rows in slices; the others have their turn after each."""
+    async def over(self, rows: Iterable[T], cost: int = 1) -> AsyncIterator[list[T]]:
+        """The rows in slices; the others have their turn after each.
+
+        Args:
+            cost: of a row, in those of one that is only walked over.
+        """
         waiting = iter(rows)
-        while some := list(itertools.islice(waiting, size)):
+        while some := list(itertools.islice(waiting, max(1, _SLICE // cost))):
             yield some
-            await self._next()
+            self._spent += cost * len(some)
+            if self._spent >= _SLICE:
+                self._spent = 0
+                await self._next()
 
     async def _next(self) -> None:
         done = self._clock()
@@ -57,62 +70,104 @@ class Turns:
         self._since = self._clock()
 
 
-class Mailboxes(NamedTuple):
-    """How many processes a node has, the messages that wait for all of them, and for the one with most."""
-
-    processes: int
-    waiting: int
-    longest: int
-
-
 # --- pages ---
 
 
-async def names(node: "Node", prefix: str, after: str, limit: int) -> dict[str, Any]:
-    """The first names in order that begin with the prefix and come after another, each with its holder."""
-    table, turns = dict((node.kernel.tenure or node.kernel.names).view), Turns()
-    whereis = node.names.whereis  # for it, who is dead and on his way out of the table has no name
+class _Kept(NamedTuple):
+    """A listing that may go on: since when it waits for that, its next row, and the rest."""
 
-    def wanted(name: str) -> bool:
-        return after < name and name.startswith(prefix) and whereis(name) is not None
-
-    found, more = await _first(turns, table, wanted, min(limit, PAGE))
-    rows = [[name, str(table[name])] async for some in turns.over(found, _WRITTEN) for name in some]
-    return {"names": rows, "more": more}
+    since: float
+    first: list[Any]
+    rest: Iterator[Any]
 
 
-async def groups(node: "Node", prefix: str, after: tuple[str, Pid] | None, limit: int) -> dict[str, Any]:
-    """The first memberships in order of groups that begin with the prefix, each as group and pid, after another."""
-    every, turns = node.kernel.names.groups, Turns()
-    table = ((group, pid) for group in every if group.startswith(prefix) for pid in every.members(group))
-    found, more = await _first(turns, table, lambda member: after is None or after < member, min(limit, PAGE))
-    rows = [[group, str(pid)] async for some in turns.over(found, _WRITTEN) for group, pid in some]
-    return {"groups": rows, "more": more}
+class Listings:
+    """Pages of the names and groups that a node knows, in order.
+
+    The first page of a listing sorts all of it, and the others go on from there. One whose next page is not asked for
+    in time begins anew, at the row that it had come to. So what comes or goes between two pages may be missing, or too
+    many.
+    """
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+        self._open: OrderedDict[object, _Kept] = OrderedDict()
+
+    async def names(self, prefix: str, after: str, limit: int) -> dict[str, Any]:
+        """The first names that begin with the prefix and come after another, each with its holder."""
+        whereis = self._node.names.whereis  # for it, who is dead and on his way out of the table has no name
+        turns = Turns()
+
+        async def anew() -> Iterator[str]:
+            table = dict((self._node.kernel.tenure or self._node.kernel.names).view)
+            return await _sorted(
+                turns, table, lambda name: after < name and name.startswith(prefix) and whereis(name) is not None
+            )
+
+        page, more = await self._page(turns, ("names", prefix), after, limit, anew)
+        rows = [
+            [name, str(holder)]
+            async for some in turns.over(page, _WRITTEN)
+            for name in some
+            if (holder := whereis(name)) is not None
+        ]
+        return {"names": rows, "more": more}
+
+    async def groups(self, prefix: str, after: tuple[str, Pid] | None, limit: int) -> dict[str, Any]:
+        """The first memberships of groups that begin with the prefix, each as group and pid, after another."""
+        every, turns = self._node.kernel.names.groups, Turns()
+
+        async def anew() -> Iterator[tuple[str, Pid]]:
+            members = ((group, pid) for group in every if group.startswith(prefix) for pid in every.members(group))
+            return await _sorted(turns, members, lambda member: after is None or after < member)
+
+        page, more = await self._page(turns, ("groups", prefix), after, limit, anew)
+        rows = [[group, str(pid)] async for some in turns.over(page, _WRITTEN) for group, pid in some]
+        return {"groups": rows, "more": more}
+
+    async def _page(
+        self, turns: Turns, what: object, after: object, limit: int, anew: Callable[[], Awaitable[Iterator[R]]]
+    ) -> tuple[list[R], bool]:
+        """The next rows of a listing, and whether there are more."""
+        now = asyncio.get_running_loop().time()
+        kept = self._open.pop((what, after), None)
+        if kept is None or now - kept.since > _FORGET:
+            first, rest = [], await anew()
+        else:
+            first, rest = kept.first, kept.rest
+        rows, page = itertools.chain(first, rest), list[R]()
+        async for some in turns.over(itertools.islice(rows, min(limit, PAGE)), _SORTED):
+            page += some
+        ahead = list(itertools.islice(rows, 1))
+        if ahead:
+            self._open[what, page[-1]] = _Kept(now, ahead, rest)
+            while len(self._open) > _LISTINGS:
+                self._open.popitem(last=False)
+        return page, bool(ahead)
+
+
+async def _sorted(turns: Turns, rows: Iterable[R], wanted: Callable[[R], bool]) -> Iterator[R]:
+    """The rows that are wanted, in order: slices are sorted now, and merged as far as somebody goes on."""
+    return heapq.merge(*[sorted(filter(wanted, some)) async for some in turns.over(rows, _SORTED)])
 
 
 async def processes(node: "Node", after: int, limit: int) -> dict[str, Any]:
     """The first processes in the order of their start, after the one with this local id."""
     alive = node.processes()
     start = bisect_right(alive, after, key=_local)
-    end = start + min(limit, PAGE)
+    end = start + min(limit, PROCESSES)
     return {"processes": await _rows(node, Turns(), alive[start:end]), "more": end < len(alive)}
 
 
-async def _first(turns: Turns, rows: Iterable[R], wanted: Callable[[R], bool], limit: int) -> tuple[list[R], bool]:
-    """The smallest of the rows that are wanted, in order, and whether there are more.
-
-    What comes or goes between two pages may be missing or too many, as in any listing.
-    """
-    found: list[R] = []
-    async for some in turns.over(rows):
-        full = len(found) > limit
-        found += [row for row in some if wanted(row) and not (full and row > found[limit])]
-        found.sort()
-        del found[limit + 1 :]  # one more than wanted tells that there are more
-    return found[:limit], len(found) > limit
-
-
 # --- who is on top ---
+
+
+class Mailboxes(NamedTuple):
+    """How many processes a node has, the messages that wait for all of them, and for the one with most."""
+
+    processes: int
+    waiting: int
+    longest: int
 
 
 async def mailboxes(node: "Node") -> Mailboxes:
@@ -145,7 +200,7 @@ async def top(node: "Node", sort: str, pattern: str, limit: int) -> dict[str, An
     turns, alive = Turns(), node.processes()
     waiting = matching = 0
     first: list[tuple[Any, int, Process]] = []
-    async for some in turns.over(alive, _SLICE if has is None else _WRITTEN):
+    async for some in turns.over(alive, 1 if has is None and sort != "name" else _NAMED):
         waiting += sum([len(process.mailbox.messages) for process in some])
         chosen = some if has is None else [process for process in some if has(process)]
         matching += len(chosen)

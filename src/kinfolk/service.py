@@ -6,7 +6,7 @@ It has the node-scoped name "kinfolk". The command line asks it, through an obse
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import kinfolk
 from kinfolk import looking
@@ -27,15 +27,25 @@ _SHOWN = 10  # processes that a draining node waits for
 async def service(me: Process) -> None:
     """Answer until the node closes."""
     async with asyncio.TaskGroup() as tasks:
-        watches, consoles = Watches(me.names, me.node.kernel.peers, tasks), Consoles(me)
+        watches = Watches(me.names, me.node.kernel.peers, tasks)
+        kept = _Kept(watches, Consoles(me), looking.Listings(me.node))
         try:
             async for call in me.calls():
-                await _answer(me, watches, consoles, tasks, call)
+                await _answer(me, kept, tasks, call)
         finally:
             watches.close()
 
 
-async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyncio.TaskGroup, call: Call[Any]) -> None:
+class _Kept(NamedTuple):
+    """What the service keeps from one request to others."""
+
+    watches: Watches
+    consoles: Consoles
+    listings: looking.Listings
+
+
+async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call[Any]) -> None:
+    watches, consoles, listings = kept
     match call.body:
         case ["info"]:
             call.reply(_info(me))
@@ -44,14 +54,14 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
         case ["stalled"]:
             call.reply(me.node.stalled())
         case ["names", str(prefix), str(after), int(limit)] if limit > 0:
-            call.reply(await looking.names(me.node, prefix, after, limit))
+            call.reply(await listings.names(prefix, after, limit))
         case ["groups", str(prefix), str(group), str(member), int(limit)] if limit > 0:
             try:
                 last = (group, Pid.parse(member)) if member else None
             except ValueError as error:
                 call.fail(str(error))
             else:
-                call.reply(await looking.groups(me.node, prefix, last, limit))
+                call.reply(await listings.groups(prefix, last, limit))
         case ["whereis", str(name)]:
             holder = me.node.names.whereis(name)
             call.reply(None if holder is None else str(holder))

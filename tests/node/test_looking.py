@@ -53,19 +53,19 @@ async def populated(nodes: Nodes, count: int) -> tuple[Node, list[Pid]]:
 
 async def test_pages_come_to_all_there_is_in_order(nodes: Nodes, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(looking, "_SLICE", 37)
-    monkeypatch.setattr(looking, "_WRITTEN", 11)
     ada, pids = await populated(nodes, 300)
+    listings = looking.Listings(ada)
     names: list[list[str]] = []
     more = True
     while more:
-        page = await looking.names(ada, "n0", names[-1][0] if names else "", 23)
+        page = await listings.names("n0", names[-1][0] if names else "", 23)
         names, more = names + page["names"], page["more"]
     assert names == [[f"n{number:04}", str(pids[number])] for number in range(1, 300, 2)]
     members: list[list[str]] = []
     more = True
     while more:
         last = (members[-1][0], Pid.parse(members[-1][1])) if members else None
-        page = await looking.groups(ada, "g", last, 31)
+        page = await listings.groups("g", last, 31)
         members, more = members + page["groups"], page["more"]
     assert members == [[f"g{group}", str(pid)] for group in range(7) for pid in sorted(pids[group::7])]
     rows: list[dict[str, Any]] = []
@@ -77,9 +77,43 @@ async def test_pages_come_to_all_there_is_in_order(nodes: Nodes, monkeypatch: py
     assert [row["pid"] for row in rows] == [str(process.pid) for process in ada.processes()]
 
 
+async def test_a_listing_goes_on_where_it_was_and_begins_anew_where_nobody_was(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+):
+    sorts: list[object] = []
+    once = looking._sorted
+
+    async def counted(*args: Any) -> Iterator[Any]:
+        sorts.append(args)
+        return await once(*args)
+
+    monkeypatch.setattr(looking, "_sorted", counted)
+    ada, pids = await populated(nodes, 40)
+    listings = looking.Listings(ada)
+
+    async def page(after: str, limit: int = 3) -> list[str]:
+        told = await listings.names("", after, limit)
+        return [name for name, _ in told["names"]]
+
+    assert await page("") == ["n0001", "n0003", "n0005"]
+    ada.kill(pids[9])
+    assert await page("n0005") == ["n0007", "n0011"], "who has died meanwhile is left out"
+    assert await page("n0011", 1) == ["n0013"]
+    assert len(sorts) == 1, "nothing is sorted again"
+    assert await page("n0002") == ["n0003", "n0005", "n0007"]
+    assert len(sorts) == 2
+    assert await page("n0007") == ["n0011", "n0013", "n0015"]
+    assert len(sorts) == 2
+    monkeypatch.setattr(looking, "_FORGET", -1.0)
+    assert await page("n0015") == ["n0017", "n0019", "n0021"]
+    assert len(sorts) == 3, "nobody has asked for long"
+    for number in range(7):
+        assert (await listings.groups(f"g{number}", None, 1))["more"]
+    assert len(listings._open) == looking._LISTINGS
+
+
 async def test_the_top_is_what_sorting_all_would_put_first(nodes: Nodes, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(looking, "_SLICE", 19)
-    monkeypatch.setattr(looking, "_WRITTEN", 13)
     ada, pids = await populated(nodes, 200)
     chance = random.Random(1)
     waiting = {pid: chance.randrange(5) for pid in pids}
@@ -139,11 +173,10 @@ async def test_of_a_process_all_is_told_as_long_as_it_lives(nodes: Nodes):
 @pytest.mark.parametrize("what", ["names", "groups", "processes", "top", "mailboxes"])
 async def test_others_have_their_turn_after_every_slice(nodes: Nodes, monkeypatch: pytest.MonkeyPatch, what: str):
     monkeypatch.setattr(looking, "_SLICE", 20)
-    monkeypatch.setattr(looking, "_WRITTEN", 20)
     ada, _ = await populated(nodes, 400)
     looks = {
-        "names": lambda: looking.names(ada, "", "", 1000),
-        "groups": lambda: looking.groups(ada, "", None, 1000),
+        "names": lambda: looking.Listings(ada).names("", "", 1000),
+        "groups": lambda: looking.Listings(ada).groups("", None, 1000),
         "processes": lambda: looking.processes(ada, 0, 1000),
         "top": lambda: looking.top(ada, "waiting", "", 10),
         "mailboxes": lambda: looking.mailboxes(ada),
@@ -169,7 +202,7 @@ async def test_where_others_have_much_to_do_whoever_looks_rests_in_between():
 
     task = asyncio.create_task(hog())
     await asyncio.sleep(0)
-    seen = [some async for some in looking.Turns().over(rows(), 1)]
+    seen = [some async for some in looking.Turns().over(rows(), looking._SLICE)]
     task.cancel()
     assert seen == [[number] for number in range(10)]
     assert done[0] >= 20, "after each slice one turn to see that there is much to do, and others in the rest"
@@ -183,5 +216,5 @@ async def test_where_others_have_nothing_to_do_nobody_rests(monkeypatch: pytest.
         pauses.append(seconds)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    assert len([some async for some in looking.Turns().over(range(10), 1)]) == 10
+    assert len([some async for some in looking.Turns().over(range(10), looking._SLICE)]) == 10
     assert pauses == [0] * 10

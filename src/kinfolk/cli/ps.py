@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from kinfolk.cli import exits, output
 from kinfolk.cli.asking import Asking, ask
-from kinfolk.looking import PAGE
+from kinfolk.looking import PROCESSES
 from kinfolk.observer import Observer
 
 _KEYS = {"pid": "", "runs": "", "waiting": 0, "received": 0, "age": 0.0}
@@ -64,7 +64,7 @@ async def _pages(node: Observer, name: str) -> AsyncGenerator[list[dict[str, Any
     """The processes of the asked node, or those of a peer of its, which it asks for us."""
     after, more = 0, True
     while more:
-        request: list[Any] = ["ps", after, PAGE]
+        request: list[Any] = ["ps", after, PROCESSES]
         page = await (node.call(request) if name == node.name else node.act(["at", name, request]))
         rows, more = page["processes"], page["more"]
         after = int(rows[-1]["pid"].rpartition("/")[2]) if rows else after
