@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import signal
-import sys
 from typing import Any
 
 import pytest
@@ -168,13 +167,13 @@ class Asked:
                 return {**told, "matching": len(found), "top": found[:limit]}
             case ["process", pid]:
                 return {"pid": pid, "links": [], "parent": None}
-        raise AssertionError(request)
+            case _:
+                raise AssertionError(request)
 
     async def close(self) -> None:
         pass
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 async def test_the_cursor_stays_on_its_process_and_a_paused_screen_asks_nobody():
     from textual.widgets import DataTable
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from rich.text import Text
 from textual.app import App, ComposeResult
@@ -16,6 +16,7 @@ from textual.widgets import DataTable, Footer, Input, Static
 from kinfolk.cli import exits
 from kinfolk.cli.top import ENDS, SORTS, Look, Sort, Wanted, in_order, look, process
 from kinfolk.errors import KinfolkError
+from kinfolk.ids import Pid
 from kinfolk.observer import Observer
 from kinfolk.wire.handshake import printable
 
@@ -232,10 +233,10 @@ class Live(App[int]):
     async def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         """Tell more of a process; of a node, show its processes alone."""
         key = str(event.row_key.value)
-        if event.data_table.id == "nodes":
+        if self.query_one("#nodes", Rows).has_focus:
             self._wanted = self._wanted._replace(pattern=key)
         else:
-            self._chosen = next((row["node"], key) for row in self._seen.processes if row["pid"] == key)
+            self._chosen = Pid.parse(key).node, key
         self._again.set()
 
 
@@ -253,5 +254,5 @@ def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.1f}"
     if isinstance(value, list):
-        return " ".join(map(str, value)) or "-"
+        return " ".join(map(str, cast("list[object]", value))) or "-"
     return "-" if value is None else str(value)
