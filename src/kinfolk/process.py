@@ -240,7 +240,7 @@ class Process:
                 self.pid,
                 self.function,
                 type(message).__name__,
-                extra=fields(self.node.name, pid=self.pid, runs=self.function),
+                extra=fields(self.pid.node, pid=self.pid, runs=self.function),
             )
 
     def _filter(self, match: type[Any] | Match, calls: bool = False) -> Match:
@@ -275,7 +275,7 @@ class Process:
                     "dropped a message for %s: %s",
                     self.pid,
                     error,
-                    extra=fields(self.node.name, pid=self.pid, runs=self.function, reason=error),
+                    extra=fields(self.pid.node, pid=self.pid, runs=self.function, reason=error),
                 )
                 if is_call(message):
                     message.abandon(codec.FAILED, f"the request could not be read: {error}")
