@@ -138,6 +138,8 @@ async def test_the_top_is_what_sorting_all_would_put_first(nodes: Nodes, monkeyp
     ]
     assert len(await order("age", "busy", 200)) == 20 and len(await order("age", "ada@", 50)) == 50
     assert await order("age", "nowhere") == []
+    ada.names.local.register("here/only", pids[1])
+    assert await order("age", "here/") == [str(pids[1])], "also by the name that only its node knows"
     assert len((await looking.top(ada, "age", "", 100_000))["top"]) == looking.TOP
     with pytest.raises(ValueError, match="sorted by 'colour'"):
         await looking.top(ada, "colour", "", 1)
