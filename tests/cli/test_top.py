@@ -54,6 +54,7 @@ def test_it_shows_nodes_and_processes_and_does_what_its_keys_say(cluster):
     assert ended.out.count("\x1b[?1049h") == ended.out.count("\x1b[?1049l") == 1, "the screen is as it was before"
 
 
+@pytest.mark.slow
 def test_a_signal_ends_it_with_the_terminal_as_it_was(cluster):
     top = cluster.shell.start_on_terminal(*QUICK, lines=30)
     top.until_painted("2 nodes")
@@ -63,7 +64,7 @@ def test_a_signal_ends_it_with_the_terminal_as_it_was(cluster):
     assert "\x1b[?1049l" in ended.out and ended.out.rindex("\x1b[?25h") > ended.out.rindex("\x1b[?25l")
 
 
-@pytest.mark.parametrize("environ", [{}, {"NO_COLOR": "1"}])
+@pytest.mark.parametrize("environ", [pytest.param({}, marks=pytest.mark.slow), {"NO_COLOR": "1"}])
 def test_no_color_is_respected(cluster, environ):
     top = cluster.shell.start_on_terminal(*QUICK, lines=30, environ=environ)
     top.until_painted("2 nodes")
@@ -185,7 +186,7 @@ async def test_the_cursor_stays_on_its_process_and_a_paused_screen_asks_nobody()
     wanted = Wanted("waiting", "", 20)
     seen: Look = await look(node, wanted)
     assert [(row["node"], row["state"]) for row in seen.nodes] == [("ada@h:1", "up"), ("bob@h:2", "stalled for 3.0 s")]
-    app = Live(node, wanted, seen, every=0.05)
+    app = Live(node, wanted, seen, every=0.1)
     async with app.run_test(size=(120, 40)) as pilot:
         table = app.query_one("#processes", DataTable)
         assert table.row_count == 20
