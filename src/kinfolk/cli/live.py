@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +15,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Input, Static
 
 from kinfolk.cli import exits
-from kinfolk.cli.top import ENDS, SORTS, Look, Sort, Wanted, in_order, look, process
+from kinfolk.cli.top import SORTS, Look, Sort, Wanted, in_order, look, process
 from kinfolk.errors import KinfolkError
 from kinfolk.ids import Pid
 from kinfolk.observer import Observer
@@ -91,7 +92,7 @@ class Live(App[int]):
     async def follow(self) -> int:
         """Run until the user, or a signal, ends it. Returns the exit code."""
         loop = asyncio.get_running_loop()
-        for number in ENDS:
+        for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.exit, 128 + number)
         code = await self.run_async()
         await self._node.close()

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -159,7 +158,3 @@ async def process(node: Observer, name: str, pid: str) -> dict[str, Any] | None:
     told: dict[str, Any] | None
     told = await (node.call(request) if name == node.name else node.act(["at", name, request], timeout=_PATIENCE))
     return told
-
-
-ENDS = (signal.SIGTERM, signal.SIGHUP)
-"""Signals that end it in good order: the terminal is as it was before."""
