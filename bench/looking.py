@@ -33,7 +33,7 @@ from kinfolk.observer import Observer
 RESULTS = Path(__file__).parent / "results" / "looking.json"
 GUIDE = ROOT / "docs" / "guides" / "production.md"
 NAMES, GROUPS = 100_000, 1_000
-CALLS, CALLERS = 60_000, 16
+CALLS, CALLERS = 40_000, 16
 EVERY = 1.0
 """Seconds from the begin of one look to that of the next, in the busy cluster."""
 _SECTION = re.compile(r"(<!-- measured: looking -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -185,9 +185,11 @@ async def measure(work: Path, rounds: int, looks: Sequence[str], say: Callable[[
 
 async def _idle(ada: PythonAgent, who: PythonAgent, what: str) -> dict[str, float]:
     await ada.run(ours.watch_stalls)
+    before = await ada.run(ours.used)
     seconds = await who.run(look_once, what)
+    after = await ada.run(ours.used)
     wall, own = await ada.run(ours.stalls)
-    return {"idle": seconds, "idle_wall": wall, "idle_own": own}
+    return {"idle": seconds, "idle_cpu": after["cpu"] - before["cpu"], "idle_wall": wall, "idle_own": own}
 
 
 async def _busy(ada: PythonAgent, bob: PythonAgent, who: PythonAgent, what: str, turn: int) -> dict[str, float]:
@@ -234,10 +236,10 @@ def table(results: Mapping[str, Any]) -> str:
         f" by {CALLERS} callers of another node. Who looks has what the two leave of the cores (nice 19)."
     )
     columns = [
-        *("look", "idle: answer", "longest stall", "its own", "busy: answer", "longest stall", "its own"),
+        *("look", "idle: answer", "processor", "longest stall", "its own", "busy: answer", "longest stall", "its own"),
         *("its own, not looked at", "calls a second, by those when not looked at", "calls for its processor, likewise"),
     ]
-    keys = ("idle", "idle_wall", "idle_own", "busy", "busy_wall", "busy_own", "alone_own")
+    keys = ("idle", "idle_cpu", "idle_wall", "idle_own", "busy", "busy_wall", "busy_own", "alone_own")
     rows = [
         [
             f"`{row['what']}`",

@@ -51,16 +51,15 @@ class Look(NamedTuple):
 
 def top(
     *,
-    sort: Annotated[Sort, Parameter(name=["--sort", "-s"])] = "waiting",
-    filter: Annotated[str, Parameter(name=["--filter", "-f"], show_default=False)] = "",  # noqa: A002 - the option's name
+    sort: Sort = "waiting",
+    filter: Annotated[str, Parameter(show_default=False)] = "",  # noqa: A002 - the option's name
     every: float = 2.0,
     limit: int = 100,
     asking: Asking = Asking(),  # noqa: B008 - it is frozen
 ) -> int:
     """Show the nodes of the cluster, and the processes with most to do, live on a terminal. Needs kinfolk[tui].
 
-    Keys change the order and the filter, pause it, and show more of a process. With --json, one look is printed, and
-    that is the end; no terminal is needed then.
+    Keys sort, filter, pause, and tell more of a process. With --json it looks once, and needs no terminal.
 
     Parameters
     ----------
