@@ -9,7 +9,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "kinfolk"
 
 LAYERS = [
-    ["ids", "errors", "reasons", "seconds", "counters", "compiled"],
+    ["ids", "errors", "reasons", "seconds", "counters", "compiled", "logs"],
     ["core"],
     ["cookie", "wire"],
     ["effects", "tempo", "agenda", "mesh", "orders", "tenure", "transfers", "asks", "kernel"],
@@ -25,6 +25,7 @@ LAYERS = [
         "supervisor",
         "leaving",
         "console",
+        "looking",
         "service",
         "node",
         "observer",

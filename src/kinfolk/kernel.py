@@ -193,11 +193,11 @@ class Kernel:
                 known = self.members.creations[fact.peer]
                 text = f"a newer start of {fact.peer} is known here: its name is in use, or its clock went back"
                 self._do(fx.Refuse(fact.conn, "stale", text, known))
-                self._log(logging.WARNING, f"refused {fact.peer}: {text}")
+                self._log(logging.WARNING, f"refused {fact.peer}: {text}", peer=fact.peer, reason="stale")
             case Verdict.LEFT:
                 text = f"this start of {fact.peer} has left the cluster: start it anew"
                 self._do(fx.Refuse(fact.conn, "left", text))
-                self._log(logging.WARNING, f"refused {fact.peer}: {text}")
+                self._log(logging.WARNING, f"refused {fact.peer}: {text}", peer=fact.peer, reason="left")
 
     def _opened(self, fact: fx.Opened) -> None:
         target = self.members.dial_ended(fact.conn) if fact.dialled else None
@@ -222,7 +222,7 @@ class Kernel:
             self._session_ended(there.conn, code, returns=True)
         session = self.members.opened(fact.conn, fact.peer, fact.creation, fact.dialled, self._agenda.now.mono)
         self._mesh.know(fact.peer)
-        self._log(logging.INFO, f"{fact.peer} is up")
+        self._log(logging.INFO, f"{fact.peer} is up", peer=fact.peer)
         self._do(fx.PeerUp(fact.peer, fact.creation, fact.conn))
         self.history.peer_up(self._agenda.now.wall_ms, fact.peer, fact.creation)
         if ("beat",) not in self._agenda.timers:
@@ -268,7 +268,8 @@ class Kernel:
         if session.stalled and now - signs.reported > self.settings.heartbeat:
             session.stalled = False
             seconds = signs.reported - signs.turned
-            self._log(logging.INFO, f"{session.peer} goes on: its event loop had stood still for {seconds:.1f} s")
+            text = f"{session.peer} goes on: its event loop had stood still for {seconds:.1f} s"
+            self._log(logging.INFO, text, peer=session.peer, seconds=seconds)
             self._do(fx.PeerResumed(session.peer, session.conn, seconds))
 
     def _stall_heard(self, fact: fx.StallHeard) -> None:
@@ -284,6 +285,8 @@ class Kernel:
             logging.WARNING,
             f"{session.peer} is stalled: its event loop stands still, for {fact.age:.1f} s until now. It lives, but"
             f" answers nothing: its names and links are kept until that is {self.settings.stalled_limit:g} s",
+            peer=session.peer,
+            seconds=fact.age,
         )
         self._do(fx.PeerStalled(session.peer, session.conn, fact.age))
 
@@ -329,7 +332,7 @@ class Kernel:
         session = self.members.closed(conn)
         if session is None:
             return
-        self._log(level, f"{session.peer} is down: {reason}")
+        self._log(level, f"{session.peer} is down: {reason}", peer=session.peer, reason=reason)
         mirror = self.names.mirrors.get(session.peer)
         self.history.peer_down(
             self._agenda.now.wall_ms,
@@ -577,7 +580,8 @@ class Kernel:
             return
         session.mistrusted = True
         position = self.names.distrust(node)
-        self._log(logging.ERROR, f"the names of {node} in memory, at entry {position}, are not what it told: asks anew")
+        text = f"the names of {node} in memory, at entry {position}, are not what it told: asks anew"
+        self._log(logging.ERROR, text, peer=node)
         self._send(session, frames.ResyncAsked(position))
 
     # --- what peers say ---
@@ -680,7 +684,8 @@ class Kernel:
 
     def _resync_asked(self, session: Session, operation: frames.ResyncAsked) -> None:
         if not session.unsent:  # else a sync is under way
-            self._log(logging.INFO, f"{session.peer} asks for all names again: what it had of them was damaged")
+            text = f"{session.peer} asks for all names again: what it had of them was damaged"
+            self._log(logging.INFO, text, peer=session.peer)
             self._sync_anew(session)
 
     def _name_claimed(self, session: Session, operation: frames.NameClaimed) -> None:
@@ -928,8 +933,8 @@ class Kernel:
     def _do(self, effect: fx.Effect) -> None:
         self._agenda.do(effect)
 
-    def _log(self, level: int, text: str) -> None:
-        self._agenda.log(level, text)
+    def _log(self, level: int, text: str, **about: object) -> None:
+        self._agenda.log(level, text, **about)
 
     def _send(self, session: Session, operation: frames.Operation) -> None:
         self._emit((session.conn,), operation)

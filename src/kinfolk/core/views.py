@@ -112,6 +112,20 @@ class Views:
         """The names that a process of ours has or claims, in the order in which it claimed them."""
         return [fact for fact in self._by_process.get(local, ()) if isinstance(fact, str)]
 
+    @property
+    def own_claims(self) -> int:
+        """How many claims of this node there are."""
+        return len(self.own)
+
+    @property
+    def disputed(self) -> int:
+        """How many names more than one claim is known of."""
+        return len(self.rivals)
+
+    def groups_of(self, local: int) -> list[str]:
+        """The groups that a process of ours is a member of, in the order in which it joined them."""
+        return [fact[0] for fact in self._by_process.get(local, ()) if not isinstance(fact, str)]
+
     def owns(self, local: int) -> bool:
         """Whether a process of ours has or claims a name, or is a member of a group."""
         return local in self._by_process
