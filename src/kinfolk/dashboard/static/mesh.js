@@ -57,13 +57,17 @@ export class Mesh {
     const around = rows.length > MANY ? rows.filter((row) => row !== self) : rows;
     const wide = width > 480;
     const labelled = rows.length <= LABELLED;
-    const rx = Math.max(60, width / 2 - (labelled ? (wide ? 120 : 64) : 28));
-    const ry = Math.max(60, height / 2 - (labelled ? 46 : 28));
+    const rx = Math.max(60, Math.min(width / 2 - (labelled ? (wide ? 96 : 64) : 28), 340));
+    const ry = Math.max(60, height / 2 - (labelled ? 48 : 28));
     const places = new Map();
     around.forEach((row, at) => {
       const angle = (at / around.length) * 2 * Math.PI - Math.PI / 2;
       places.set(row.name, { x: width / 2 + rx * Math.cos(angle), y: height / 2 + ry * Math.sin(angle), angle });
     });
+    // A ring of few nodes is not as high above its middle as below: it stands in the middle all the same.
+    const heights = [...places.values()].map((place) => place.y);
+    const shift = (height - Math.max(...heights) - Math.min(...heights)) / 2;
+    for (const place of places.values()) place.y += shift;
     if (rows.length === 1) places.set(rows[0].name, { x: width / 2, y: height / 2, angle: Math.PI / 2 });
     else if (around !== rows && self) places.set(self.name, { x: width / 2, y: height / 2, angle: Math.PI / 2, centre: true });
     return places;
@@ -128,8 +132,8 @@ export class Mesh {
         const middle = { x: (from.x + to.x) / 2, y: (from.y + to.y) / 2 };
         const by = { x: middle.x + (centre.x - middle.x) * bend, y: middle.y + (centre.y - middle.y) * bend };
         attr(path, "d", `M${from.x.toFixed(1)} ${from.y.toFixed(1)}Q${by.x.toFixed(1)} ${by.y.toFixed(1)} ${to.x.toFixed(1)} ${to.y.toFixed(1)}`);
-        attr(path, "class", `link is-${kind}${waiting > 65536 ? " is-waiting" : ""}`);
-        attr(path, "stroke-width", kind === "own" ? Math.min(5, 1 + Math.log10(1 + (rate ?? 0) / 200)).toFixed(2) : null);
+        attr(path, "class", `link is-${kind}${waiting > 65536 ? " is-waiting" : ""}${spokes && kind === "other" ? " is-many" : ""}`);
+        path.style.strokeWidth = kind === "own" ? `${Math.min(6, 1.25 + 0.9 * Math.log10(1 + (rate ?? 0) / 300)).toFixed(2)}px` : "";
         text(path.firstChild, kind === "missing" ? `${parts(a)[0]} has no session with ${parts(b)[0]}` : kind === "own" ? `${parts(a)[0]} – ${parts(b)[0]}: ${perSecond(rate ?? 0)}` : "");
       },
     );
