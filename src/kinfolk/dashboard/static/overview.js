@@ -190,7 +190,8 @@ function matters(store, rows, pulse) {
     else if (row.state === "stalled") found.push({ tone: "warn", node: row.name, what: `${word} is stalled: ${row.why}` });
     else if (row.state === "silent") found.push({ tone: "warn", node: row.name, what: `${word} does not answer: ${row.why}` });
     else if (row.state === "draining") found.push({ tone: "warn", node: row.name, what: `${word} drains${row.why ? `: ${row.why}` : ""}` });
-    if (row.missing?.length) found.push({ tone: "bad", node: row.name, what: `${word} has no session with ${row.missing.map((name) => parts(name)[0]).join(", ")}` });
+    const missing = row.missing?.filter((name) => name > row.name || !store.nodes.get(name)?.missing?.includes(row.name)); // both may tell of it
+    if (missing?.length) found.push({ tone: "bad", node: row.name, what: `${word} has no session with ${missing.map((name) => parts(name)[0]).join(", ")}` });
     if (row.waiting > 1e6) found.push({ tone: "warn", node: row.name, what: `${short(row.waiting)} bytes wait at ${word} to be sent` });
   }
   const dropped = store.column("dropped").slice(-60);
