@@ -11,6 +11,7 @@ import { act } from "./server.js";
 const TONES = { up: "ok", stalled: "warn", draining: "warn", starting: "warn", silent: "warn", down: "bad" };
 const RECENT = 120; // seconds of the small lines
 const BRIEF = 7; // events
+const TOGETHER = 150; // milliseconds
 /** Counters that should stand still; a node that has some of these has something to tell. */
 const GRAVE = ["registry_divergence_total", "names_lost", "leases_lost", "protocol_errors", "outbox_overflows"];
 
@@ -160,11 +161,18 @@ function mount({ store, root, go, signal, confirmed }, params) {
     );
   }
 
+  // Several things are told in one second: they are drawn together.
+  let timer = 0;
+  const soon = () => {
+    timer ||= setTimeout(() => {
+      timer = 0;
+      draw();
+    }, TOGETHER);
+  };
+  signal.addEventListener("abort", () => clearTimeout(timer));
   store.addEventListener("events", drawBrief, { signal });
   store.addEventListener("anew", drawBrief, { signal });
-  store.addEventListener("pulse", draw, { signal });
-  store.addEventListener("mesh", draw, { signal });
-  store.addEventListener("anew", draw, { signal });
+  for (const event of ["pulse", "mesh", "anew"]) store.addEventListener(event, soon, { signal });
 
   return (given) => {
     chosen = given.get("node") ?? "";
