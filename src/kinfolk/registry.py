@@ -5,6 +5,7 @@ the kernel, which tells all peers and waits for them.
 """
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -110,14 +111,24 @@ class Names:
             return names
         return {name: pid for name, pid in names.items() if not self._table.is_refused(pid)}
 
-    def of(self, pid: Pid) -> list[str]:
-        """The names of a process of this node, the oldest first; of any other process, none."""
+    def of(self, pid: Pid, limit: int | None = None) -> list[str]:
+        """The names of a process of this node, the oldest first; of any other process, none.
+
+        Args:
+            limit: how many at most, if not all.
+        """
         if (pid.node, pid.creation) != (self._node.name, self._node.creation):
             return []
-        return [name for name in self._table.names_of(pid.local) if self.whereis(name) == pid]
+        held = (name for name in self._table.names_of(pid.local) if self.whereis(name) == pid)
+        return list(itertools.islice(held, limit))
 
     def __len__(self) -> int:
         return len(self._view)
+
+    @property
+    def held(self) -> int:
+        """How many names this node has claimed for its processes."""
+        return len(self._table.own)
 
     def staleness(self) -> float:
         """How old the answers of `whereis` may be, in seconds: when they were last known to be those of the authority.
@@ -299,10 +310,14 @@ class Names:
 
     # --- for the node ---
 
-    def watch_with_nodes(self, pattern: str, *, max_events: int) -> "ClusterWatch":
-        """As `watch`, and between the changes of names the peers that come, go, stall and resume, from now on."""
+    def watch_with_nodes(self, pattern: str, *, max_events: int, changes: bool = False) -> "ClusterWatch":
+        """As `watch`, and between the changes of names the peers that come, go, stall and resume, from now on.
+
+        Args:
+            changes: leave out the names that are there, at first and in a `Resync`.
+        """
         self._node.check_open()
-        watch = ClusterWatch(self._view, pattern, max_events)
+        watch = ClusterWatch({} if changes else self._view, pattern, max_events)
         self._watches[watch] = None
         return watch
 
