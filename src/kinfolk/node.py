@@ -775,6 +775,7 @@ class Node:
         self.check_open()
         if self._state != "running":
             raise RuntimeError("start the node first: supervise() waits until the children have started")
+        self._codec.learn(Started)  # with `strict_messages` it is read before the supervisor takes its first step
         process = self.start_process(Supervisor(children, strategy=strategy, intensity=intensity, period=period), ())
         try:
             await self.call(process.pid, Started(), timeout=None)
