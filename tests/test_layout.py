@@ -17,6 +17,7 @@ LAYERS = [
     ["shell", "registries", "discovery"],
     [
         "settings",
+        "pictures",
         "events",
         "registry",
         "groups",
