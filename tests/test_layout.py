@@ -23,6 +23,7 @@ LAYERS = [
         "groups",
         "blocking",
         "watches",
+        "finding",
         "supervisor",
         "leaving",
         "console",
@@ -32,7 +33,7 @@ LAYERS = [
         "otel",
     ],
     ["__init__"],
-    ["web", "metrics"],
+    ["web", "metrics", "dashboard"],
     ["cli", "demo", "__main__"],
     ["testing"],
 ]

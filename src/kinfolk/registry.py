@@ -125,6 +125,11 @@ class Names:
         names = self.snapshot()
         return pictures.listing(f"{len(names):,} names, as {self._node.name} knows them", ("name", "held by"), names)
 
+    @property
+    def held(self) -> int:
+        """How many names this node has claimed for its processes."""
+        return len(self._table.own)
+
     def staleness(self) -> float:
         """How old the answers of `whereis` may be, in seconds: when they were last known to be those of the authority.
 
@@ -305,10 +310,14 @@ class Names:
 
     # --- for the node ---
 
-    def watch_with_nodes(self, pattern: str, *, max_events: int) -> "ClusterWatch":
-        """As `watch`, and between the changes of names the peers that come, go, stall and resume, from now on."""
+    def watch_with_nodes(self, pattern: str, *, max_events: int, changes: bool = False) -> "ClusterWatch":
+        """As `watch`, and between the changes of names the peers that come, go, stall and resume, from now on.
+
+        Args:
+            changes: leave out the names that are there, at first and in a `Resync`.
+        """
         self._node.check_open()
-        watch = ClusterWatch(self._view, pattern, max_events)
+        watch = ClusterWatch({} if changes else self._view, pattern, max_events)
         self._watches[watch] = None
         return watch
 

@@ -5,11 +5,12 @@ It has the node-scoped name "kinfolk". The command line asks it, through an obse
 """
 
 import asyncio
-import itertools
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, TypeVar
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import kinfolk
+from kinfolk import finding
 from kinfolk.console import Consoles
 from kinfolk.errors import CallTimeout, KinfolkError, NameUnknown, NodeLost, NotAllowed
 from kinfolk.ids import Pid
@@ -20,13 +21,10 @@ from kinfolk.shell.dataplane import Target
 from kinfolk.watches import Watches
 from kinfolk.wire.session import OBSERVED
 
-T = TypeVar("T", str, tuple[str, Pid])
-
 SERVICE_NAME = OBSERVED
 PAGE = 5000
 """Names or members in one answer: with the longest names and node names together that stays below 4 MiB."""
 _SHOWN = 10  # processes that a draining node waits for
-_SLICE = 5000  # of them looked at before others get their turn: a few milliseconds
 
 
 async def service(me: Process) -> None:
@@ -44,6 +42,8 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
     match call.body:
         case ["info"]:
             call.reply(_info(me))
+        case ["pulse"]:
+            call.reply(_pulse(me))
         case ["nodes"]:
             call.reply(_nodes(me))
         case ["stalled"]:
@@ -57,6 +57,14 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
                 call.fail(str(error))
             else:
                 call.reply(await _groups(me, prefix, last, min(limit, PAGE)))
+        case ["find names", str(text), str(holder), str(after), int(limit)] if limit > 0:
+            _find(call, tasks, finding.names(me.node, text, holder, after, min(limit, PAGE)))
+        case ["find groups", str(text), str(after), int(limit)] if limit > 0:
+            _find(call, tasks, finding.groups(me.node, text, after, min(limit, PAGE)))
+        case ["find members", str(group), None | Pid(), int(limit)] if limit > 0:
+            _find(call, tasks, finding.members(me.node, group, call.body[2], min(limit, PAGE)))
+        case ["find processes", str(text), str(order), int(skip), int(limit)] if limit > 0 and order in finding.ORDERS:
+            _find(call, tasks, finding.processes(me.node, text, order, max(skip, 0), min(limit, PAGE)))
         case ["whereis", str(name)]:
             holder = me.node.names.whereis(name)
             call.reply(None if holder is None else str(holder))
@@ -79,10 +87,13 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
             request: list[object] = call.body[2]
             _act(call, tasks, me.call((SERVICE_NAME, node), request, timeout=call.remaining))
         case ["tree"]:
-            call.reply(_trees(me))
-        case ["watch", str(pattern)] | ["watch", str(pattern), "nodes"]:
+            call.reply(_trees(me, None))
+        case ["tree", int(limit)] if limit > 0:
+            call.reply(_trees(me, limit))
+        case ["watch", str(pattern)] | ["watch", str(pattern), "nodes" | "changes"]:
             try:
-                call.reply(watches.open(pattern, nodes=len(call.body) == 3))
+                what = call.body[2] if len(call.body) == 3 else ""
+                call.reply(watches.open(pattern, nodes=what != "", changes=what == "changes"))
             except ValueError as error:
                 call.fail(str(error))
         case ["events", int(watch), int() | float() as seconds]:
@@ -91,11 +102,14 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
             _drain(me, call, seconds)
         case _:
             call.fail(
-                'unknown request; the service knows ["info"], ["nodes"], ["stalled"], ["names", prefix, after, limit],'
-                ' ["groups", prefix, after, member, limit], ["whereis", name], ["why", name], ["ps", after, limit],'
-                ' ["tree"], ["send", target, message], ["call", target, request, seconds], ["kill", target, seconds],'
-                ' ["shell", number, source], ["at", node, request], ["watch", pattern],'
-                ' ["watch", pattern, "nodes"], ["events", watch, seconds]'
+                'unknown request; the service knows ["info"], ["pulse"], ["nodes"], ["stalled"],'
+                ' ["names", prefix, after, limit], ["groups", prefix, after, member, limit],'
+                ' ["find names", text, node, after, limit], ["find groups", text, after, limit],'
+                ' ["find members", group, after, limit], ["find processes", text, order, skip, limit],'
+                ' ["whereis", name], ["why", name], ["ps", after, limit],'
+                ' ["tree"], ["tree", limit], ["send", target, message], ["call", target, request, seconds],'
+                ' ["kill", target, seconds], ["shell", number, source], ["at", node, request], ["watch", pattern],'
+                ' ["watch", pattern, "nodes"], ["watch", pattern, "changes"], ["events", watch, seconds]'
                 ' and ["drain", seconds]'
             )
 
@@ -104,18 +118,20 @@ def _processes(me: Process, after: int, limit: int) -> dict[str, Any]:
     """The first processes of this node in the order of their start, after the one with this local id."""
     found = [process for process in me.node.processes() if process.pid.local > after]
     now = asyncio.get_running_loop().time()
-    rows = [
-        {
-            "pid": str(process.pid),
-            "names": [*me.names.of(process.pid), *me.names.local.of(process.pid)],
-            "runs": process.function,
-            "waiting": len(process.mailbox),
-            "received": process.mailbox.taken,
-            "age": 0.0 if process.started is None else now - process.started,
-        }
-        for process in found[:limit]
-    ]
+    rows = [finding.row(me.node, process, now) for process in found[:limit]]
     return {"processes": rows, "more": len(found) > limit}
+
+
+def _find(call: Call[Any], tasks: asyncio.TaskGroup, looking: Coroutine[Any, Any, object]) -> None:
+    """Answer with what is found, and others meanwhile."""
+
+    async def find() -> None:
+        try:
+            call.reply(await looking)
+        except KinfolkError:
+            pass  # the node has closed; or it cannot be sent, which the caller has been told
+
+    tasks.create_task(find())
 
 
 # --- what is done for somebody ---
@@ -193,6 +209,35 @@ def _info(me: Process) -> dict[str, Any]:
     }
 
 
+def _pulse(me: Process) -> dict[str, Any]:
+    """What changes from moment to moment, in numbers: it costs the same however many names there are."""
+    node = me.node
+    return {
+        "name": node.name,
+        "creation": node.creation,
+        "clock": node.wall_clock() / 1e9,
+        "ready": node.ready,
+        "draining": None if node.draining is None else node.draining.step,
+        "names": len(node.names),
+        "held": node.names.held,
+        "processes": len(node.processes()),
+        "cpu": time.process_time(),
+        "counters": dict(node.counters),
+        "peers": {
+            peer: [
+                traffic.bytes_in,
+                traffic.bytes_out,
+                traffic.frames_in,
+                traffic.frames_out,
+                traffic.waiting,
+                traffic.round_trip,
+            ]
+            for peer, traffic in node.traffic().items()
+        },
+        "stalled": node.stalled(),
+    }
+
+
 def _draining(drain: Drain | None) -> dict[str, Any] | None:
     """How far a node has come with leaving: the step that it is at, and what it waits for there."""
     return None if drain is None else {"step": drain.step, "undone": _texts(drain.undone())}
@@ -225,12 +270,15 @@ def _nodes(me: Process) -> dict[str, int]:
     return dict(sorted({**node.kernel.peers(), node.name: node.creation}.items()))
 
 
-def _trees(me: Process) -> list[dict[str, Any]]:
-    """The supervisors that no other of this node supervises, each with what is below it."""
+def _trees(me: Process, limit: int | None) -> list[dict[str, Any]]:
+    """The supervisors that no other of this node supervises, each with what is below it.
+
+    Of each supervisor so many children are told, and how many are left out.
+    """
     supervisors = list(me.node.supervisors.values())
     pids = {each.me.pid for each in supervisors}
     return [
-        {"id": "supervisor", "pid": str(root.me.pid), "runs": root.me.function, **root.tree()}
+        {"id": "supervisor", "pid": str(root.me.pid), "runs": root.me.function, **root.tree(limit)}
         for root in supervisors
         if root.me.parent not in pids
     ]
@@ -239,30 +287,13 @@ def _trees(me: Process) -> list[dict[str, Any]]:
 async def _names(me: Process, prefix: str, after: str, limit: int) -> dict[str, Any]:
     """The first names in order that begin with the prefix and come after another."""
     table = me.node.names.snapshot()
-    names, more = await _first(table, lambda name: after < name and name.startswith(prefix), limit)
-    return {"names": [[name, str(table[name])] for name in names], "more": more}
+    found = await finding.first(table, limit, lambda name: name.startswith(prefix), after)
+    return {"names": [[name, str(table[name])] for name in found.rows], "more": found.more}
 
 
 async def _groups(me: Process, prefix: str, after: tuple[str, Pid] | None, limit: int) -> dict[str, Any]:
     """The first memberships in order of groups that begin with the prefix, each as group and pid, after another."""
     groups = me.node.groups.snapshot()
     members = ((group, pid) for group, pids in groups.items() if group.startswith(prefix) for pid in pids)
-    found, more = await _first(members, lambda member: after is None or after < member, limit)
-    return {"groups": [[group, str(pid)] for group, pid in found], "more": more}
-
-
-async def _first(rows: Iterable[T], wanted: Callable[[T], bool], limit: int) -> tuple[list[T], bool]:
-    """The smallest of the rows that are wanted, in order, and whether there are more.
-
-    However many there are, the loop is kept for a few milliseconds at a time: the smallest are found slice by slice, in
-    a snapshot. What comes or goes between two pages may be missing or too many, as in any listing.
-    """
-    waiting = iter(rows)
-    found: list[T] = []
-    while some := list(itertools.islice(waiting, _SLICE)):
-        full = len(found) > limit
-        found += [row for row in some if wanted(row) and not (full and row > found[limit])]
-        found.sort()
-        del found[limit + 1 :]  # one more than wanted tells that there are more
-        await asyncio.sleep(0)
-    return found[:limit], len(found) > limit
+    found = await finding.first(members, limit, None, after)
+    return {"groups": [[group, str(pid)] for group, pid in found.rows], "more": found.more}
