@@ -33,7 +33,7 @@ LAYERS = [
         "otel",
     ],
     ["__init__"],
-    ["web", "metrics", "dashboard"],
+    ["asgi", "web", "metrics", "dashboard"],
     ["cli", "demo", "__main__"],
     ["testing"],
 ]

@@ -6,7 +6,6 @@ processes of `examples.auction.house` by their names; and each browser that watc
 """
 
 import asyncio
-import signal
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,8 +18,7 @@ from pydantic import BaseModel, Field
 
 from examples.auction.house import AUCTIONEER, BOOKS, GONE, Look, Open, Place, ask, auction, bidders, open_house
 from examples.auction.lots import Lot
-from kinfolk import KinfolkError, Node, Pid, Process, Refused
-from kinfolk.dashboard import Dashboard
+from kinfolk import KinfolkError, Node, Pid, Process, Refused, asgi
 from kinfolk.dashboard import app as dashboard_of
 
 PAGE = Path(__file__).with_name("page.html")
@@ -48,7 +46,7 @@ def create(node: Node, seconds: float = 300.0) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        async with node, leaving_first(node, dashboard):
+        async with asgi.lifespan(node, dashboard.close):
             await open_house(node, seconds)
             yield
 
@@ -66,41 +64,6 @@ def create(node: Node, seconds: float = 300.0) -> FastAPI:
     web.exception_handler(KinfolkError)(unavailable)
     web.exception_handler(TimeoutError)(unavailable)
     return web
-
-
-@asynccontextmanager
-async def leaving_first(node: Node, dashboard: Dashboard) -> AsyncGenerator[None]:
-    """The node leaves before the server ends, and the streams to browsers end with it: a server waits for them.
-
-    So when the program is told to end, that is for the node at first; and when the node has left, whoever has told it
-    to (`kinfolk drain`, say), the server is told.
-    """
-    loop = asyncio.get_running_loop()
-    of_the_server = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def give_back() -> None:
-        for number, handler in of_the_server.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)
-
-    def leave() -> None:
-        give_back()  # a second signal is for the server
-        _ = node.start_draining()
-
-    async def end() -> None:
-        await node.wait_closed()
-        await dashboard.close()
-        give_back()
-        signal.raise_signal(signal.SIGTERM)
-
-    for number in of_the_server:
-        loop.add_signal_handler(number, leave)
-    ending = asyncio.create_task(end())
-    try:
-        yield
-    finally:
-        ending.cancel()
-        give_back()
 
 
 def node_of(request: Request) -> Node:

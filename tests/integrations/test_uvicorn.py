@@ -149,9 +149,9 @@ def test_workers_of_several_machines_find_each_other_on_a_range_of_ports(
 ) -> None:
     hosts = ("127.0.0.1", "127.0.0.2")  # as good as two machines: the ports are the same, the addresses are not
     first = free_port() // 10 * 10
-    program = guide.file("shop.py").replace("kinfolk.Node() as", "make_node() as")
+    program = guide.file("shop.py").replace("(kinfolk.Node())", "(make_node())")
     (tmp_path / "shop.py").write_text(
-        program.replace("import kinfolk\n", "import kinfolk\nfrom machines import *\n", 1)
+        program.replace("import kinfolk.asgi\n", "import kinfolk.asgi\nfrom machines import *\n", 1)
     )
     (tmp_path / "machines.py").write_text(guide.file("machines.py").replace("(4370, 4374)", f"({first}, {first + 4})"))
     cookie = tmp_path / "cookie"
