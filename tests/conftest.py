@@ -1,13 +1,10 @@
 """Settings that hold for every test."""
 
-import importlib
 import os
-import shutil
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -39,21 +36,6 @@ def etcd_of(size: int) -> Generator[etcd.Server]:
             yield served
         finally:
             served.stop()
-
-
-@pytest.fixture(scope="module")  # no longer: while Playwright is open, no test of this program can run an event loop
-def chromium() -> Iterator[Any]:
-    """A browser without a window, driven by Playwright; where none is installed, the test is skipped."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("there is no chromium: on Debian and Ubuntu, apt install chromium")
-    playwright = importlib.import_module("playwright.sync_api").sync_playwright().start()
-    try:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield browser
-        browser.close()
-    finally:
-        playwright.stop()
 
 
 @pytest.fixture

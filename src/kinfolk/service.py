@@ -57,8 +57,8 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
                 call.fail(str(error))
             else:
                 call.reply(await _groups(me, prefix, last, min(limit, PAGE)))
-        case ["find names", str(text), str(holder), str(after), int(limit)] if limit > 0:
-            _find(call, tasks, finding.names(me.node, text, holder, after, min(limit, PAGE)))
+        case ["find names", str(text), str(where), str(after), int(limit)] if limit > 0:
+            _find(call, tasks, finding.names(me.node, text, where, after, min(limit, PAGE)))
         case ["find groups", str(text), str(after), int(limit)] if limit > 0:
             _find(call, tasks, finding.groups(me.node, text, after, min(limit, PAGE)))
         case ["find members", str(group), None | Pid(), int(limit)] if limit > 0:

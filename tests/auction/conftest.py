@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.auction.programs import House
+from tests.browser.conftest import chromium
 from tests.node.conftest import nodes
 
-__all__ = ["house", "nodes"]
+__all__ = ["chromium", "house", "nodes"]
 
 
 @pytest.fixture

@@ -45,8 +45,9 @@ def dashboard(
         serve = importlib.import_module("kinfolk.dashboard").serve
     except ModuleNotFoundError as error:
         raise exits.Usage(f"the dashboard needs {error.name}: pip install 'kinfolk[dashboard]'") from None
+    token = _token(token_file)
     try:
-        ask(asking, lambda node: _serve(serve, node, listen, _token(token_file)))
+        ask(asking, lambda node: _serve(serve, node, listen, token))
     except KeyboardInterrupt:
         pass  # the way to end it
     return exits.YES

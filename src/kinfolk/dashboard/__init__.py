@@ -119,11 +119,12 @@ def _path(request: Request) -> str:
     return str(request.scope.get("root_path") or "/")
 
 
-def app(source: "Node | Observer", *, token: str | None = None) -> Dashboard:
+def app(source: "Node | Observer | Source", *, token: str | None = None) -> Dashboard:
     """The pages as an ASGI application, to be mounted into one of yours under any path.
 
     Args:
-        source: a node of this program, on whose loop the application runs; or an observer whose session is open.
+        source: a node of this program, on whose loop the application runs; or an observer whose session is open; or
+            what else answers as a node's service does.
         token: what must be shown to look, and then to act: 16 characters or more. Without one only this machine may
             look, and nobody may act.
 
@@ -137,7 +138,7 @@ def app(source: "Node | Observer", *, token: str | None = None) -> Dashboard:
 
 @asynccontextmanager
 async def serve(
-    source: "Node | Observer", address: str = ADDRESS, *, token: str | None = None
+    source: "Node | Observer | Source", address: str = ADDRESS, *, token: str | None = None
 ) -> AsyncGenerator[Address]:
     """Serve the pages as long as the block lasts. Gives the address, with its real port.
 
@@ -161,5 +162,7 @@ async def serve(
             await dashboard.close()
 
 
-def _source(source: "Node | Observer") -> Source:
+def _source(source: "Node | Observer | Source") -> Source:
+    if isinstance(source, Source):
+        return source
     return Afar(source) if isinstance(source, Observer) else Here(source)

@@ -5,7 +5,7 @@ import { number, time } from "./format.js";
 import { empty, nodeName, processNumber, search } from "./parts.js";
 
 const SHOWN = 300;
-const KINDS = {
+export const KINDS = {
   added: { label: "name added", tone: "ok", of: "names" },
   removed: { label: "name removed", tone: "quiet", of: "names" },
   up: { label: "node up", tone: "ok", of: "nodes" },

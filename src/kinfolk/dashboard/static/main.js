@@ -46,6 +46,7 @@ function show() {
     shown.update?.(params);
     return;
   }
+  const first = shown === null;
   shown?.ending.abort();
   const ending = new AbortController();
   const page = PAGES[name];
@@ -56,8 +57,10 @@ function show() {
   const context = { store, root, go, signal: ending.signal, confirmed };
   shown = { name, ending, update: page.mount(context, params) };
   shown.update?.(params);
-  if (document.activeElement === document.body || document.activeElement?.closest("#nav, main")) title.focus({ preventScroll: true });
-  scrollTo(0, 0);
+  if (!first) {
+    title.focus({ preventScroll: true }); // else it would be lost with the page that is left
+    scrollTo(0, 0);
+  }
 }
 
 // --- the connection ---

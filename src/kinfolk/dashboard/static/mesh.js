@@ -57,13 +57,18 @@ export class Mesh {
     const around = rows.length > MANY ? rows.filter((row) => row !== self) : rows;
     const wide = width > 480;
     const labelled = rows.length <= LABELLED;
-    const rx = Math.max(60, width / 2 - (labelled ? (wide ? 120 : 64) : 28));
-    const ry = Math.max(60, height / 2 - (labelled ? 46 : 28));
+    const rx = Math.max(60, Math.min(width / 2 - (labelled ? (wide ? 96 : 64) : 28), 340));
+    const ry = Math.max(60, height / 2 - (labelled ? 48 : 28));
     const places = new Map();
+    const angles = spread(around.length, rx, ry);
     around.forEach((row, at) => {
-      const angle = (at / around.length) * 2 * Math.PI - Math.PI / 2;
+      const angle = angles[at];
       places.set(row.name, { x: width / 2 + rx * Math.cos(angle), y: height / 2 + ry * Math.sin(angle), angle });
     });
+    // A ring of few nodes is not as high above its middle as below: it stands in the middle all the same.
+    const heights = [...places.values()].map((place) => place.y);
+    const shift = (height - Math.max(...heights) - Math.min(...heights)) / 2;
+    for (const place of places.values()) place.y += shift;
     if (rows.length === 1) places.set(rows[0].name, { x: width / 2, y: height / 2, angle: Math.PI / 2 });
     else if (around !== rows && self) places.set(self.name, { x: width / 2, y: height / 2, angle: Math.PI / 2, centre: true });
     return places;
@@ -105,7 +110,7 @@ export class Mesh {
         text(title, `${row.name} · ${WORDS[row.state]}${row.why ? `: ${row.why}` : ""}`);
         attr(halo, "r", radius + 5);
         attr(body, "r", radius);
-        text(sign, SIGNS[row.state] ?? "");
+        text(sign, radius > 6 ? (SIGNS[row.state] ?? "") : "");
         text(label, labelled ? parts(row.name)[0] : "");
         const side = inside ? 0 : Math.cos(angle);
         attr(label, "text-anchor", side > 0.25 ? "start" : side < -0.25 ? "end" : "middle");
@@ -128,12 +133,29 @@ export class Mesh {
         const middle = { x: (from.x + to.x) / 2, y: (from.y + to.y) / 2 };
         const by = { x: middle.x + (centre.x - middle.x) * bend, y: middle.y + (centre.y - middle.y) * bend };
         attr(path, "d", `M${from.x.toFixed(1)} ${from.y.toFixed(1)}Q${by.x.toFixed(1)} ${by.y.toFixed(1)} ${to.x.toFixed(1)} ${to.y.toFixed(1)}`);
-        attr(path, "class", `link is-${kind}${waiting > 65536 ? " is-waiting" : ""}`);
-        attr(path, "stroke-width", kind === "own" ? Math.min(5, 1 + Math.log10(1 + (rate ?? 0) / 200)).toFixed(2) : null);
+        attr(path, "class", `link is-${kind}${waiting > 65536 ? " is-waiting" : ""}${spokes && kind === "other" ? " is-many" : ""}`);
+        const width = Math.min(6, 1.25 + 0.9 * Math.log10(1 + (rate ?? 0) / 300)) / (spokes ? 3 : 1);
+        path.style.strokeWidth = kind === "own" ? `${width.toFixed(2)}px` : "";
         text(path.firstChild, kind === "missing" ? `${parts(a)[0]} has no session with ${parts(b)[0]}` : kind === "own" ? `${parts(a)[0]} – ${parts(b)[0]}: ${perSecond(rate ?? 0)}` : "");
       },
     );
   }
+}
+
+/** Angles from the top on, so that the points at them stand equally far apart on a ring with these radii. */
+function spread(count, rx, ry) {
+  const steps = 720;
+  const ways = [0];
+  for (let step = 1; step <= steps; step += 1) {
+    const middle = ((step - 0.5) / steps) * 2 * Math.PI;
+    ways.push(ways[step - 1] + Math.hypot(rx * Math.cos(middle), ry * Math.sin(middle)));
+  }
+  const angles = [];
+  for (let at = 0, step = 0; at < count; at += 1) {
+    while (ways[step + 1] <= (at / count) * ways[steps]) step += 1;
+    angles.push((step / steps) * 2 * Math.PI - Math.PI / 2);
+  }
+  return angles;
 }
 
 /** The lines: sessions of the asked node, with what goes over them; those of others; and those that should be there. */

@@ -167,7 +167,7 @@ function explained(told, store, confirmed, again) {
     told.claims.length ? h("ul", { class: "claims" }, told.claims.map(claim)) : null,
     h("h3", {}, "History"),
     told.history.length
-      ? h("ol", { class: "history" }, told.history.toReversed().map((event) => h("li", {}, h("time", { class: "muted" }, date(event.time)), h("span", { class: "what" }, event.what), h("span", {}, event.text))))
+      ? h("ol", { class: "history" }, told.history.toReversed().map((event) => h("li", {}, h("span", { class: "what" }, event.what), h("time", { class: "muted tabular" }, date(event.time)), h("span", {}, event.text))))
       : h("p", { class: "muted" }, "Nothing that happened to it is remembered by this node."),
   ];
 }

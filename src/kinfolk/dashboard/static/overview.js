@@ -2,13 +2,15 @@
 
 import { Spark } from "./chart.js";
 import { attr, h, Table, text } from "./dom.js";
-import { age, date, number, parts, percent, perSecond, plural, short, span, started } from "./format.js";
+import { KINDS } from "./events.js";
+import { age, date, number, parts, percent, perSecond, plural, short, span, started, time } from "./format.js";
 import { Mesh, WORDS } from "./mesh.js";
 import { facts, nodeName } from "./parts.js";
 import { act } from "./server.js";
 
 const TONES = { up: "ok", stalled: "warn", draining: "warn", starting: "warn", silent: "warn", down: "bad" };
 const RECENT = 120; // seconds of the small lines
+const BRIEF = 7; // events
 /** Counters that should stand still; a node that has some of these has something to tell. */
 const GRAVE = ["registry_divergence_total", "names_lost", "leases_lost", "protocol_errors", "outbox_overflows"];
 
@@ -30,6 +32,8 @@ function mount({ store, root, go, signal, confirmed }, params) {
   const choose = (name) => go("overview", { node: name === chosen ? "" : name }, true);
   const mesh = new Mesh({ onselect: choose });
   const heed = h("ul", { class: "heed" });
+  const legend = h("p", { class: "legend" });
+  const brief = h("ol", { class: "brief" });
   const side = h("section", { class: "card side" });
   const table = new Table(
     [
@@ -57,7 +61,7 @@ function mount({ store, root, go, signal, confirmed }, params) {
   table.ordered(order, descending);
   root.append(
     h("div", { class: "tiles" }, Object.values(tiles).map(({ element }) => element)),
-    h("div", { class: "over" }, h("section", { class: "card flush mesh-card" }, mesh.element), side),
+    h("div", { class: "over" }, h("section", { class: "card flush mesh-card" }, mesh.element, legend), side),
     h("section", { class: "card flush" }, table.element),
   );
   signal.addEventListener("abort", () => mesh.close());
@@ -71,6 +75,7 @@ function mount({ store, root, go, signal, confirmed }, params) {
       return (one < other ? -1 : one > other ? 1 : a.name < b.name ? -1 : 1) * (descending ? -1 : 1);
     });
     table.show(sorted);
+    text(legend, rows.length > 1 ? `Size: names held. Thickness: traffic with ${parts(store.self)[0]}.` : "");
     drawTiles(rows, pulse);
     drawSide(rows, pulse);
   }
@@ -96,8 +101,6 @@ function mount({ store, root, go, signal, confirmed }, params) {
       times,
       store.column("in").slice(-RECENT).map((value, at) => value + out[at]),
     );
-    const trips = store.column("trip").slice(-RECENT);
-    tiles.nodes.spark.show(times, trips.map(() => 0));
   }
 
   function drawSide(rows, pulse) {
@@ -106,7 +109,8 @@ function mount({ store, root, go, signal, confirmed }, params) {
       const found = pulse ? matters(store, rows, pulse) : [];
       if (side.dataset.of !== "heed") {
         side.dataset.of = "heed";
-        side.replaceChildren(h("h2", {}, "Needs attention"), heed);
+        side.replaceChildren(h("h2", {}, "Needs attention"), heed, h("h2", {}, "Just now"), brief);
+        drawBrief();
       }
       const texts = found.map(({ what }) => what).join("\n");
       if (heed.dataset.texts === texts && heed.childElementCount) return;
@@ -146,6 +150,18 @@ function mount({ store, root, go, signal, confirmed }, params) {
     if (focused) side.querySelector(`[data-key=${focused}]`)?.focus();
   }
 
+  /** The last things that have happened. */
+  function drawBrief() {
+    const last = store.events.slice(-BRIEF).reverse();
+    brief.replaceChildren(
+      ...(last.length
+        ? last.map((event) => h("li", {}, h("time", { class: "muted tabular" }, time(event[0])), h("span", { class: "brief-what", title: event[2] ?? "" }, h("span", { class: "muted" }, `${KINDS[event[1]].label} `), typeof event[2] === "string" ? event[2] : "")))
+        : [h("li", { class: "muted" }, "Nothing since you look.")]),
+    );
+  }
+
+  store.addEventListener("events", drawBrief, { signal });
+  store.addEventListener("anew", drawBrief, { signal });
   store.addEventListener("pulse", draw, { signal });
   store.addEventListener("mesh", draw, { signal });
   store.addEventListener("anew", draw, { signal });
@@ -174,7 +190,8 @@ function matters(store, rows, pulse) {
     else if (row.state === "stalled") found.push({ tone: "warn", node: row.name, what: `${word} is stalled: ${row.why}` });
     else if (row.state === "silent") found.push({ tone: "warn", node: row.name, what: `${word} does not answer: ${row.why}` });
     else if (row.state === "draining") found.push({ tone: "warn", node: row.name, what: `${word} drains${row.why ? `: ${row.why}` : ""}` });
-    if (row.missing?.length) found.push({ tone: "bad", node: row.name, what: `${word} has no session with ${row.missing.map((name) => parts(name)[0]).join(", ")}` });
+    const missing = row.missing?.filter((name) => name > row.name || !store.nodes.get(name)?.missing?.includes(row.name)); // both may tell of it
+    if (missing?.length) found.push({ tone: "bad", node: row.name, what: `${word} has no session with ${missing.map((name) => parts(name)[0]).join(", ")}` });
     if (row.waiting > 1e6) found.push({ tone: "warn", node: row.name, what: `${short(row.waiting)} bytes wait at ${word} to be sent` });
   }
   const dropped = store.column("dropped").slice(-60);
