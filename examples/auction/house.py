@@ -13,7 +13,6 @@ state, and no call is lost.
 
 import asyncio
 import random
-import time
 from typing import TypeVar
 
 import msgspec
@@ -58,6 +57,11 @@ def auction(number: int) -> str:
 def bidders(number: int) -> str:
     """The group of those who watch a lot."""
     return f"bidders/{number}"
+
+
+def now(node: Node) -> float:
+    """Seconds since 1970, by the clock of the node: in a simulated cluster it is not that of the machine."""
+    return node.wall_clock() / 1e9
 
 
 async def ask(node: Node, name: str, request: Replies[R], patience: float = 5.0) -> R:
@@ -180,7 +184,7 @@ class Auction(Server):
         self._tell()
 
     async def place(self, message: Place) -> Lot:
-        bid = Bid(message.id, message.who, message.amount, time.time())
+        bid = Bid(message.id, message.who, message.amount, now(self.node))
         if self.lot.has(bid):
             return self.lot
         if self.lot.closed or bid.at >= self.lot.closes_at:
@@ -240,14 +244,14 @@ class Auctioneer(Server):
 
     async def open(self, message: Open) -> Lot:
         number = max(await known_lots(self.node), default=0) + 1
-        lot = Lot(number, message.title, time.time() + message.seconds)
+        lot = Lot(number, message.title, now(self.node) + message.seconds)
         await ask_all_books(self.node, Keep(lot))
         return lot
 
     async def tick(self, message: Tick) -> None:
         for lot in (await known_lots(self.node)).values():
             try:
-                if not lot.closed and time.time() >= lot.closes_at:
+                if not lot.closed and now(self.node) >= lot.closes_at:
                     lot = await ask(self.node, auction(lot.number), Close())
                 if lot.closed and lot.bids and not lot.receipt:
                     clerk = random.choice(self.me.groups.members(CLERKS))
