@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -41,7 +41,6 @@ class Sale(BaseModel):
 
 def create(node: Node, seconds: float = 300.0) -> FastAPI:
     """The application of one node. The house opens its first lots for so many seconds."""
-
     dashboard = dashboard_of(node)
 
     @asynccontextmanager
@@ -85,33 +84,43 @@ async def readyz(node: Here) -> Response:
     return Response(node.name, 200 if node.ready else 503)
 
 
-async def lots(node: Here) -> Response:
+async def known_here(node: Here) -> list[Lot]:
+    """All lots that this node knows."""
+    return sorted(await node.call((BOOKS, node.name), Look()), key=lambda lot: lot.number)
+
+
+async def lot_here(number: int, known: Annotated[list[Lot], Depends(known_here)]) -> Lot:
+    """The lot of this number; if there is none, the answer is 404."""
+    for lot in known:
+        if lot.number == number:
+            return lot
+    raise HTTPException(404, f"there is no lot {number}")
+
+
+async def lots(node: Here, known: Annotated[list[Lot], Depends(known_here)]) -> Response:
     """All lots, as this node knows them."""
-    found = await node.call((BOOKS, node.name), Look())
-    return as_json([view(node, lot) for lot in sorted(found, key=lambda lot: lot.number)])
+    return as_json([view(node, lot) for lot in known])
 
 
-async def all_bids(node: Here, number: int) -> Response:
-    """All bids for a lot, best first; none for one that this node does not know."""
-    found = await node.call((BOOKS, node.name), Look())
-    return as_json([bid for lot in found if lot.number == number for bid in lot.bids])
+async def all_bids(lot: Annotated[Lot, Depends(lot_here)]) -> Response:
+    """All bids for a lot, best first."""
+    return as_json(lot.bids)
 
 
 async def sell(node: Here, sale: Sale) -> Response:
-    """Open a lot."""
-    return as_json(view(node, await ask(node, AUCTIONEER, Open(sale.title, sale.seconds))))
+    """Open a lot. Not by `ask`: done twice, it would be two."""
+    return as_json(view(node, await node.call(AUCTIONEER, Open(sale.title, sale.seconds))))
 
 
-async def bid(node: Here, number: int, offer: Offer) -> Response:
+async def bid(node: Here, lot: Annotated[Lot, Depends(lot_here)], offer: Offer) -> Response:
     """Bid for a lot. 200: accepted; 409: refused, and why; 503: nobody knows, so send it again."""
-    lot = await ask(node, auction(number), Place(offer.id, offer.who, offer.amount))
-    return as_json(view(node, lot))
+    return as_json(view(node, await ask(node, auction(lot.number), Place(offer.id, offer.who, offer.amount))))
 
 
-async def events(node: Here, number: int) -> StreamingResponse:
+async def events(node: Here, lot: Annotated[Lot, Depends(lot_here)]) -> StreamingResponse:
     """The lot, now and after each change, for as long as the browser is there or the node is."""
     seen: asyncio.Queue[Lot | None] = asyncio.Queue()
-    pid = node.spawn(viewer, number, seen)  # before the answer begins: a node that is closed can still say so
+    pid = node.spawn(viewer, lot.number, seen)  # before the answer begins: a node that is closed can still say so
     headers = {"Cache-Control": "no-store"}
     return StreamingResponse(stream(node, pid, seen), media_type="text/event-stream", headers=headers)
 

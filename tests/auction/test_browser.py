@@ -36,7 +36,7 @@ class Person:
     def bid(self, amount: int) -> None:
         """Bid, and wait until it is accepted."""
         self.page.fill("#amount", str(amount))
-        self.page.click("button")
+        self.page.click("#form button")
         self.reads("#said", f"your bid of {amount} is accepted")
 
     def reads(self, where: str, text: str) -> None:
@@ -74,8 +74,15 @@ def test_people_on_two_nodes_see_each_others_bids_as_they_are_made(meet: Meet) -
     ada.reads("#price", "20")
     ada.reads("#bids li:first-child", "<i>Bob</i>20")
     ada.page.fill("#amount", "15")
-    ada.page.click("button")
+    ada.page.click("#form button")
     ada.reads("#said", "<i>Bob</i> offers 20: bid more")
+    bob.page.fill("#what", "A <b>kite</b>")
+    bob.page.click("#sell button")
+    bob.reads("#title", "A <b>kite</b>")
+    ada.page.click("text=A <b>kite</b>")
+    ada.reads("#title", "A <b>kite</b>")
+    bob.bid(3)
+    ada.reads("#price", "3")
     ada.page.click("text=the cluster")
     ada.page.wait_for_url("**/kinfolk/")
 

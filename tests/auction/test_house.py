@@ -122,7 +122,7 @@ async def test_an_auction_moves_with_its_calls_when_its_node_drains(nodes: Nodes
 async def test_the_auctioneer_closes_in_time_and_the_winner_gets_a_receipt_although_clerks_die(nodes: Nodes):
     ada, bob = await house(nodes, "ada", "bob")
     await until(lambda: len(ada.groups.members(CLERKS)) == 4)
-    opened = await ask(bob, AUCTIONEER, Open("A chair", 1.0))
+    opened = await bob.call(AUCTIONEER, Open("A chair", 1.0))
     assert opened.number == len(CATALOGUE) + 1
     await ask(bob, auction(opened.number), Place("a", "bob", 7))
     clerks = set(ada.groups.members(CLERKS))

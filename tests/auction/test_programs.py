@@ -63,6 +63,8 @@ def test_a_bid_on_one_node_is_heard_on_the_others_and_a_lower_one_is_refused(hou
     assert refused is not None and refused.status_code == 409 and refused.json()["error"] == "bob offers 20: bid more"
     wrong = house.bid("carl", "", 15)
     assert wrong is not None and wrong.status_code == 422
+    unknown = house.bid("carl", "carl", 15, number=99)
+    assert unknown is not None and unknown.status_code == 404
     said = house.stop()
     assert not [word for word in ("Traceback", "ERROR", "WARNING") if word in said], (
         said
