@@ -5,30 +5,18 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
 from examples.auction.__main__ import WORDS, port_of
+from tests.background import Background, until
 from tests.system.fleet import free_port
 
-T = TypeVar("T")
 ROOT = Path(__file__).parent.parent.parent
-PATIENCE = 60.0
-
-
-def until(look: Callable[[], T | None], what: str) -> T:
-    """Look until there is something; that."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if (found := look()) is not None:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {PATIENCE:g} s: {what}")
 
 
 class House:
@@ -37,24 +25,17 @@ class House:
     def __init__(self, directory: Path, environment: Mapping[str, str], seconds: float = 600.0) -> None:
         self.base = free_port() // 20 * 20
         self.environment = {**environment, "PYTHONPATH": str(ROOT / "src")}
-        self._log = directory / "house.log"
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                [*self._command(), "--seconds", str(seconds)],
-                cwd=ROOT,
-                env=self.environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that nothing of it is left over, whatever happens
-            )
+        command = self._command("start", "--seconds", str(seconds))
+        log = directory / "house.log"
+        self._program = Background(command, cwd=ROOT, environment=self.environment, log=log)
 
     def _command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "examples.auction", *words, "--base", str(self.base)]
+        return ["-m", "examples.auction", *words, "--base", str(self.base)]
 
     @property
     def log(self) -> str:
         """All that it has printed."""
-        return self._log.read_text()
+        return self._program.log
 
     def url(self, word: str) -> str:
         """Where the pages of a node are."""
@@ -74,7 +55,7 @@ class House:
 
     def lot(self, word: str, number: int = 1) -> dict[str, Any]:
         """A lot, as soon as this node knows it."""
-        return until(lambda: self.lots(word).get(number), f"{word} knows lot {number}: {self.log}")
+        return until(lambda: self.lots(word).get(number), lambda: f"{word} knows lot {number}: {self.log}")
 
     def wait_until_up(self) -> None:
         """Wait until all nodes serve, and know what is sold."""
@@ -97,7 +78,7 @@ class House:
             answer = self.bid(word, who, amount, number, bid)
             return None if answer is None or answer.status_code == 503 else answer
 
-        answer = until(look, f"{word} answers a bid: {self.log}")
+        answer = until(look, lambda: f"{word} answers a bid: {self.log}")
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found
@@ -111,7 +92,7 @@ class House:
     def rolling_restart(self) -> subprocess.Popen[str]:
         """The command, which runs."""
         return subprocess.Popen(
-            self._command("rolling-restart"),
+            [sys.executable, *self._command("rolling-restart")],
             cwd=ROOT,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -121,17 +102,11 @@ class House:
 
     def stop(self) -> str:
         """Ctrl-C; what it has printed."""
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(PATIENCE)
-        return self.log
+        return self._program.stop(signal.SIGINT)
 
     def close(self) -> None:
         """Nothing is left of it."""
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self._process.wait()
+        self._program.close()
 
 
 def accepted(lot: dict[str, Any]) -> list[int]:

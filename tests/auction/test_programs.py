@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from examples.auction.__main__ import WORDS
-from tests.auction.programs import House, accepted, until
+from tests.auction.programs import House, accepted
+from tests.background import until
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +43,7 @@ class Watcher:
         def look() -> dict[str, Any] | None:
             return next((lot for lot in self.seen if amount is None or amount in accepted(lot)), None)
 
-        return until(look, f"the watcher on {self._word} hears of {amount or 'the lot'}")
+        return until(look, lambda: f"the watcher on {self._word} hears of {amount or 'the lot'}")
 
     def close(self) -> None:
         """Watch no more."""
@@ -80,8 +81,8 @@ def test_when_the_node_that_runs_it_is_killed_the_auction_goes_on_with_every_acc
     house.kill(runs_on)
     lot = house.must_bid(stays, "bob", 20)
     assert accepted(lot) == [20, 10] and not lot["runs_on"].startswith(f"{runs_on}@")
-    back = until(lambda: house.lots(runs_on).get(1), f"{runs_on} is started again: {house.log}")
-    until(lambda: accepted(house.lot(runs_on)) == [20, 10] or None, "the new node has learnt what was bid")
+    back = until(lambda: house.lots(runs_on).get(1), lambda: f"{runs_on} is started again: {house.log}")
+    until(lambda: accepted(house.lot(runs_on)) == [20, 10] or None, lambda: "the new node has learnt what was bid")
     assert back["number"] == 1
 
 
@@ -106,7 +107,7 @@ def test_a_rolling_restart_loses_no_accepted_bid_and_keeps_nobody_waiting_long(h
     assert len(amounts) > 10, "there was a load"
     watcher.hears(len(amounts) + 1)
     watcher.close()
-    every = until(lambda: all_bids(house), "all are told")
+    every = until(lambda: all_bids(house), lambda: "all are told")
     assert every == set(range(1, len(amounts) + 2))
     assert "Traceback" not in house.stop()
 

@@ -4,52 +4,35 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import pytest
 
 from kinfolk import new_cookie
 from kinfolk.shell.neighbours import neighbours
+from tests.background import Background, until
 from tests.integrations import guide
 from tests.system.fleet import free_port
 
 pytestmark = pytest.mark.slow
-
-T = TypeVar("T")
-PATIENCE = 60.0
-
-
-def until(look: Callable[[], T | None], what: str) -> T:
-    """Look until there is something; that."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if (found := look()) is not None:
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"not within {PATIENCE:g} s: {what}")
 
 
 class Web:
     """An application that uvicorn serves with several workers."""
 
     def __init__(self, directory: Path, workers: int, environment: Mapping[str, str], host: str = "127.0.0.1") -> None:
-        self.url = f"http://{host}:{free_port()}"
-        self.log = directory / f"{host}.log"
-        address = ("--host", host, "--port", self.url.rpartition(":")[2])
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "uvicorn", "shop:web", "--workers", str(workers), *address],
-                cwd=directory,
-                env=dict(environment),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that nothing of it is left over, whatever happens
-            )
+        port = free_port()
+        self.url = f"http://{host}:{port}"
+        self.program = Background(
+            ["-m", "uvicorn", "shop:web", "--workers", str(workers), "--host", host, "--port", str(port)],
+            cwd=directory,
+            environment=environment,
+            log=directory / f"{host}.log",
+        )
 
     def visit(self) -> dict[str, Any] | None:
         """What whichever worker answers that gets this connection; None if it cannot."""
@@ -73,15 +56,7 @@ class Web:
             met = all(len(answer["peers"]) == peers for answer in found.values())
             return found if len(found) == workers and met else None
 
-        return until(look, f"{workers} workers with {peers} peers each: {self.log.read_text()}")
-
-    def kill(self) -> None:
-        """End it, with all its workers, if it has not ended."""
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self.process.wait()
+        return until(look, lambda: f"{workers} workers with {peers} peers each: {self.program.log}")
 
 
 @pytest.fixture
@@ -95,7 +70,7 @@ def serve(tmp_path: Path) -> Generator[Callable[..., Web]]:
 
     yield serve
     for web in served:
-        web.kill()
+        web.program.close()
 
 
 def is_gone(pid: int) -> bool:
@@ -119,9 +94,7 @@ def test_the_workers_share_their_names_and_a_sigterm_ends_all_of_them_well(
         visits = [answer["visit"] for answer in together.map(lambda _: web.visit(), range(80)) if answer is not None]
     assert len(visits) == len(set(visits)) == 80, "all workers count with the same counter"
 
-    web.process.send_signal(signal.SIGTERM)
-    web.process.wait(PATIENCE)
-    log = web.log.read_text()
+    log = web.program.stop()
     assert all(map(is_gone, workers)), log
     assert not [word for word in ("Traceback", "ERROR", "WARNING", "never") if word in log], log
     assert neighbours(tmp_path / "home", "kinfolk") == [], "each node has taken its announcement back"
