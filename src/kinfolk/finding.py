@@ -27,6 +27,9 @@ class Ordered(Protocol):
 T = TypeVar("T", bound=Ordered)
 
 _SLICE = 5000  # rows looked at before others get their turn: a few milliseconds
+_LOOKED_AT = 100
+_TOLD = 6
+"""Names of one process."""
 
 ORDERS = ("start", "waiting", "received")
 """How processes may be ordered: by their start, or the one first that has most messages."""
@@ -106,17 +109,20 @@ async def members(node: "Node", group: str, after: Pid | None, limit: int) -> di
 
 
 async def processes(node: "Node", text: str, order: str, skip: int, limit: int) -> dict[str, Any]:
-    """The processes of this node whose function or names contain a text, in this order, from the one at `skip` on."""
+    """The processes of this node whose function or names contain a text, in this order, from the one at `skip` on.
+
+    Of a process that has very many names, only the oldest `_LOOKED_AT` are looked at, and only the oldest `_TOLD` told.
+    """
     has = containing(text)
 
     def wanted(row: "tuple[int, int, Process]") -> bool:
         process = row[2]
-        return has is None or has(process.function) or any(map(has, names_of(node, process)))
+        return has is None or has(process.function) or any(map(has, names_of(node, process, _LOOKED_AT)))
 
     rows = ((_rank(process, order), process.pid.local, process) for process in node.processes())
     found = await first(rows, skip + limit, None if has is None else wanted)
     now = asyncio.get_running_loop().time()
-    shown = [row(node, process, now) for _, _, process in found.rows[skip:]]
+    shown = [row(node, process, now, _TOLD) for _, _, process in found.rows[skip:]]
     return {"processes": shown, "more": found.more, "count": found.matching}
 
 
@@ -127,11 +133,11 @@ def _rank(process: "Process", order: str) -> int:
     return -process.mailbox.taken if order == "received" else 0
 
 
-def row(node: "Node", process: "Process", now: float) -> dict[str, Any]:
-    """What is told of a process of this node."""
+def row(node: "Node", process: "Process", now: float, names: int | None = None) -> dict[str, Any]:
+    """What is told of a process of this node, with so many of its names; None for all."""
     return {
         "pid": str(process.pid),
-        "names": names_of(node, process),
+        "names": names_of(node, process, names),
         "runs": process.function,
         "waiting": len(process.mailbox),
         "received": process.mailbox.taken,
@@ -139,6 +145,6 @@ def row(node: "Node", process: "Process", now: float) -> dict[str, Any]:
     }
 
 
-def names_of(node: "Node", process: "Process") -> list[str]:
-    """The names of a process of this node, those first that the whole cluster knows."""
-    return [*node.names.of(process.pid), *node.names.local.of(process.pid)]
+def names_of(node: "Node", process: "Process", limit: int | None) -> list[str]:
+    """The names of a process of this node, so many at most: those first that the whole cluster knows."""
+    return [*node.names.of(process.pid, limit), *node.names.local.of(process.pid)][:limit]

@@ -5,6 +5,7 @@ the kernel, which tells all peers and waits for them.
 """
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -111,11 +112,16 @@ class Names:
             return names
         return {name: pid for name, pid in names.items() if not self._table.is_refused(pid)}
 
-    def of(self, pid: Pid) -> list[str]:
-        """The names of a process of this node, the oldest first; of any other process, none."""
+    def of(self, pid: Pid, limit: int | None = None) -> list[str]:
+        """The names of a process of this node, the oldest first; of any other process, none.
+
+        Args:
+            limit: how many at most, if not all.
+        """
         if (pid.node, pid.creation) != (self._node.name, self._node.creation):
             return []
-        return [name for name in self._table.names_of(pid.local) if self.whereis(name) == pid]
+        held = (name for name in self._table.names_of(pid.local) if self.whereis(name) == pid)
+        return list(itertools.islice(held, limit))
 
     def __len__(self) -> int:
         return len(self._view)

@@ -41,7 +41,7 @@ class Guard:
         only_here: lets in nobody from another machine, also if a proxy on this one has passed the request on.
 
     Raises:
-        ValueError: the token is too short.
+        ValueError: the token is too short, or no header can carry it.
     """
 
     def __init__(
@@ -54,6 +54,8 @@ class Guard:
     ) -> None:
         if token is not None and len(token.reveal()) < MIN_TOKEN:
             raise ValueError(f"the token must have at least {MIN_TOKEN} characters: `openssl rand -hex 16` makes one")
+        if token is not None and not (token.reveal().isascii() and token.reveal().isprintable()):
+            raise ValueError("the token must be of printable ASCII, as headers and cookies are")
         self._app = app
         self._token = token
         self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)

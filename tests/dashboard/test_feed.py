@@ -152,6 +152,19 @@ async def test_an_observer_goes_on_with_a_node_that_was_restarted(nodes: Nodes):
         assert (await heard(messages, "pulse"))["creation"] == f"{again.creation:x}" != first
 
 
+async def test_a_question_does_not_suffer_from_a_restart_that_nobody_noticed(nodes: Nodes):
+    ada = await nodes.start("ada")
+    name = ada.name
+    async with Observer(name, cookies=[nodes.cookie], cluster=ada.cluster) as observer:
+        source = Afar(observer)
+        await asyncio.gather(*(source.ask(["info"]) for _ in range(6)))
+        assert len(source._idle) == 4, "no more sessions than these are kept"
+        await ada.close()
+        again = await nodes.start(name)
+        assert (await source.ask(["info"]))["creation"] == again.creation
+        await source.close()
+
+
 # --- bounds ---
 
 

@@ -58,7 +58,7 @@ export class Mesh {
     const wide = width > 480;
     const labelled = rows.length <= LABELLED;
     const rx = Math.max(60, Math.min(width / 2 - (labelled ? (wide ? 96 : 64) : 28), 340));
-    const ry = Math.max(60, height / 2 - (labelled ? 48 : 28));
+    const ry = Math.max(60, height / 2 - (labelled ? 56 : 28));
     const places = new Map();
     const angles = spread(around.length, rx, ry);
     around.forEach((row, at) => {

@@ -1,7 +1,7 @@
 // The cluster at a glance: a few numbers, the mesh, what needs attention, and every node.
 
 import { Spark } from "./chart.js";
-import { attr, h, Table, text } from "./dom.js";
+import { attr, h, icon, Table, text } from "./dom.js";
 import { KINDS } from "./events.js";
 import { age, date, number, parts, percent, perSecond, plural, short, span, started, time } from "./format.js";
 import { Mesh, WORDS } from "./mesh.js";
@@ -11,6 +11,7 @@ import { act } from "./server.js";
 const TONES = { up: "ok", stalled: "warn", draining: "warn", starting: "warn", silent: "warn", down: "bad" };
 const RECENT = 120; // seconds of the small lines
 const BRIEF = 7; // events
+const TOGETHER = 150; // milliseconds
 /** Counters that should stand still; a node that has some of these has something to tell. */
 const GRAVE = ["registry_divergence_total", "names_lost", "leases_lost", "protocol_errors", "outbox_overflows"];
 
@@ -92,7 +93,7 @@ function mount({ store, root, go, signal, confirmed }, params) {
     const now = store.sample(pulse.sample);
     text(tiles.processes.more, `${percent(now.cpu)} of a core`);
     text(tiles.traffic.value, perSecond(now.in + now.out));
-    text(tiles.traffic.more, `${perSecond(now.in)} in, ${perSecond(now.out)} out`);
+    text(tiles.traffic.more, `↓ ${perSecond(now.in)}  ↑ ${perSecond(now.out)}`);
     const times = store.column("at").slice(-RECENT);
     tiles.names.spark.show(times, store.column("names").slice(-RECENT));
     tiles.processes.spark.show(times, store.column("processes").slice(-RECENT));
@@ -131,15 +132,15 @@ function mount({ store, root, go, signal, confirmed }, params) {
     const focused = document.activeElement?.closest(".side") ? document.activeElement.dataset.key : null;
     side.dataset.of = row.name;
     side.replaceChildren(
-      h("header", { class: "detail-head" }, h("h2", {}, nodeName(row.name)), h("button", { type: "button", class: "small", "data-key": "close", onclick: () => choose(row.name) }, "Close")),
+      h("header", { class: "detail-head" }, h("h2", {}, nodeName(row.name)), h("button", { type: "button", class: "icon", "aria-label": "Close", "data-key": "close", onclick: () => choose(row.name) }, icon("close"))),
       h("p", {}, state, row.why ? h("span", { class: "muted" }, ` ${row.why}`) : ""),
       facts([
-        ["Started", row.creation ? `${date(started(row.creation))} (${age(Date.now() / 1000 - started(row.creation))} ago)` : null],
+        ["Started", row.creation ? h("span", { title: date(started(row.creation)) }, `${age(Math.max(0, Date.now() / 1000 - started(row.creation)))} ago`) : null],
         ["Names held", told(row.held, number)],
         ["Processes", told(row.processes, number)],
         ["CPU", row.cpu === undefined ? null : `${percent(row.cpu)} of a core`],
-        ["Traffic, all", row.in === undefined ? null : `${perSecond(row.in)} in, ${perSecond(row.out)} out`],
-        ["With the asked node", peer && `${perSecond(peer.in)} from it, ${perSecond(peer.out)} to it`],
+        ["Traffic", row.in === undefined ? null : `${perSecond(row.in)} in, ${perSecond(row.out)} out`],
+        [`With ${parts(store.self)[0]}`, peer && `${perSecond(peer.out)} in, ${perSecond(peer.in)} out`],
         ["Heartbeat", peer && span(peer.trip)],
         ["Waits to be sent", row.waiting ? `${short(row.waiting)} bytes` : null],
         ["No session with", row.missing?.length ? row.missing.map((name) => parts(name)[0]).join(", ") : null],
@@ -160,11 +161,18 @@ function mount({ store, root, go, signal, confirmed }, params) {
     );
   }
 
+  // Several things are told in one second: they are drawn together.
+  let timer = 0;
+  const soon = () => {
+    timer ||= setTimeout(() => {
+      timer = 0;
+      draw();
+    }, TOGETHER);
+  };
+  signal.addEventListener("abort", () => clearTimeout(timer));
   store.addEventListener("events", drawBrief, { signal });
   store.addEventListener("anew", drawBrief, { signal });
-  store.addEventListener("pulse", draw, { signal });
-  store.addEventListener("mesh", draw, { signal });
-  store.addEventListener("anew", draw, { signal });
+  for (const event of ["pulse", "mesh", "anew"]) store.addEventListener(event, soon, { signal });
 
   return (given) => {
     chosen = given.get("node") ?? "";

@@ -7,6 +7,7 @@ import { empty, nodeChoice, Pager, processNumber, Refresh, search } from "./part
 import { ask } from "./server.js";
 
 const LIMIT = 50;
+const NAMES = 5; // of one process; one more is told when there are more
 
 function mount(context, params) {
   const { store, root, go, signal } = context;
@@ -67,8 +68,8 @@ function list({ store, root, choice, signal, confirmed }, node) {
   const table = new Table(
     [
       { label: "Process", class: "narrow", sort: "start", make: ({ pid }) => processNumber(pid) },
-      { label: "Runs", head: true, class: "grow", text: ({ runs }) => runs },
-      { label: "Names", class: "grow", text: ({ names }) => names.join(", ") },
+      { label: "Runs", head: true, class: "grow runs", text: ({ runs }) => runs },
+      { label: "Names", class: "grow", text: ({ names }) => (names.length > NAMES ? `${names.slice(0, NAMES).join(", ")}, …` : names.join(", ")) },
       { label: "Waiting", class: "number", sort: "waiting", text: ({ waiting }) => number(waiting) },
       { label: "Received", class: "number", sort: "received", text: ({ received }) => number(received) },
       { label: "Age", class: "number", text: (process) => age(process.age) },
