@@ -1,13 +1,17 @@
 """A program that runs beside a test, with all that it starts; and waiting for what it does."""
 
+import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
+
+from tests.system.fleet import free_port
 
 T = TypeVar("T")
 PATIENCE = 60.0
@@ -21,6 +25,20 @@ def until(look: Callable[[], T | None], what: Callable[[], str]) -> T:
             return found
         time.sleep(0.05)
     raise AssertionError(f"not within {PATIENCE:g} s: {what()}")
+
+
+def free_ports(count: int, hosts: Sequence[str] = ("127.0.0.1",)) -> int:
+    """The first of so many ports in a row that are free."""
+    while True:
+        first = free_port()
+        try:
+            for host, port in itertools.product(hosts, range(first, first + count)):
+                with socket.socket() as sock:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    sock.bind((host, port))
+        except OSError:
+            continue
+        return first
 
 
 class Background:

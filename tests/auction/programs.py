@@ -13,8 +13,7 @@ from typing import Any
 import httpx
 
 from examples.auction.__main__ import WORDS, port_of
-from tests.background import Background, until
-from tests.system.fleet import free_port
+from tests.background import Background, free_ports, until
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -23,7 +22,7 @@ class House:
     """``python -m examples.auction``, with ports of its own."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str], seconds: float = 600.0) -> None:
-        self.base = free_port() // 20 * 20
+        self.base = free_ports(20)
         self.environment = {**environment, "PYTHONPATH": str(ROOT / "src")}
         command = self._command("start", "--seconds", str(seconds))
         log = directory / "house.log"

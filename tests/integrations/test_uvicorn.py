@@ -14,7 +14,7 @@ import pytest
 
 from kinfolk import new_cookie
 from kinfolk.shell.neighbours import neighbours
-from tests.background import Background, until
+from tests.background import Background, free_ports, until
 from tests.integrations import guide
 from tests.system.fleet import free_port
 
@@ -121,7 +121,7 @@ def test_workers_of_several_machines_find_each_other_on_a_range_of_ports(
     serve: Callable[..., Web], environment: dict[str, str], tmp_path: Path
 ) -> None:
     hosts = ("127.0.0.1", "127.0.0.2")  # as good as two machines: the ports are the same, the addresses are not
-    first = free_port() // 10 * 10
+    first = free_ports(4, hosts)
     program = guide.file("shop.py").replace("(kinfolk.Node())", "(make_node())")
     (tmp_path / "shop.py").write_text(
         program.replace("import kinfolk.asgi\n", "import kinfolk.asgi\nfrom machines import *\n", 1)
