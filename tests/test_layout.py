@@ -17,6 +17,7 @@ LAYERS = [
     ["shell", "registries", "discovery"],
     [
         "settings",
+        "pictures",
         "events",
         "registry",
         "groups",
@@ -33,7 +34,7 @@ LAYERS = [
         "otel",
     ],
     ["__init__"],
-    ["web", "metrics", "dashboard"],
+    ["asgi", "web", "metrics", "dashboard"],
     ["cli", "demo", "__main__"],
     ["testing"],
 ]

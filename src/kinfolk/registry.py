@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from msgspec import Struct
 
 from kinfolk import effects as fx
+from kinfolk import pictures
 from kinfolk.core.ledger import Claim
 from kinfolk.core.names import Names as NameTable
 from kinfolk.effects import NameAdded, NameRemoved
@@ -124,6 +125,11 @@ class Names:
 
     def __len__(self) -> int:
         return len(self._view)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first of the names, with their holders."""
+        names = self.snapshot()
+        return pictures.listing(f"{len(names):,} names, as {self._node.name} knows them", ("name", "held by"), names)
 
     @property
     def held(self) -> int:
