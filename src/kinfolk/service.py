@@ -5,11 +5,11 @@ It has the node-scoped name "kinfolk". The command line asks it, through an obse
 """
 
 import asyncio
-import itertools
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Coroutine, Sequence
+from typing import Any, NamedTuple
 
 import kinfolk
+from kinfolk import looking
 from kinfolk.console import Consoles
 from kinfolk.errors import CallTimeout, KinfolkError, NameUnknown, NodeLost, NotAllowed
 from kinfolk.ids import Pid
@@ -20,27 +20,32 @@ from kinfolk.shell.dataplane import Target
 from kinfolk.watches import Watches
 from kinfolk.wire.session import OBSERVED
 
-T = TypeVar("T", str, tuple[str, Pid])
-
 SERVICE_NAME = OBSERVED
-PAGE = 5000
-"""Names or members in one answer: with the longest names and node names together that stays below 4 MiB."""
 _SHOWN = 10  # processes that a draining node waits for
-_SLICE = 5000  # of them looked at before others get their turn: a few milliseconds
 
 
 async def service(me: Process) -> None:
     """Answer until the node closes."""
     async with asyncio.TaskGroup() as tasks:
-        watches, consoles = Watches(me.names, me.node.kernel.peers, tasks), Consoles(me)
+        watches = Watches(me.names, me.node.kernel.peers, tasks)
+        kept = _Kept(watches, Consoles(me), looking.Listings(me.node))
         try:
             async for call in me.calls():
-                await _answer(me, watches, consoles, tasks, call)
+                await _answer(me, kept, tasks, call)
         finally:
             watches.close()
 
 
-async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyncio.TaskGroup, call: Call[Any]) -> None:
+class _Kept(NamedTuple):
+    """What the service keeps from one request to others."""
+
+    watches: Watches
+    consoles: Consoles
+    listings: looking.Listings
+
+
+async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call[Any]) -> None:
+    watches, consoles, listings = kept
     match call.body:
         case ["info"]:
             call.reply(_info(me))
@@ -49,14 +54,14 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
         case ["stalled"]:
             call.reply(me.node.stalled())
         case ["names", str(prefix), str(after), int(limit)] if limit > 0:
-            call.reply(await _names(me, prefix, after, min(limit, PAGE)))
+            call.reply(await listings.names(prefix, after, limit))
         case ["groups", str(prefix), str(group), str(member), int(limit)] if limit > 0:
             try:
                 last = (group, Pid.parse(member)) if member else None
             except ValueError as error:
                 call.fail(str(error))
             else:
-                call.reply(await _groups(me, prefix, last, min(limit, PAGE)))
+                call.reply(await listings.groups(prefix, last, limit))
         case ["whereis", str(name)]:
             holder = me.node.names.whereis(name)
             call.reply(None if holder is None else str(holder))
@@ -66,7 +71,17 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
             except ValueError as error:
                 call.fail(str(error))
         case ["ps", int(after), int(limit)] if limit > 0:
-            call.reply(_processes(me, after, min(limit, PAGE)))
+            call.reply(await looking.processes(me.node, after, limit))
+        case ["top", str(sort), str(pattern), int(limit)] if limit > 0:
+            try:
+                call.reply(await looking.top(me.node, sort, pattern, limit))
+            except ValueError as error:
+                call.fail(str(error))
+        case ["process", str(pid)]:
+            try:
+                call.reply(looking.process(me.node, Pid.parse(pid)))
+            except ValueError as error:
+                call.fail(str(error))
         case ["send", (Pid() | str() | [str(), str()]) as target, body]:
             _act(call, tasks, _send(me, _target(target), body))
         case ["call", (Pid() | str() | [str(), str()]) as target, body, int() | float() as seconds]:
@@ -93,29 +108,12 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
             call.fail(
                 'unknown request; the service knows ["info"], ["nodes"], ["stalled"], ["names", prefix, after, limit],'
                 ' ["groups", prefix, after, member, limit], ["whereis", name], ["why", name], ["ps", after, limit],'
-                ' ["tree"], ["send", target, message], ["call", target, request, seconds], ["kill", target, seconds],'
+                ' ["top", sort, pattern, limit], ["process", pid], ["tree"], ["send", target, message],'
+                ' ["call", target, request, seconds], ["kill", target, seconds],'
                 ' ["shell", number, source], ["at", node, request], ["watch", pattern],'
                 ' ["watch", pattern, "nodes"], ["events", watch, seconds]'
                 ' and ["drain", seconds]'
             )
-
-
-def _processes(me: Process, after: int, limit: int) -> dict[str, Any]:
-    """The first processes of this node in the order of their start, after the one with this local id."""
-    found = [process for process in me.node.processes() if process.pid.local > after]
-    now = asyncio.get_running_loop().time()
-    rows = [
-        {
-            "pid": str(process.pid),
-            "names": [*me.names.of(process.pid), *me.names.local.of(process.pid)],
-            "runs": process.function,
-            "waiting": len(process.mailbox),
-            "received": process.mailbox.taken,
-            "age": 0.0 if process.started is None else now - process.started,
-        }
-        for process in found[:limit]
-    ]
-    return {"processes": rows, "more": len(found) > limit}
 
 
 # --- what is done for somebody ---
@@ -234,35 +232,3 @@ def _trees(me: Process) -> list[dict[str, Any]]:
         for root in supervisors
         if root.me.parent not in pids
     ]
-
-
-async def _names(me: Process, prefix: str, after: str, limit: int) -> dict[str, Any]:
-    """The first names in order that begin with the prefix and come after another."""
-    table = me.node.names.snapshot()
-    names, more = await _first(table, lambda name: after < name and name.startswith(prefix), limit)
-    return {"names": [[name, str(table[name])] for name in names], "more": more}
-
-
-async def _groups(me: Process, prefix: str, after: tuple[str, Pid] | None, limit: int) -> dict[str, Any]:
-    """The first memberships in order of groups that begin with the prefix, each as group and pid, after another."""
-    groups = me.node.groups.snapshot()
-    members = ((group, pid) for group, pids in groups.items() if group.startswith(prefix) for pid in pids)
-    found, more = await _first(members, lambda member: after is None or after < member, limit)
-    return {"groups": [[group, str(pid)] for group, pid in found], "more": more}
-
-
-async def _first(rows: Iterable[T], wanted: Callable[[T], bool], limit: int) -> tuple[list[T], bool]:
-    """The smallest of the rows that are wanted, in order, and whether there are more.
-
-    However many there are, the loop is kept for a few milliseconds at a time: the smallest are found slice by slice, in
-    a snapshot. What comes or goes between two pages may be missing or too many, as in any listing.
-    """
-    waiting = iter(rows)
-    found: list[T] = []
-    while some := list(itertools.islice(waiting, _SLICE)):
-        full = len(found) > limit
-        found += [row for row in some if wanted(row) and not (full and row > found[limit])]
-        found.sort()
-        del found[limit + 1 :]  # one more than wanted tells that there are more
-        await asyncio.sleep(0)
-    return found[:limit], len(found) > limit

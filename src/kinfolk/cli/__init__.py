@@ -28,6 +28,7 @@ from kinfolk.cli import (
     ps,
     run,
     shell,
+    top,
     tree,
     watch,
     why,
@@ -54,6 +55,7 @@ app.command(acting.call)
 app.command(acting.kill)
 app.command(shell.shell)
 app.command(watch.watch)
+app.command(top.top)
 app.command(drain.drain)
 app.command(doctor.doctor)
 app.command(cookie.app)
