@@ -37,7 +37,7 @@ MINUTES ?= 5
 help:
 	@echo 'make demo       three nodes in three OS processes find each other, share names, die and return'
 	@echo 'make test       the tests (PYTEST_ARGS="-k names -x" chooses among them)'
-	@echo 'make check      lint, format and types: ruff, mypy, pyright'
+	@echo 'make check      lint, format, types and news: ruff, mypy, pyright, towncrier'
 	@echo 'make test-slow  the tests that take long or need more than Python packages'
 	@echo 'make soak       five processes under steady work and faults (MINUTES=30), on both event loops'
 	@echo 'make fuzz       feed codec, handshake, sessions and a node with made-up bytes (MINUTES=5)'
@@ -61,6 +61,7 @@ check: $(CHECK)
 	$(PY) -m ruff format --check
 	$(PY) -m mypy --python-executable $(PY)
 	$(PY) -m pyright --pythonpath $(PY)
+	$(PY) -m towncrier build --draft --version Unreleased >/dev/null
 
 # pytest ends with 5 when nothing was selected; every other end is passed on.
 test-slow: $(FUZZ)

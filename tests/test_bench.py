@@ -127,7 +127,7 @@ def test_figures_are_shown_with_three_digits_and_a_unit_that_suits(value: float 
     assert report.figure(value, unit) == text
 
 
-@pytest.mark.parametrize("path", [document.PAGE, document.README], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", document.PAGES, ids=lambda path: path.name)
 def test_the_pages_say_what_the_file_of_results_says(path: Path):
     page = path.read_text()
     assert document.filled(page, report.read()) == page, "run: make bench-docs"
