@@ -12,7 +12,7 @@ LAYERS = [
     ["ids", "errors", "reasons", "seconds", "counters"],
     ["core"],
     ["cookie", "wire"],
-    ["effects", "agenda", "mesh", "orders", "tenure", "transfers", "asks", "kernel"],
+    ["effects", "agenda", "mesh", "ondemand", "orders", "rosters", "tenure", "transfers", "asks", "kernel"],
     ["messages", "mailbox", "handover", "process", "tracing", "server", "allowed"],
     ["shell", "registries", "discovery"],
     [
