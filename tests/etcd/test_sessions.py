@@ -10,6 +10,7 @@ import pytest
 from kinfolk import Down, Exit, LinkCongested, Node, NodeLost, PeerDown, PeerUp, Pid, Process
 from tests.etcd.nodes import EtcdNodes
 from tests.node.nodes import HEARTBEAT, collect, echo, ended, idle, until
+from tests.node.relay import between
 
 IDLE = 3 * HEARTBEAT
 
@@ -235,25 +236,28 @@ async def test_nobody_who_watches_nodes_hears_of_a_session_that_comes_and_goes(n
 
 
 async def test_what_is_said_while_sessions_end_and_open_arrives_in_order_and_once(nodes: EtcdNodes):
-    """A session of one heartbeat, so that it ends and opens again and again, also from both ends at once."""
-    ada, bob = await pair(nodes, heartbeat=0.05, down_after=5.0, idle_after=0.05)
+    """Sessions that end after two heartbeats without a word, so that what is said meets their end on its way."""
     rng = random.Random(1)
-    heard: dict[str, list[int]] = {ada.name: [], bob.name: []}
-    opened = 0
-    pids = {node.name: node.spawn(collect, heard[node.name]) for node in (ada, bob)}
+    async with between(nodes, "ada", "bob", heartbeat=0.05, down_after=5.0, idle_after=0.1) as two:
+        two.delay(0.03)
+        heard: dict[str, list[int]] = {node.name: [] for node in two.nodes}
+        pids = {node.name: node.spawn(collect, heard[node.name]) for node in two.nodes}
+        opened = 0
 
-    async def talk(node: Node, other: Node) -> None:
-        nonlocal opened
-        for number in range(60):
-            opened += not node.connected()
-            node.send(pids[other.name], number)
-            await asyncio.sleep(rng.choice([0.0, 0.04, 0.05, 0.1, 0.101, 0.11]))
+        async def talk(node: Node, other: Node) -> None:
+            nonlocal opened
+            for number in range(60):
+                opened += not node.connected()
+                node.send(pids[other.name], number)
+                await asyncio.sleep(rng.choice([0.0, 0.1, 0.13, 0.16, 0.19, 0.22, 0.25]))
 
-    await asyncio.gather(talk(ada, bob), talk(bob, ada))
-    await until(lambda: all(told == list(range(60)) for told in heard.values()))
-    assert opened > 5, "it did end and open"
-    assert not ada.counters.dropped() and not bob.counters.dropped()
-    assert ada.counters["peers_lost"] == bob.counters["peers_lost"] == 0
+        ada, bob = two.nodes
+        await asyncio.gather(talk(ada, bob), talk(bob, ada))
+        await until(lambda: all(len(told) == 60 for told in heard.values()))
+        assert all(told == list(range(60)) for told in heard.values())
+        assert opened > 5, "they did end and open"
+        assert not ada.counters.dropped() and not bob.counters.dropped()
+        assert ada.counters["peers_lost"] == bob.counters["peers_lost"] == 0
 
 
 async def test_a_node_that_cannot_be_reached_is_no_peer_until_it_can_and_all_is_told_as_on_the_mesh(nodes: EtcdNodes):
