@@ -20,8 +20,6 @@ from bench.stage import PythonAgent, Stage, together
 from kinfolk.cookie import new_cookie
 from kinfolk.demo import etcd
 
-IDLE_SECONDS = 20.0
-
 
 class Crowd:
     """The programs, and what they are asked."""
@@ -51,9 +49,23 @@ class Crowd:
 
 
 async def run(
-    nodes: int, programs: int, names: int, *, heartbeat: float, idle_after: float, say: Callable[[str], None]
+    nodes: int,
+    programs: int,
+    names: int,
+    *,
+    heartbeat: float,
+    idle_after: float,
+    idle_seconds: float = 20.0,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Measure; what was measured, by what it is called."""
+    """Measure; what was measured, by what it is called.
+
+    Args:
+        nodes, programs, names: how many, how many OS processes they share, and how many names each registers.
+        heartbeat, idle_after: settings of the nodes; their lease is a little longer than five heartbeats.
+        idle_seconds: for how long it looks what idle nodes cost.
+        say: told what is measured, as it comes.
+    """
     with tempfile.TemporaryDirectory(prefix="crowd-") as work:
         server = etcd.Server(Path(work))
         server.start()
@@ -62,13 +74,15 @@ async def run(
             async with Stage(Path(work)) as stage:
                 crowd = Crowd([await stage.python() for _ in range(programs)], say)
                 settings = {"heartbeat": heartbeat, "down_after": 5 * heartbeat, "idle_after": idle_after}
-                await _measure(crowd, nodes, names, server, settings)
+                await _measure(crowd, nodes, names, server, settings, idle_seconds)
                 return crowd.measured
         finally:
             server.stop()
 
 
-async def _measure(crowd: Crowd, nodes: int, names: int, server: etcd.Server, settings: dict[str, float]) -> None:
+async def _measure(
+    crowd: Crowd, nodes: int, names: int, server: etcd.Server, settings: dict[str, float], idle_seconds: float
+) -> None:
     programs, total = len(crowd.agents), nodes * names
     crowd.note("nodes", nodes)
     crowd.note("programs", programs)
@@ -97,11 +111,13 @@ async def _measure(crowd: Crowd, nodes: int, names: int, server: etcd.Server, se
     before = await crowd.each(many.state)
     crowd.note("MiB of memory for each node", _per_node(before, empty, "memory", nodes) / 2**20)
     crowd.note("sockets for each node", _per_node(before, empty, "sockets", nodes))
-    await asyncio.sleep(IDLE_SECONDS)
+    await asyncio.sleep(idle_seconds)
     after = await crowd.each(many.state)
     crowd.note(
-        "ms of processor for each second of an idle node", 1000 * _per_node(after, before, "cpu", nodes) / IDLE_SECONDS
+        "ms of processor for each second of an idle node", 1000 * _per_node(after, before, "cpu", nodes) / idle_seconds
     )
+    begun = await crowd.agents[0].run(many.register_one, "one more")
+    await crowd.timed("s until all see one more name", crowd.each(many.when_names, total + 1), begun)
     crowd.note("MiB of etcd", _resident(server) / 2**20)
 
     took = [
@@ -129,7 +145,9 @@ async def _measure(crowd: Crowd, nodes: int, names: int, server: etcd.Server, se
     killed, gone = time.time(), len(words[-1])
     crowd.agents.pop().kill()
     await crowd.timed(
-        f"s until the names of {gone} killed nodes are gone", crowd.each(many.when_names, total - gone * names), killed
+        f"s until the names of {gone} killed nodes are gone",
+        crowd.each(many.when_names, total + 1 - gone * names),
+        killed,
     )
     await crowd.timed("... and their members, and they themselves", crowd.each(many.when_gone, nodes - gone), killed)
 
@@ -149,7 +167,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--nodes", type=int, default=200)
     parser.add_argument("--programs", type=int, default=10, help="in how many programs they are")
     parser.add_argument("--names", type=int, default=10, help="names that each registers")
-    parser.add_argument("--heartbeat", type=float, default=2.0, help="seconds")
+    parser.add_argument("--heartbeat", type=float, default=5.0, help="seconds")
     parser.add_argument("--idle-after", type=float, default=20.0, help="seconds without a word until a session ends")
     options = parser.parse_args(arguments)
     begun = time.monotonic()

@@ -39,19 +39,25 @@ async def when_peers(here: Here, count: int) -> float:
 
 
 async def register(here: Here, count: int, total: int) -> list[float]:
-    """Register so many names on each node, for one process that answers calls; wait until each node sees so many.
+    """Register so many names on each node, one after the other, for a process that answers calls; wait until all show.
 
     The system times of both.
     """
-    pids = {node.name: node.spawn(ours.echo) for node in _crowd(here)}
-    await asyncio.gather(
-        *(
-            node.names.register(f"{node.name}/{number}", pids[node.name], timeout=60)
-            for node in _crowd(here)
-            for number in range(count)
-        )
-    )
+
+    async def hold(node: Node) -> None:
+        pid = node.spawn(ours.echo)
+        for number in range(count):
+            await node.names.register(f"{node.name}/{number}", pid, timeout=60)
+
+    await asyncio.gather(*map(hold, _crowd(here)))
     return [time.time(), await when_names(here, total)]
+
+
+async def register_one(here: Here, name: str) -> float:
+    """Register a name on the first node here; when that began."""
+    node, begun = _crowd(here)[0], time.time()
+    await node.names.register(name, node.spawn(ours.echo), timeout=60)
+    return begun
 
 
 async def when_names(here: Here, count: int) -> float:
@@ -130,7 +136,7 @@ async def state(here: Here) -> dict[str, float]:
 
 async def troubles(here: Here) -> dict[str, int]:
     """What was counted here that should not have been."""
-    wrong = ("peers_lost", "leases_lost", "names_lost", "protocol_errors", "registry_follows_ended")
+    wrong = ("peers_lost", "leases_lost", "names_lost", "protocol_errors", "registry_unreadable")
     found: dict[str, int] = {}
     for node in _crowd(here):
         for name, count in {**{key: node.counters[key] for key in wrong}, **node.counters.dropped()}.items():

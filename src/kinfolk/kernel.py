@@ -23,7 +23,7 @@ from kinfolk.agenda import Agenda
 from kinfolk.asks import Asks, Registrar
 from kinfolk.cookie import Hidden
 from kinfolk.core import changes as core
-from kinfolk.core.explain import Explanation, decided, explain
+from kinfolk.core.explain import Explanation, explain
 from kinfolk.core.history import Ending, History, What
 from kinfolk.core.ledger import Claim, Log
 from kinfolk.core.members import Members, Session, Target, Verdict
@@ -218,10 +218,10 @@ class Kernel:
         """The peers whose loop stands still: each with when it had its last turn, on the scale of `Now.mono`."""
         return {peer: session.signs.turned for peer, session in self.members.by_peer.items() if session.stalled}
 
-    def explain(self, name: str) -> Explanation:
-        """Why this node sees a name where it sees it."""
+    def explain(self, name: str, mono: float | None = None) -> Explanation:
+        """Why this node sees a name where it sees it. `mono`: the time, if it is later than that of the last input."""
         if self.tenure is not None:
-            return decided(self.name, name, self.tenure.whereis(name), self.tenure.authority)
+            return self.tenure.explain(name, self._agenda.now.mono if mono is None else mono)
         return explain(self.names, self.history, name)
 
     def round_trips(self) -> dict[str, float | None]:

@@ -2,7 +2,9 @@
 
 ``/metrics``   what the node counts and measures, in Prometheus' text format
 ``/healthz``   200 as long as the node's loop turns: restart the program if it does not answer
-``/readyz``    200 while the node takes work; 503 before it has started, while it drains, and when it is closed
+``/readyz``    200 while the node takes work; 503 before it has started, while it drains, and when it is closed. It says
+               so, and stays 200, when a node has no lease from etcd: else an etcd that is away for a while would take
+               every node out of service
 
 A scrape costs the same however many names there are: it walks peers and counters, never tables. Needs the extra
 ``kinfolk[metrics]``.
@@ -59,13 +61,20 @@ class NodeCollector(Collector):
         waiting = [len(process.mailbox) for process in processes]
         for name, text, value in (
             ("ready", "1 while the node takes work.", float(node.ready)),
-            ("peers", "Peers that a session is open with.", len(node.peers())),
+            ("peers", "Nodes that this one can reach, as far as it knows.", len(node.peers())),
+            ("sessions", "Peers that a session is open with.", len(node.connected())),
             ("names", "Names in the cluster, as this node knows them.", len(node.names)),
             ("processes", "Living processes of this node.", len(processes)),
             ("mailbox_messages", "Messages that wait in all mailboxes of this node.", sum(waiting)),
             ("mailbox_longest", "Messages that wait in the fullest mailbox of this node.", max(waiting, default=0)),
         ):
             yield GaugeMetricFamily(f"kinfolk_{name}", text, value=value)
+        lease = node.names.lease()
+        if lease is not None:
+            text = "1 while the node has its lease from etcd; 0: its names are lost."
+            yield GaugeMetricFamily("kinfolk_registry_leased", text, value=float(lease > 0))
+            text = "How old the node's view of the names in etcd may be."
+            yield GaugeMetricFamily("kinfolk_registry_staleness_seconds", text, value=node.names.staleness())
         if self._lag is not None:
             text = "The latest that a timer was since the last scrape."
             yield GaugeMetricFamily(
@@ -152,6 +161,8 @@ def app(node: "Node", lag: LoopLag | None = None) -> Starlette:
         return PlainTextResponse("ok\n")
 
     async def readyz(_: Request) -> Response:
+        if node.ready and node.names.lease() == 0.0:
+            return PlainTextResponse("ready, but without a lease from etcd: it has no names at present\n")
         if node.ready:
             return PlainTextResponse("ready\n")
         return PlainTextResponse(f"{node!r} takes no work\n", 503)

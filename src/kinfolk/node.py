@@ -322,7 +322,7 @@ class Node:
             NodeClosed: the node is closed.
         """
         self.check_open()
-        return self._parts.kernel.explain(check_name(name))
+        return self._parts.kernel.explain(check_name(name), self._parts.driver.clock())
 
     def processes(self) -> list[Process]:
         """The living processes of this node, in the order of their start."""

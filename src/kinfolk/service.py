@@ -48,6 +48,8 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
             call.reply(_nodes(me))
         case ["stalled"]:
             call.reply(me.node.stalled())
+        case ["connected"]:
+            call.reply(me.node.connected())
         case ["names", str(prefix), str(after), int(limit)] if limit > 0:
             call.reply(await _names(me, prefix, after, min(limit, PAGE)))
         case ["groups", str(prefix), str(group), str(member), int(limit)] if limit > 0:
@@ -91,7 +93,8 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
             _drain(me, call, seconds)
         case _:
             call.fail(
-                'unknown request; the service knows ["info"], ["nodes"], ["stalled"], ["names", prefix, after, limit],'
+                'unknown request; the service knows ["info"], ["nodes"], ["stalled"], ["connected"],'
+                ' ["names", prefix, after, limit],'
                 ' ["groups", prefix, after, member, limit], ["whereis", name], ["why", name], ["ps", after, limit],'
                 ' ["tree"], ["send", target, message], ["call", target, request, seconds], ["kill", target, seconds],'
                 ' ["shell", number, source], ["at", node, request], ["watch", pattern],'
@@ -187,7 +190,10 @@ def _info(me: Process) -> dict[str, Any]:
         "draining": _draining(node.draining),
         "peers": node.peers(),
         "stalled": node.stalled(),
+        "connected": node.connected(),
         "names": len(node.names),
+        "staleness": node.names.staleness(),
+        "lease": node.names.lease(),
         "processes": len(node.processes()),
         "counters": dict(node.counters),
     }

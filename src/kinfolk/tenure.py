@@ -32,6 +32,7 @@ from msgspec import Struct
 
 from kinfolk import effects as fx
 from kinfolk.agenda import Agenda
+from kinfolk.core.explain import ClaimInfo, Explanation, decided, granted
 from kinfolk.core.ledger import Claim
 from kinfolk.errors import (
     KinfolkError,
@@ -200,6 +201,45 @@ class Tenure:
     def staleness(self, mono: float) -> float:
         """How many seconds ago the view was last known to show all that was so then."""
         return max(0.0, mono - self._current)
+
+    def lease_left(self, mono: float) -> float:
+        """For how many seconds this node has a lease from now on, unless it is renewed; 0.0 if it has none."""
+        return max(0.0, self.until - mono) if self.stage is Stage.HELD else 0.0
+
+    def explain(self, name: str, mono: float) -> Explanation:
+        """Why a name is where this node sees it: who has written it when, by which lease, and how old the view is."""
+        age, left = self.staleness(mono), self.lease_left(mono)
+        because = f"so {self.authority} has it, which was known to be all that it had {age:.1f} s ago"
+        if not left:
+            because += "; this node has no lease from it at present, and so no names"
+        claims = [self._explain_own(own, left) for own in self._by_number.values() if own.name == name]
+        seen = self._seen.get(name)
+        if seen is not None and seen.pid.node != self.node:
+            claims.insert(0, self._explain_seen(seen))
+        return decided(self.node, name, self.whereis(name), because, claims, age)
+
+    def _explain_seen(self, seen: _Seen) -> ClaimInfo:
+        node = seen.pid.node
+        lease = "which it has" if self.nodes.get(node) == seen.pid.creation else "which is not in the view here"
+        text = f"written at revision {seen.revision} under the lease of {node}, {lease}"
+        return granted(seen.pid, seen.number, seen.revision, "confirmed", text)
+
+    def _explain_own(self, own: _Own, left: float) -> ClaimInfo:
+        match own.state:
+            case State.HELD:
+                text = (
+                    f"written at revision {own.revision} under the lease of this node, good for {left:.1f} s from now"
+                )
+                return granted(own.pid, own.number, own.revision, "confirmed", text)
+            case State.LEAVING:
+                text = f"given up here, and not yet known to be gone from {self.authority}"
+                return granted(own.pid, own.number, own.revision, "leaving", text)
+            case State.ASKED:
+                return granted(
+                    own.pid, own.number, 0, "waiting", f"asked for, and not answered by {self.authority} yet"
+                )
+            case State.WANTED:
+                return granted(own.pid, own.number, 0, "waiting", "waits until this node has a lease")
 
     def epoch(self, claim: Claim) -> int | None:
         """The revision at which a claim was written: of two holders of a name, the later one's is higher."""
