@@ -100,10 +100,13 @@ async def _measure(
     crowd.note("s until all have started", time.time() - begun)
     await crowd.timed("s until all know all nodes", crowd.each(many.when_peers, nodes - 1), begun)
 
+    before = await crowd.each(many.state)
     begun = time.time()
     seen = await crowd.each(many.register, names, total)
     crowd.note("s until all names were registered", max(registered for registered, _ in seen) - begun)
     crowd.note(f"s until all see all {total:,} names", max(shown for _, shown in seen) - begun)
+    after = await crowd.each(many.state)
+    crowd.note("us of processor for each name that a node sees", 1e6 * _per_node(after, before, "cpu", nodes) / total)
     await crowd.each(many.join)
     await crowd.timed("s until all see a member of each node in one group", crowd.each(many.when_members, nodes))
     await crowd.sessions("sessions, all names and members known")
