@@ -73,15 +73,14 @@ async def run(
             server.wait_until_ready()
             async with Stage(Path(work)) as stage:
                 crowd = Crowd([await stage.python() for _ in range(programs)], say)
-                settings = {"heartbeat": heartbeat, "down_after": 5 * heartbeat, "idle_after": idle_after}
-                await _measure(crowd, nodes, names, server, settings, idle_seconds)
+                await _measure(crowd, nodes, names, server, (heartbeat, idle_after), idle_seconds)
                 return crowd.measured
         finally:
             server.stop()
 
 
 async def _measure(
-    crowd: Crowd, nodes: int, names: int, server: etcd.Server, settings: dict[str, float], idle_seconds: float
+    crowd: Crowd, nodes: int, names: int, server: etcd.Server, settings: tuple[float, float], idle_seconds: float
 ) -> None:
     programs, total = len(crowd.agents), nodes * names
     crowd.note("nodes", nodes)
@@ -92,7 +91,7 @@ async def _measure(
     cookie, begun = new_cookie(), time.time()
     started = await together(
         *(
-            agent.run(many.start, some, cookie, server.url, settings)
+            agent.run(many.start, some, cookie, server.url, *settings)
             for agent, some in zip(crowd.agents, words, strict=True)
         )
     )

@@ -26,9 +26,22 @@ async def _until(condition: Callable[[], bool]) -> float:
     return time.time()
 
 
-async def start(here: Here, words: Sequence[str], cookie: str, url: str, settings: dict[str, float]) -> list[str]:
+async def start(
+    here: Here, words: Sequence[str], cookie: str, url: str, heartbeat: float, idle_after: float
+) -> list[str]:
     """Start nodes, all at once; their names."""
-    here.kept["crowd"] = [Node(word, cookie=cookie, registry=url, join_timeout=120.0, **settings) for word in words]  # type: ignore[arg-type]
+    here.kept["crowd"] = [
+        Node(
+            word,
+            cookie=cookie,
+            registry=url,
+            join_timeout=120.0,
+            heartbeat=heartbeat,
+            down_after=5 * heartbeat,
+            idle_after=idle_after,
+        )
+        for word in words
+    ]
     await asyncio.gather(*(node.start() for node in _crowd(here)))
     return [node.name for node in _crowd(here)]
 

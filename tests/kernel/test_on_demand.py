@@ -85,7 +85,12 @@ def fact_of(node: str, creation: int, revision: int) -> fx.Fact:
 
 def seen(effects: Sequence[fx.Effect]) -> list[str]:
     """What peers do, in words."""
-    kinds = {fx.PeerUp: "up", fx.PeerDown: "down", fx.Connected: "connected", fx.Disconnected: "disconnected"}
+    kinds: dict[type, str] = {
+        fx.PeerUp: "up",
+        fx.PeerDown: "down",
+        fx.Connected: "connected",
+        fx.Disconnected: "disconnected",
+    }
     return [kinds[type(effect)] for effect in effects if type(effect) in kinds]
 
 
@@ -188,8 +193,8 @@ def test_it_holds_what_is_said_until_the_other_has_answered():
     assert due is not None
     ada.time = due
     effects = ada.handle(fx.TimePassed())
-    sent = [effect for effect in effects if isinstance(effect, fx.Send | fx.Hold)]
-    assert [type(effect) for effect in sent[-2:]] == [fx.Send, fx.Hold] and sent[-2].operation == ASKS  # type: ignore[union-attr]
+    *_, last, hold = [effect for effect in effects if isinstance(effect, fx.Send | fx.Hold)]
+    assert isinstance(last, fx.Send) and last.operation == ASKS and hold == fx.Hold(BOB)
     assert only(fx.GoOn, ada.say(BOB, SAYS_NO)) == [fx.GoOn(BOB)]
     assert BOB in ada.kernel.peers() and ada.kernel.session_of(BOB) is not None
     ada.rest()  # and asks again
