@@ -1080,7 +1080,10 @@ class Kernel:
             self._send(session, operation)
 
     def _creation_of(self, peer: str) -> int | None:
-        return self.peers().get(peer)
+        if self._on_demand is not None:
+            return self._on_demand.up.get(peer)
+        session = self.members.by_peer.get(peer)
+        return None if session is None else session.creation
 
     def _tell(self, operation: frames.Operation) -> None:
         """Say the same to every peer."""

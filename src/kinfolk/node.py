@@ -67,6 +67,8 @@ _log = logging.getLogger("kinfolk")
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
 
+_LOOK_AGAIN = 0.01
+"""Seconds."""
 MAX_MESSAGE = 16 * 1024 * 1024 - 1024
 """Bytes of the largest message: with what is around it, it fits into a frame."""
 CLOSE_TIMEOUT = 5.0
@@ -635,6 +637,7 @@ class Node:
                 future.set_exception(error)
         self._answers.clear()
         self._left_over = await parts.processes.close(patience, caller)
+        await _until_said(parts.contacts, patience)
         self.submit(fx.Shutdown(leaves=self._draining is not None))
         parts.driver.stop()
         parts.names.close(error)
@@ -1450,6 +1453,16 @@ def _handles_sigterm() -> bool:
     """Whether SIGTERM is ours to handle: it has no other meaning yet, and this is the thread that can."""
     here = threading.current_thread() is threading.main_thread()
     return here and os.name == "posix" and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+async def _until_said(contacts: Contacts, patience: float) -> None:
+    """Wait until all that waits for a session is on its way, as what waits for a link is written before it closes."""
+    try:
+        async with asyncio.timeout(patience):
+            while contacts.waits:  # noqa: ASYNC110 - mostly nothing does
+                await asyncio.sleep(_LOOK_AGAIN)
+    except TimeoutError:
+        _log.warning("some messages were not sent: the nodes that they are for could not be reached in time")
 
 
 def _is_root(process: Process) -> bool:

@@ -108,8 +108,12 @@ class OnDemand:
 
     def reach(self, peer: str) -> None:
         """Something waits to be said to a peer."""
-        if peer in self.up and peer not in self._members.by_peer:
-            self._mesh.dial(self._mesh.know(peer))
+        if peer not in self.up or peer in self._members.by_peer:
+            return
+        target = self._mesh.know(peer)
+        if target.conn is None:  # it is wanted from now on, however long ago its last session was
+            target.attempts, target.refused, target.wanted_since = 0, False, self._agenda.now.mono
+            self._mesh.dial(target)
 
     def dial_failed(self, target: Target, error: KinfolkError) -> None:
         """Somebody could not be reached."""

@@ -322,6 +322,14 @@ async def test_more_than_may_wait_for_a_node_that_is_being_dialled_is_refused(no
     assert heard[-1] == "clear" and not ada.counters.dropped()
 
 
+async def test_what_waits_for_a_session_is_said_before_a_node_closes(nodes: EtcdNodes):
+    ada, bob = await pair(nodes)
+    heard: list[Any] = []
+    ada.send(bob.spawn(collect, heard), "last words")
+    await ada.close()
+    await until(lambda: heard == ["last words"])
+
+
 async def test_a_node_that_starts_anew_is_another_and_what_waits_for_the_old_one_is_told_so(nodes: EtcdNodes):
     ada, bob = await pair(nodes)
     heard: list[Any] = []

@@ -184,6 +184,19 @@ def test_it_asks_to_end_a_session_that_is_quiet_and_does_so_when_the_other_agree
     assert only(fx.Dial, ada.handle(fx.Reach(BOB)))
 
 
+def test_it_is_dialled_anew_soon_however_long_ago_the_last_session_was():
+    ada = Lazy()
+    ada.lease()
+    ada.connect()
+    ada.rest()
+    ada.say(BOB, frames.Goodbye("idle", "yes"))
+    ada.time += 100 * 3600.0
+    (dial,) = only(fx.Dial, ada.handle(fx.Reach(BOB)))
+    assert seen(ada.handle(fx.DialFailed(dial.conn, "unreachable", NodeUnreachable("nobody")))) == ["down"]
+    ada.time += 0.2
+    assert only(fx.Dial, ada.handle(fx.TimePassed())), "and so it can be found again"
+
+
 def test_it_holds_what_is_said_until_the_other_has_answered():
     ada = Lazy()
     ada.lease()

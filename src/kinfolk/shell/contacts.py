@@ -81,6 +81,11 @@ class Contact:
     def _ready(self) -> "Link | None":
         return None if self._held else self._link
 
+    @property
+    def has_to_say(self) -> bool:
+        """Whether anything waits for a session."""
+        return bool(self._waiting)
+
     # --- what is said ---
 
     def post(self, operation: frames.Operation) -> None:
@@ -219,6 +224,11 @@ class Contacts:
         contact = self._all.get(effect.peer)
         if contact is not None:
             contact.detach(effect.conn)
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything waits for a session."""
+        return any(contact.has_to_say for contact in self._all.values())
 
     def hold(self, effect: fx.Hold) -> None:
         """A session may be about to end."""
