@@ -661,7 +661,7 @@ class Node:
                 future.set_exception(error)
         self._answers.clear()
         self._left_over = await parts.processes.close(patience, caller)
-        await _until_said(parts.contacts, patience)
+        await _until_said(self.name, parts.contacts, patience)
         self.submit(fx.Shutdown(leaves=self._draining is not None))
         parts.driver.stop()
         parts.names.close(error)
