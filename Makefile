@@ -24,22 +24,27 @@ SOAK := $(VENV)/.ready-$(MADE_FOR)-soak
 BENCH_VENV ?= .venv-bench
 BENCH := $(BENCH_VENV)/.ready-$(MADE_FOR)-bench
 
+# Tests of what is compiled run beside it as installed, not beside the sources.
+COMPILED_VENV ?= .venv-compiled
+COMPILED := $(COMPILED_VENV)/.ready-$(MADE_FOR)-compiled
+
 MINUTES ?= 5
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check test-slow fuzz mutants docs bench bench-docs clean
+.PHONY: help demo test check test-slow fuzz mutants soak docs bench bench-docs wheel-compiled test-compiled clean
 
 help:
 	@echo 'make demo       three nodes in three OS processes find each other, share names, die and return'
 	@echo 'make test       the tests (PYTEST_ARGS="-k names -x" chooses among them)'
-	@echo 'make check      lint, format and types: ruff, mypy, pyright'
+	@echo 'make check      lint, format, types and news: ruff, mypy, pyright, towncrier'
 	@echo 'make test-slow  the tests that take long or need more than Python packages'
 	@echo 'make soak       five processes under steady work and faults (MINUTES=30), on both event loops'
 	@echo 'make fuzz       feed codec, handshake, sessions and a node with made-up bytes (MINUTES=5)'
 	@echo 'make mutants    break each guarantee once, and see a test notice'
 	@echo 'make docs       the documentation, into build/docs'
 	@echo 'make bench      measure beside references, all in 15 minutes (ONLY=lookup,call a part, ROUNDS=3 fewer rounds)'
+	@echo 'make wheel-compiled  a wheel of the same source whose hot modules are compiled; make test-compiled tests it'
 	@echo 'make bench-docs tables and pictures of docs/performance.md from the last measurement'
 	@echo 'make clean      remove the virtual environment, caches and builds'
 	@echo
@@ -56,6 +61,7 @@ check: $(CHECK)
 	$(PY) -m ruff format --check
 	$(PY) -m mypy --python-executable $(PY)
 	$(PY) -m pyright --pythonpath $(PY)
+	$(PY) -m towncrier build --draft --version Unreleased >/dev/null
 
 # pytest ends with 5 when nothing was selected; every other end is passed on.
 test-slow: $(FUZZ)
@@ -81,8 +87,23 @@ bench: $(BENCH)
 bench-docs: $(BENCH)
 	@$(BENCH_VENV)/bin/python -m bench.document
 
+# The same source with its hot modules compiled (see pyproject.toml): a wheel for this Python and this kind of machine. It
+# is built from a copy, or what the compiler leaves beside the sources would be imported in their place.
+wheel-compiled: $(RUNTIME)
+	@set -eu; rm -rf build/compiled; mkdir -p build/compiled/tree build/compiled/wheel; \
+	cp -r pyproject.toml README.md LICENSE src build/compiled/tree; \
+	if uv=$$(command -v uv); then HATCH_BUILD_HOOK_ENABLE_MYPYC=1 "$$uv" build --quiet --wheel --python "$(PY)" --out-dir build/compiled/wheel build/compiled/tree; \
+	else HATCH_BUILD_HOOK_ENABLE_MYPYC=1 $(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/compiled/wheel build/compiled/tree; fi; \
+	mkdir -p dist; cp build/compiled/wheel/*.whl dist; echo dist/$$(basename build/compiled/wheel/*.whl)
+
+test-compiled: wheel-compiled $(COMPILED)
+	@if uv=$$(command -v uv); then "$$uv" pip install --quiet --python $(COMPILED_VENV)/bin/python --no-deps --reinstall build/compiled/wheel/*.whl; \
+	else $(COMPILED_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall build/compiled/wheel/*.whl; fi
+	@$(COMPILED_VENV)/bin/python -c 'import kinfolk.kernel as it; assert it.__file__.endswith((".so", ".pyd")), it.__file__'
+	@$(COMPILED_VENV)/bin/python -m pytest $(or $(PYTEST_ARGS),-n $(WORKERS))
+
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(COMPILED_VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUNTIME): pyproject.toml constraints.txt
@@ -115,6 +136,11 @@ $(BENCH): pyproject.toml constraints.txt bench/requirements.txt
 	    else "$(PY)" -m pip install --quiet --disable-pip-version-check "$$wanted"; fi \
 	    || echo "$$wanted cannot be installed: what needs it will be reported as missing."; \
 	done
+
+$(COMPILED): VENV := $(COMPILED_VENV)
+$(COMPILED): PY := $(COMPILED_VENV)/bin/python
+$(COMPILED): pyproject.toml constraints.txt
+	$(call set-up,.[test])
 
 comma := ,
 

@@ -1,4 +1,4 @@
-"""``python -m bench.document``: put the last results into docs/performance.md and the README, and draw the pictures.
+"""``python -m bench.document``: put the last results into their pages, and draw the pictures.
 
 What stands there between ``<!-- measured: NAME -->`` and ``<!-- end -->`` is written here, from the file of results and
 nothing else; the rest of the page is prose. So no number of it is ever copied by hand.
@@ -15,7 +15,9 @@ from bench.report import Row, figure, ratio, spread, verdict
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
+COMPARISON = ROOT / "docs" / "comparison.md"
 README = ROOT / "README.md"
+PAGES = (PAGE, COMPARISON, README)
 PICTURES = ROOT / "docs" / "pictures"
 
 _SECTION = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -29,9 +31,9 @@ def main() -> int:
         return 1
     from bench import pictures  # matplotlib: only those who draw need it
 
-    for page in (PAGE, README):
+    for page in PAGES:
         page.write_text(filled(page.read_text(), results))
-    for path in (PAGE, README, *pictures.draw(results, PICTURES)):
+    for path in (*PAGES, *pictures.draw(results, PICTURES)):
         print(path.relative_to(ROOT))
     return 0
 
@@ -89,6 +91,36 @@ def _quotes(results: Mapping[str, Any]) -> str:
             ],
         )
     )
+
+
+PEERS = (
+    ("lookup", "each", "asyncio", ("erlang global", "redis", "etcd")),
+    ("register", "p50", "uvloop", ("erlang global", "erlang global TCP")),
+    ("register16", "rate", "uvloop", ("erlang global", "erlang global TCP", "etcd", "redis")),
+    ("nowait", "rate", "uvloop", ("erlang pg", "lapinbeam TCP")),
+    ("join10k", "each", "uvloop", ("erlang pg", "erlang global")),
+    ("loss", "gone", "uvloop", ("erlang pg", "erlang global")),
+    ("call", "p50", "uvloop", ("erlang TLS", "rpyc TCP", "pyro5 TCP", "xoscar TCP", "lapinbeam TCP")),
+    ("call16", "rate", "uvloop", ("erlang TLS", "rpyc TCP", "xoscar TCP", "lapinbeam TCP")),
+    ("oneway", "rate", "uvloop", ("erlang TLS", "xoscar TCP", "lapinbeam TCP")),
+    ("spawn", "rate", "uvloop", ("erlang TLS",)),
+    ("local", "call", "uvloop", ("erlang", "pykka", "xoscar", "lapinbeam")),
+)
+"""What the comparison shows of the results: workload, metric, loop and references, won and lost alike."""
+
+
+def _peers(results: Mapping[str, Any]) -> str:
+    """Ours and those of others, one workload a line."""
+    rows = {(row["workload"], row["metric"], row["loop"], row["against"]): row for row in results["results"]}
+    lines: list[Sequence[str]] = []
+    for workload, metric, loop, references in PEERS:
+        found = [row for against in references if (row := rows.get((workload, metric, loop, against)))]
+        if not found:
+            continue
+        ours, unit = found[0]["ours"], found[0]["unit"]
+        beside = (f"{row['against']} {figure(row['reference'], unit)}" for row in found if row["reference"] is not None)
+        lines.append((found[0]["title"], f"{metric.replace('_', ' ')}, {loop}", figure(ours, unit), ", ".join(beside)))
+    return _table(("", "", "kinfolk", "others"), lines)
 
 
 def _goals(results: Mapping[str, Any]) -> str:
@@ -161,6 +193,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 SECTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "machine": _machine,
     "quotes": _quotes,
+    "peers": _peers,
     "goals": _goals,
     "misses": _misses,
     "others": _others,

@@ -25,6 +25,8 @@ Progress = Callable[[str], None]
 LOOPS = ("asyncio", "uvloop")
 ENOUGH = 40.0
 """Seconds of one workload after which no further round begins: on a slow machine fewer rounds, not an hour."""
+PATIENCE = 100.0
+"""Seconds that one contender has for one round: whoever waits for a name that got lost must not eat the run."""
 LIMIT = "limit"
 """The reference of a goal that is a figure."""
 
@@ -101,12 +103,14 @@ async def measure(workload: Workload, rounds: int, work: Path, say: Progress) ->
 
         async def attempt(name: str, step: Callable[[], Awaitable[Any]]) -> Any:
             try:
-                async with asyncio.timeout(400):
+                async with asyncio.timeout(PATIENCE):
                     return await step()
             except Missing as error:
                 missing[name] = str(error)
             except Exception as error:  # noqa: BLE001 - a contender that fails must not take the others with it
-                missing[name] = f"failed: {type(error).__name__}: {error}"
+                # Of an agent's traceback, the line that says what it was.
+                *_, said = (str(error).strip() or "out of time").splitlines()
+                missing[name] = f"failed: {type(error).__name__}: {said}"
             measures.pop(name, None)
             return None
 

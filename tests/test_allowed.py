@@ -21,7 +21,7 @@ HERE = "tests.node.jobs"
 
 def resolved(*entries: Any) -> Allowed:
     allowed = Allowed(entries)
-    allowed.resolve()
+    allowed.resolve("ada@h:1")
     return allowed
 
 
@@ -227,7 +227,7 @@ def test_a_module_below_a_package_that_is_broken_is_left_out_and_said_so(
 def test_an_entry_that_leads_nowhere_is_an_error_at_the_start(entry: str, why: str):
     allowed = Allowed([entry])
     with pytest.raises(ValueError, match=why) as raised:
-        allowed.resolve()
+        allowed.resolve("ada@h:1")
     assert entry in str(raised.value)
 
 

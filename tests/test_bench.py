@@ -1,11 +1,12 @@
 """The harness of the measurements: what it makes of samples. It measures nothing here."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import document, report
+from bench import document, looking, report
 from bench.__main__ import WORDS
 from bench.harness import LIMIT, Goal, Outcome, Sample, Workload, measure, results
 from bench.stage import Missing, Stage
@@ -126,7 +127,12 @@ def test_figures_are_shown_with_three_digits_and_a_unit_that_suits(value: float 
     assert report.figure(value, unit) == text
 
 
-@pytest.mark.parametrize("path", [document.PAGE, document.README], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", document.PAGES, ids=lambda path: path.name)
 def test_the_pages_say_what_the_file_of_results_says(path: Path):
     page = path.read_text()
     assert document.filled(page, report.read()) == page, "run: make bench-docs"
+
+
+def test_the_guide_says_what_was_measured_of_looking():
+    page = looking.GUIDE.read_text()
+    assert looking.filled(page, json.loads(looking.RESULTS.read_text())) == page

@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 from fnmatch import fnmatchcase
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -106,3 +108,33 @@ def test_the_tutorial_goes_as_it_says(environment: dict[str, str], tmp_path: Pat
         for process in started:
             process.kill()
             process.communicate()
+
+
+def drawings() -> ModuleType:
+    """The script that draws the pictures; it is no package."""
+    spec = spec_from_file_location("draw", DOCS / "pictures" / "draw.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_pictures_are_those_that_the_script_draws():
+    for name, draw in drawings().PICTURES.items():
+        assert (DOCS / "pictures" / f"{name}.svg").read_text() == draw(), "run: python docs/pictures/draw.py"
+
+
+def test_the_code_that_how_it_works_shows_is_that_of_the_files():
+    page = (DOCS / "how-it-works.md").read_text()
+    files = "src/kinfolk/wire/frames.py", "src/kinfolk/kernel.py", "tests/wire/vectors.py", "tests/hostile/table.py"
+    code = "".join((DOCS.parent / file).read_text() for file in files)
+    shown = re.findall(r"^```py\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert len(shown) == 4
+    for block in shown:
+        assert block in code, block
+
+
+def test_every_file_that_how_it_works_names_is_there():
+    page = (DOCS / "how-it-works.md").read_text()
+    for name in re.findall(r"`((?:[\w-]+/)*[\w-]+\.(?:py|md)|(?:\w+/)+)`", page):
+        assert any((root / name).exists() for root in (DOCS.parent, DOCS.parent / "src" / "kinfolk")), name

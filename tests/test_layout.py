@@ -9,10 +9,10 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "kinfolk"
 
 LAYERS = [
-    ["ids", "errors", "reasons", "seconds", "counters"],
+    ["ids", "errors", "reasons", "seconds", "counters", "compiled", "logs"],
     ["core"],
     ["cookie", "wire"],
-    ["effects", "agenda", "mesh", "orders", "tenure", "transfers", "asks", "kernel"],
+    ["effects", "tempo", "agenda", "mesh", "orders", "tenure", "transfers", "asks", "kernel"],
     ["messages", "mailbox", "handover", "process", "tracing", "server", "allowed"],
     ["shell", "registries", "discovery"],
     [
@@ -27,6 +27,7 @@ LAYERS = [
         "supervisor",
         "leaving",
         "console",
+        "looking",
         "service",
         "node",
         "observer",

@@ -1,4 +1,4 @@
-"""The README's programs do what the README says, in OS processes of their own, as a reader would run them."""
+"""The programs of the README and the tour do what they say, in OS processes of their own, as a reader runs them."""
 
 import re
 import subprocess
@@ -7,9 +7,12 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-SMALLEST, COUNTER, CLIENT, TOUR, ROOMS, JOBS, REMOTE, SERVERS, HANDED = PROGRAMS
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SMALLEST, COUNTER, CLIENT, GLIMPSE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+TOUR, ROOMS, JOBS, REMOTE, SERVERS, HANDED = re.findall(
+    r"```python\n(.*?)```", (ROOT / "docs" / "guides" / "tour.md").read_text(), re.DOTALL
+)
 
 
 def run(program: str, environment: dict[str, str], where: Path) -> str:
@@ -57,6 +60,21 @@ def test_two_programs_find_each_others_names_with_no_setting_at_all(
         )
         assert asked.returncode == 0, asked.stderr
         assert asked.stdout.startswith(name)
+
+
+def test_the_glimpse_of_a_singleton_is_a_program_with_three_nodes_around_it(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    classes, last = GLIMPSE.split("counter = Child")
+    body = "".join(f"        {line}" for line in f"counter = Child{last}".splitlines(keepends=True))
+    body = re.sub(r"await (carl\.call\(.*?\)\))", r"print(await \1)", body)
+    program = (
+        "import kinfolk\nfrom kinfolk import Child, Node, Request, Server\n\n\n"
+        f"{classes}async def main():\n"
+        '    async with Node("ada") as ada, Node("bob") as bob, Node("carl") as carl:\n'
+        f"{body}\n\nkinfolk.run(main)\n"
+    )
+    assert run(program, environment, tmp_path) == "15\n"
 
 
 def test_the_tour_does_what_it_shows(environment: dict[str, str], tmp_path: Path) -> None:

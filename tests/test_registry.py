@@ -27,9 +27,10 @@ from kinfolk.errors import (
     NotConfirmed,
 )
 from kinfolk.ids import Pid
-from kinfolk.kernel import Kernel, Settings
+from kinfolk.kernel import Kernel
 from kinfolk.node import Node
 from kinfolk.registry import Names, NameWatch, Registration, Resync
+from kinfolk.tempo import Settings
 from kinfolk.wire import frames
 
 ADA, BOB = "ada@h:1", "bob@h:2"

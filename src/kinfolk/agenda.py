@@ -19,9 +19,9 @@ class Agenda:
         """Add an effect to this step."""
         self._effects.append(effect)
 
-    def log(self, level: int, text: str) -> None:
-        """Add a log line to this step; `level` as in the logging module."""
-        self._effects.append(fx.Log(level, text))
+    def log(self, level: int, text: str, **about: object) -> None:
+        """Add a log line to this step; `level` as in the logging module, `about` as `kinfolk.logs.fields` takes it."""
+        self._effects.append(fx.Log(level, text, about))
 
     def later(self, key: Hashable, seconds: float) -> None:
         """Let the key come due so many seconds from now; one that is set already moves."""

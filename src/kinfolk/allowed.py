@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from kinfolk.errors import NotAllowed, NotSerializable, SpawnFailed
+from kinfolk.logs import fields
 
 _log = logging.getLogger("kinfolk")
 
@@ -85,10 +86,10 @@ class Allowed:
         """All names under which something can be started."""
         return iter(self._table)
 
-    def resolve(self) -> None:
+    def resolve(self, node: str) -> None:
         """Import what the texts name. From now on the table is final.
 
-        Modules below a package that cannot be imported are left out, and said so in the log.
+        Modules below a package that cannot be imported are left out, and said so in the log of this node.
 
         Raises:
             ValueError: what an entry names is not there, cannot be imported, or cannot be started.
@@ -97,7 +98,7 @@ class Allowed:
             if not isinstance(entry, str):
                 continue
             if entry.endswith(".*"):
-                for module in self._modules(entry.removesuffix(".*"), entry):
+                for module in self._modules(entry.removesuffix(".*"), entry, node):
                     self._table.update(_defined_in(module))
             else:
                 body = _resolved(entry)
@@ -121,7 +122,7 @@ class Allowed:
         text = f"{name[:200]!r} is not on the list of what may be started here"
         raise NotAllowed(f"{text}: add it to Node(allow_spawn=[...])")
 
-    def _modules(self, name: str, entry: str) -> Iterator[ModuleType]:
+    def _modules(self, name: str, entry: str, node: str) -> Iterator[ModuleType]:
         module = _imported(name, entry)
         yield module
         waiting = [module]
@@ -134,7 +135,13 @@ class Allowed:
                     module = importlib.import_module(found.name)
                 except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a module does
                     self._broken[found.name] = f"{type(error).__name__}: {error}"
-                    _log.warning("allow_spawn=%r goes without %s: %r", entry, found.name, error)
+                    _log.warning(
+                        "allow_spawn=%r goes without %s: %r",
+                        entry,
+                        found.name,
+                        error,
+                        extra=fields(node, runs=found.name, reason=repr(error)),
+                    )
                     continue
                 yield module
                 waiting.append(module)

@@ -48,6 +48,7 @@ HAPPENED: Mapping[str, str] = MappingProxyType(
         "mirrors_resumed": "peers that came back and sent only what was new",
         "registry_divergence_total": "times at which what a peer told and what was kept of it differed; 0, or a bug",
         "calls_sent_again": "calls by name that went on to the process that has taken over",
+        "children_restarted": "starts of children that a supervisor had started before",
         "spawns_refused": "processes that another node asked for and did not get",
         "unwanted_spawns": "processes started elsewhere for whoever had given up, and ended at once",
         "undrained_calls": "calls that had no answer when the time of a drain was up",

@@ -9,8 +9,8 @@ reference (``ref``), answered by exactly one Succeed or Fail.
 Source: effects as data in one place, as ``effect()`` in rabbitmq/ra.
 """
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -490,10 +490,11 @@ class RaiseCreation(Struct, frozen=True):
 
 
 class Log(Struct, frozen=True):
-    """A log line. `level` as in the logging module."""
+    """A log line. `level` as in the logging module; `about` has fields of `kinfolk.logs`, without the node."""
 
     level: int
     text: str
+    about: Mapping[str, Any] = {}
 
 
 class Count(Struct, frozen=True):

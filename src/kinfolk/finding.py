@@ -1,15 +1,15 @@
-"""Finds what somebody looks for in the tables of a node, however long they are.
+"""Finds what somebody looks for in the tables of a node, however long they are, and counts what there is of it.
 
-The loop is kept for a few milliseconds at a time: tables are gone through slice by slice, in a snapshot. What comes or
-goes between two pages may be missing or too many, as in any listing.
+Tables are gone through slice by slice (`kinfolk.looking.Turns`), in a snapshot. What comes or goes between two pages
+may be missing or too many, as in any listing.
 """
 
 import asyncio
-import itertools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from kinfolk.ids import Pid
+from kinfolk.looking import Turns, names_of, row
 
 if TYPE_CHECKING:
     from kinfolk.node import Node
@@ -26,7 +26,7 @@ class Ordered(Protocol):
 
 T = TypeVar("T", bound=Ordered)
 
-_SLICE = 5000  # rows looked at before others get their turn: a few milliseconds
+_COST = 2  # of a row that is put in order, in those of one that is only walked over
 _LOOKED_AT = 100
 _TOLD = 6
 """Names of one process."""
@@ -53,10 +53,9 @@ async def first(
         wanted: says whether a row counts; None for all of them.
         after: only rows beyond this one are returned; those before it count all the same.
     """
-    waiting = iter(rows)
     found: list[T] = []
     count = 0
-    while some := list(itertools.islice(waiting, _SLICE)):
+    async for some in Turns().over(rows, _COST):
         if wanted is not None:
             some = list(filter(wanted, some))
         count += len(some)
@@ -68,7 +67,6 @@ async def first(
         found += some
         found.sort()
         del found[limit + 1 :]  # one more than wanted tells that there are more
-        await asyncio.sleep(0)
     return Found(found[:limit], len(found) > limit, count)
 
 
@@ -131,20 +129,3 @@ def _rank(process: "Process", order: str) -> int:
     if order == "waiting":
         return -len(process.mailbox)
     return -process.mailbox.taken if order == "received" else 0
-
-
-def row(node: "Node", process: "Process", now: float, names: int | None = None) -> dict[str, Any]:
-    """What is told of a process of this node, with so many of its names; None for all."""
-    return {
-        "pid": str(process.pid),
-        "names": names_of(node, process, names),
-        "runs": process.function,
-        "waiting": len(process.mailbox),
-        "received": process.mailbox.taken,
-        "age": 0.0 if process.started is None else now - process.started,
-    }
-
-
-def names_of(node: "Node", process: "Process", limit: int | None) -> list[str]:
-    """The names of a process of this node, so many at most: those first that the whole cluster knows."""
-    return [*node.names.of(process.pid, limit), *node.names.local.of(process.pid)][:limit]

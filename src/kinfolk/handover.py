@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from kinfolk.errors import CallTimeout, KinfolkError, MessageTooLarge, NodeLost, NoProcess, NotSerializable, Refused
 from kinfolk.ids import MAX_NAME_BYTES, Pid
+from kinfolk.logs import fields
 from kinfolk.messages import Request
 
 if TYPE_CHECKING:
@@ -119,7 +120,12 @@ async def hand_over(process: "Process", name: str, stop: Callable[[], Awaitable[
     """
     node, order = process.node, HandOver()
     if node.names.leased:
-        _log.info("%s: %r is not handed over with its state: names in etcd do not move", node.name, name)
+        _log.info(
+            "%s: %r is not handed over with its state: names in etcd do not move",
+            node.name,
+            name,
+            extra=fields(node.name, registered=name, pid=process.pid),
+        )
         return False
     process.mailbox.put_first([order])
     ended = asyncio.create_task(node.wait_exit(process.pid))
@@ -130,7 +136,12 @@ async def hand_over(process: "Process", name: str, stop: Callable[[], Awaitable[
             return False
         successor = await _find(node, process.pid, name, order.state.result())
         if successor is None:
-            _log.info("%s: no other node takes %r over with its state", node.name, name)
+            _log.info(
+                "%s: no other node takes %r over with its state",
+                node.name,
+                name,
+                extra=fields(node.name, registered=name, pid=process.pid),
+            )
             return False
         await node.names.transfer(name, successor.pid)
         moved = True
@@ -138,9 +149,21 @@ async def hand_over(process: "Process", name: str, stop: Callable[[], Awaitable[
         order.gone.set_result(True)
         await stop()
         await _forward(node, process.pid, name, successor, messages)
-        _log.info("%s: %r has gone to %s, with its state", node.name, name, successor.pid)
+        _log.info(
+            "%s: %r has gone to %s, with its state",
+            node.name,
+            name,
+            successor.pid,
+            extra=fields(node.name, registered=name, pid=process.pid, peer=successor.peer),
+        )
     except KinfolkError as error:
-        _log.warning("%s: %r was not handed over as it should be: %s", node.name, name, error)
+        _log.warning(
+            "%s: %r was not handed over as it should be: %s",
+            node.name,
+            name,
+            error,
+            extra=fields(node.name, registered=name, pid=process.pid, reason=error),
+        )
     finally:
         ended.cancel()
         process.mailbox.discard(lambda message: message is order)
@@ -187,11 +210,24 @@ async def _forward_one(node: "Node", address: tuple[str, str], message: Proceed)
         await node.call(address, message, timeout=LOADING_TIMEOUT)
     except (NotSerializable, MessageTooLarge) as error:
         node.counters["unforwarded_messages"] += 1
-        _log.warning("%s: a message for %r stays behind: %s", node.name, message.name, error)
+        _log.warning(
+            "%s: a message for %r stays behind: %s",
+            node.name,
+            message.name,
+            error,
+            extra=fields(node.name, registered=message.name, peer=address[1], reason=error),
+        )
 
 
 def _tell(node: "Node", peer: str, message: Proceed) -> None:
     try:
         node.send((str(standby_name(message.name)), peer), message)
     except KinfolkError as error:  # the node closes, or its link is full: the other end sees where the name is
-        _log.info("%s: could not tell %s that %r stays: %s", node.name, peer, message.name, error)
+        _log.info(
+            "%s: could not tell %s that %r stays: %s",
+            node.name,
+            peer,
+            message.name,
+            error,
+            extra=fields(node.name, registered=message.name, peer=peer, reason=error),
+        )

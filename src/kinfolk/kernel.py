@@ -3,7 +3,7 @@
 ``handle(input, now)`` takes one fact or order and returns the effects to carry out, in order, before the next input.
 ``next_deadline()`` says when it wants a TimePassed input. What an input does is in the small method of its class; what
 a peer's operation does is in the method of that operation's class, and so is what a change of the name table leads to.
-The three tables are at the end of the class.
+The three tables are at the end.
 
 Names are decided in `core.names`, sessions in `core.members`, whom to dial in `mesh`, how users' orders end in
 `orders`; the kernel knows only when to ask which.
@@ -14,13 +14,12 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import ClassVar
-
-from msgspec import Struct
+from typing import Final
 
 from kinfolk import effects as fx
 from kinfolk.agenda import Agenda
 from kinfolk.asks import Asks, Registrar
+from kinfolk.compiled import mypyc_attr
 from kinfolk.cookie import Hidden
 from kinfolk.core import changes as core
 from kinfolk.core.explain import Explanation, decided, explain
@@ -28,7 +27,7 @@ from kinfolk.core.history import Ending, History, What
 from kinfolk.core.ledger import Claim, Log
 from kinfolk.core.members import Members, Session, Verdict
 from kinfolk.core.mirror import Membership
-from kinfolk.core.names import SLICE, Names
+from kinfolk.core.names import Names
 from kinfolk.core.silence import Standing
 from kinfolk.core.timers import Timers
 from kinfolk.errors import (
@@ -39,40 +38,11 @@ from kinfolk.errors import (
 from kinfolk.ids import MAX_CREATION, MAX_NAME_BYTES, Address, Pid, Seed, check_node_name
 from kinfolk.mesh import Mesh
 from kinfolk.orders import Orders
+from kinfolk.tempo import Settings
 from kinfolk.tenure import MARGIN, Tenure
 from kinfolk.transfers import Transfers
 from kinfolk.wire import frames
 from kinfolk.wire.handshake import printable
-
-
-class Settings(Struct, frozen=True):
-    """Times in seconds, sizes in names."""
-
-    heartbeat: float = 1.0
-    """How often peers get a sign of life."""
-    down_after: float = 5.0
-    """The silence after which a peer counts as lost."""
-    stalled_limit: float = 15.0
-    """How long the loop of a peer that reports it may stand still, until the peer counts as lost."""
-    redial_min: float = 0.1
-    redial_max: float = 60.0
-    """The shortest and the longest wait before a lost peer is dialled again; in between, a fifth of its absence."""
-    forget_after: float = 24 * 3600.0
-    """How long a lost peer is dialled."""
-    sync_part: int = SLICE
-    """Names in one part of a sync."""
-    step: int = SLICE
-    """Names in one slice of what concerns many: a peer that is lost or comes back, a process that exits."""
-    log: int = 10_000
-    """Facts in the log of the last entries, from which peers that come back catch up."""
-    keep_mirrors: float = 600.0
-    """How long the mirror of a lost peer is kept for its return."""
-    room: int = 1_000_000
-    """How many names and memberships the kept mirrors may have together."""
-    audit: int = 20_000
-    """How often a heartbeat looks at a fact, in slices: once whether memory still holds what was told, and once whether
-    the views show it."""
-
 
 _ENDINGS: dict[str, Ending] = {"left": "peer left", "superseded": "superseded", "replaced": "replaced"}
 """The ends of sessions after which a peer is not lost, by their reason."""
@@ -80,6 +50,7 @@ Entry = frames.NameClaimed | frames.NamesWithdrawn | frames.NameConfirmed | fram
 """The operations that are entries of a ledger."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Kernel:
     """The state machine of a node.
 
@@ -166,7 +137,7 @@ class Kernel:
         if self.closed:
             self._after_shutdown(happened)
         else:
-            self._INPUTS[type(happened)](self, happened)
+            _INPUTS[type(happened)](self, happened)
             self._transfers.settle()
             if self.names.busy and not self._turn_wanted:
                 self._turn_wanted = True
@@ -222,11 +193,11 @@ class Kernel:
                 known = self.members.creations[fact.peer]
                 text = f"a newer start of {fact.peer} is known here: its name is in use, or its clock went back"
                 self._do(fx.Refuse(fact.conn, "stale", text, known))
-                self._log(logging.WARNING, f"refused {fact.peer}: {text}")
+                self._log(logging.WARNING, f"refused {fact.peer}: {text}", peer=fact.peer, reason="stale")
             case Verdict.LEFT:
                 text = f"this start of {fact.peer} has left the cluster: start it anew"
                 self._do(fx.Refuse(fact.conn, "left", text))
-                self._log(logging.WARNING, f"refused {fact.peer}: {text}")
+                self._log(logging.WARNING, f"refused {fact.peer}: {text}", peer=fact.peer, reason="left")
 
     def _opened(self, fact: fx.Opened) -> None:
         target = self.members.dial_ended(fact.conn) if fact.dialled else None
@@ -251,7 +222,7 @@ class Kernel:
             self._session_ended(there.conn, code, returns=True)
         session = self.members.opened(fact.conn, fact.peer, fact.creation, fact.dialled, self._agenda.now.mono)
         self._mesh.know(fact.peer)
-        self._log(logging.INFO, f"{fact.peer} is up")
+        self._log(logging.INFO, f"{fact.peer} is up", peer=fact.peer)
         self._do(fx.PeerUp(fact.peer, fact.creation, fact.conn))
         self.history.peer_up(self._agenda.now.wall_ms, fact.peer, fact.creation)
         if ("beat",) not in self._agenda.timers:
@@ -297,7 +268,8 @@ class Kernel:
         if session.stalled and now - signs.reported > self.settings.heartbeat:
             session.stalled = False
             seconds = signs.reported - signs.turned
-            self._log(logging.INFO, f"{session.peer} goes on: its event loop had stood still for {seconds:.1f} s")
+            text = f"{session.peer} goes on: its event loop had stood still for {seconds:.1f} s"
+            self._log(logging.INFO, text, peer=session.peer, seconds=seconds)
             self._do(fx.PeerResumed(session.peer, session.conn, seconds))
 
     def _stall_heard(self, fact: fx.StallHeard) -> None:
@@ -313,6 +285,8 @@ class Kernel:
             logging.WARNING,
             f"{session.peer} is stalled: its event loop stands still, for {fact.age:.1f} s until now. It lives, but"
             f" answers nothing: its names and links are kept until that is {self.settings.stalled_limit:g} s",
+            peer=session.peer,
+            seconds=fact.age,
         )
         self._do(fx.PeerStalled(session.peer, session.conn, fact.age))
 
@@ -335,7 +309,7 @@ class Kernel:
         self._lives(session)
         try:
             for operation in fact.operations:
-                handler = self._OPERATIONS.get(type(operation))
+                handler = _OPERATIONS.get(type(operation))
                 if handler is None:
                     raise RemoteProtocolError(f"{type(operation).__name__} has no place in an open session")
                 if not session.greeted and not isinstance(operation, frames.Peers | frames.Goodbye):
@@ -358,7 +332,7 @@ class Kernel:
         session = self.members.closed(conn)
         if session is None:
             return
-        self._log(level, f"{session.peer} is down: {reason}")
+        self._log(level, f"{session.peer} is down: {reason}", peer=session.peer, reason=reason)
         mirror = self.names.mirrors.get(session.peer)
         self.history.peer_down(
             self._agenda.now.wall_ms,
@@ -496,7 +470,7 @@ class Kernel:
 
     def _pass_on(self, change: core.Change) -> None:
         # By a table: `match` asks for one class after the other, a sixth of all that a name costs (57 -> 48 us).
-        self._CHANGES[type(change)](self, change)
+        _CHANGES[type(change)](self, change)
 
     def _name_added(self, change: core.Added) -> None:
         self._do(fx.NameAdded(change.name, change.pid))
@@ -606,7 +580,8 @@ class Kernel:
             return
         session.mistrusted = True
         position = self.names.distrust(node)
-        self._log(logging.ERROR, f"the names of {node} in memory, at entry {position}, are not what it told: asks anew")
+        text = f"the names of {node} in memory, at entry {position}, are not what it told: asks anew"
+        self._log(logging.ERROR, text, peer=node)
         self._send(session, frames.ResyncAsked(position))
 
     # --- what peers say ---
@@ -709,7 +684,8 @@ class Kernel:
 
     def _resync_asked(self, session: Session, operation: frames.ResyncAsked) -> None:
         if not session.unsent:  # else a sync is under way
-            self._log(logging.INFO, f"{session.peer} asks for all names again: what it had of them was damaged")
+            text = f"{session.peer} asks for all names again: what it had of them was damaged"
+            self._log(logging.INFO, text, peer=session.peer)
             self._sync_anew(session)
 
     def _name_claimed(self, session: Session, operation: frames.NameClaimed) -> None:
@@ -957,8 +933,8 @@ class Kernel:
     def _do(self, effect: fx.Effect) -> None:
         self._agenda.do(effect)
 
-    def _log(self, level: int, text: str) -> None:
-        self._agenda.log(level, text)
+    def _log(self, level: int, text: str, **about: object) -> None:
+        self._agenda.log(level, text, **about)
 
     def _send(self, session: Session, operation: frames.Operation) -> None:
         self._emit((session.conn,), operation)
@@ -980,85 +956,6 @@ class Kernel:
     def _emit(self, conns: tuple[int, ...], operation: frames.Operation) -> None:
         self._acknowledging = None
         self._do(fx.Send(conns, operation))
-
-    # --- which method takes what ---
-
-    _INPUTS: ClassVar[dict[type, Callable[..., None]]] = {
-        fx.Proved: _proved,
-        fx.Opened: _opened,
-        fx.DialFailed: _dial_failed,
-        fx.Closed: _connection_closed,
-        fx.Received: _received,
-        fx.Heard: _heard,
-        fx.StallHeard: _stall_heard,
-        fx.Drained: _drained,
-        fx.Turn: _turn,
-        fx.TimePassed: _time_passed,
-        fx.ProcessExited: _process_exited,
-        fx.Register: _register,
-        fx.Abandon: _abandon,
-        fx.Unregister: _unregister,
-        fx.Transfer: _transfer,
-        fx.JoinGroup: _join_group,
-        fx.LeaveGroup: _leave_group,
-        fx.Join: _join,
-        fx.Seek: _seek,
-        fx.Forget: _forget,
-        fx.KeysChanged: _keys_changed,
-        fx.EnterRegistry: _enter_registry,
-        fx.Consulted: _told_by_authority,
-        fx.Snapshot: _told_by_authority,
-        fx.Changed: _told_by_authority,
-        fx.Current: _told_by_authority,
-        fx.Unfollowed: _told_by_authority,
-        fx.Shutdown: _shutdown,
-    }
-    _CHANGES: ClassVar[dict[type, Callable[..., None]]] = {
-        core.Added: _name_added,
-        core.Removed: _name_removed,
-        core.MemberAdded: _member_added,
-        core.MemberRemoved: _member_removed,
-        core.Acknowledge: _acknowledge,
-        core.AcknowledgeThrough: _acknowledge_through,
-        core.Settled: _settled,
-        core.Claimed: _claimed,
-        core.Withdrawn: _withdrawn,
-        core.Confirmed: _confirmed,
-        core.Moved: _moved,
-        core.Entered: _entered,
-        core.Lost: _claim_lost,
-        core.HandedOver: _handed_over,
-        core.Accepted: _accepted,
-        core.Contest: _contest_claim,
-        core.Synced: _synced,
-        core.Diverged: _diverged,
-    }
-    _OPERATIONS: ClassVar[dict[type, Callable[..., None]]] = {
-        frames.Peers: _peers,
-        frames.Ping: _ping,
-        frames.Pong: _pong,
-        frames.NodeLeft: _node_left,
-        frames.StallPort: _stall_port,
-        frames.Goodbye: _goodbye,
-        frames.LedgerSynced: _ledger_synced,
-        frames.LedgerResumed: _ledger_resumed,
-        frames.ResyncAsked: _resync_asked,
-        frames.NameClaimed: _name_claimed,
-        frames.NamesWithdrawn: _names_withdrawn,
-        frames.NameMoved: _name_moved,
-        frames.GroupEntered: _group_entered,
-        frames.NameConfirmed: _name_confirmed,
-        frames.Acknowledged: _acknowledged,
-        frames.NameContested: _name_contested,
-        frames.RegistrationAsked: _registration_asked,
-        frames.UnregistrationAsked: _unregistration_asked,
-        frames.TransferAsked: _transfer_asked,
-        frames.SuccessionAsked: _succession_asked,
-        frames.SuccessionAnswered: _succession_answered,
-        frames.SuccessionRevoked: _succession_revoked,
-        frames.AskAnswered: _ask_answered,
-        frames.AskSettled: _ask_settled,
-    }
 
 
 def _contest(loser: Claim, winner: Claim, confirmed: bool) -> frames.NameContested:
@@ -1083,3 +980,83 @@ def _checked(name: str) -> str:
     if len(name) > MAX_NAME_BYTES // 4 and len(name.encode()) > MAX_NAME_BYTES:
         raise RemoteProtocolError(f"uses a name of {len(name.encode())} bytes: at most {MAX_NAME_BYTES} are allowed")
     return name
+
+
+# --- which method takes what (below the class, since that can be compiled: then its methods are there only now) ---
+
+_INPUTS: Final[dict[type, Callable[..., None]]] = {
+    fx.Proved: Kernel._proved,
+    fx.Opened: Kernel._opened,
+    fx.DialFailed: Kernel._dial_failed,
+    fx.Closed: Kernel._connection_closed,
+    fx.Received: Kernel._received,
+    fx.Heard: Kernel._heard,
+    fx.StallHeard: Kernel._stall_heard,
+    fx.Drained: Kernel._drained,
+    fx.Turn: Kernel._turn,
+    fx.TimePassed: Kernel._time_passed,
+    fx.ProcessExited: Kernel._process_exited,
+    fx.Register: Kernel._register,
+    fx.Abandon: Kernel._abandon,
+    fx.Unregister: Kernel._unregister,
+    fx.Transfer: Kernel._transfer,
+    fx.JoinGroup: Kernel._join_group,
+    fx.LeaveGroup: Kernel._leave_group,
+    fx.Join: Kernel._join,
+    fx.Seek: Kernel._seek,
+    fx.Forget: Kernel._forget,
+    fx.KeysChanged: Kernel._keys_changed,
+    fx.EnterRegistry: Kernel._enter_registry,
+    fx.Consulted: Kernel._told_by_authority,
+    fx.Snapshot: Kernel._told_by_authority,
+    fx.Changed: Kernel._told_by_authority,
+    fx.Current: Kernel._told_by_authority,
+    fx.Unfollowed: Kernel._told_by_authority,
+    fx.Shutdown: Kernel._shutdown,
+}
+_CHANGES: Final[dict[type, Callable[..., None]]] = {
+    core.Added: Kernel._name_added,
+    core.Removed: Kernel._name_removed,
+    core.MemberAdded: Kernel._member_added,
+    core.MemberRemoved: Kernel._member_removed,
+    core.Acknowledge: Kernel._acknowledge,
+    core.AcknowledgeThrough: Kernel._acknowledge_through,
+    core.Settled: Kernel._settled,
+    core.Claimed: Kernel._claimed,
+    core.Withdrawn: Kernel._withdrawn,
+    core.Confirmed: Kernel._confirmed,
+    core.Moved: Kernel._moved,
+    core.Entered: Kernel._entered,
+    core.Lost: Kernel._claim_lost,
+    core.HandedOver: Kernel._handed_over,
+    core.Accepted: Kernel._accepted,
+    core.Contest: Kernel._contest_claim,
+    core.Synced: Kernel._synced,
+    core.Diverged: Kernel._diverged,
+}
+_OPERATIONS: Final[dict[type, Callable[..., None]]] = {
+    frames.Peers: Kernel._peers,
+    frames.Ping: Kernel._ping,
+    frames.Pong: Kernel._pong,
+    frames.NodeLeft: Kernel._node_left,
+    frames.StallPort: Kernel._stall_port,
+    frames.Goodbye: Kernel._goodbye,
+    frames.LedgerSynced: Kernel._ledger_synced,
+    frames.LedgerResumed: Kernel._ledger_resumed,
+    frames.ResyncAsked: Kernel._resync_asked,
+    frames.NameClaimed: Kernel._name_claimed,
+    frames.NamesWithdrawn: Kernel._names_withdrawn,
+    frames.NameMoved: Kernel._name_moved,
+    frames.GroupEntered: Kernel._group_entered,
+    frames.NameConfirmed: Kernel._name_confirmed,
+    frames.Acknowledged: Kernel._acknowledged,
+    frames.NameContested: Kernel._name_contested,
+    frames.RegistrationAsked: Kernel._registration_asked,
+    frames.UnregistrationAsked: Kernel._unregistration_asked,
+    frames.TransferAsked: Kernel._transfer_asked,
+    frames.SuccessionAsked: Kernel._succession_asked,
+    frames.SuccessionAnswered: Kernel._succession_answered,
+    frames.SuccessionRevoked: Kernel._succession_revoked,
+    frames.AskAnswered: Kernel._ask_answered,
+    frames.AskSettled: Kernel._ask_settled,
+}

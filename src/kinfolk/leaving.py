@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import Struct
 
+from kinfolk.logs import fields
 from kinfolk.messages import Call
 from kinfolk.process import Process, is_call
 from kinfolk.server import Started
@@ -109,7 +110,12 @@ class Drain:
 
     async def run(self) -> bool:
         """Go through all steps; returns whether they were done in time. What is left undone is logged and counted."""
-        _log.info("%s drains, for at most %g s", self._node.name, self._timeout)
+        _log.info(
+            "%s drains, for at most %g s",
+            self._node.name,
+            self._timeout,
+            extra=fields(self._node.name, seconds=self._timeout),
+        )
         limit = asyncio.timeout_at(self._deadline)
         try:
             async with limit:
@@ -155,7 +161,12 @@ class Drain:
                 if await supervising.hand_over(name):
                     return
         except TimeoutError:
-            _log.warning("%s: %r was not handed over in time, and is released", self._node.name, name)
+            _log.warning(
+                "%s: %r was not handed over in time, and is released",
+                self._node.name,
+                name,
+                extra=fields(self._node.name, registered=name),
+            )
         process = supervising.singletons().get(name)
         if process is not None:
             self._node.dataplane.turned_away.add(process.pid.local)
@@ -207,6 +218,7 @@ class Drain:
             self.step,
             "; ".join(map(str, undone[:_SHOWN])) or "no message or call waits any more",
             more,
+            extra=fields(self._node.name, seconds=self._timeout, number=len(undone)),
         )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
+from kinfolk.compiled import mypyc_attr
 from kinfolk.errors import MailboxFull
 from kinfolk.reasons import Reason
 from kinfolk.wire.codec import Traced
@@ -21,6 +22,7 @@ Match = Callable[[Any], object]
 """Says whether a message is wanted: a predicate."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Mailbox:
     """Messages in the order of their arrival.
 

@@ -91,7 +91,8 @@ class Mesh:
         if target is None or self._members.session_with(target) is not None:
             return
         if self._agenda.now.mono - target.wanted_since > self._forget_after:
-            self._agenda.log(logging.INFO, f"gives up on {target.seed}, which has not been seen for long")
+            text = f"gives up on {target.seed}, which has not been seen for long"
+            self._agenda.log(logging.INFO, text, address=target.seed)
             self.drop(target)
         else:
             self.dial(target)
@@ -104,7 +105,7 @@ class Mesh:
         refused = isinstance(error, AuthenticationFailed) and code != "ended"
         if target.attempts == 0 or (refused and not target.refused):
             level = logging.WARNING if refused or code == "protocol" else logging.INFO
-            self._agenda.log(level, f"no session with {target.seed}: {error}")
+            self._agenda.log(level, f"no session with {target.seed}: {error}", address=target.seed, reason=error)
         target.refused = refused
         address = target.seed.address
         for join in self._joins.values():
@@ -280,5 +281,5 @@ class Mesh:
             text = f"{reached} of at least {order.min_peers} peers reached within {order.timeout:g} s"
             return NodeUnreachable(f"{text}: check that the seeds run, or lower min_peers")
         if join.seeds and len(errors) == len(join.seeds):
-            self._agenda.log(logging.WARNING, f"starts alone: {unanswered}; it keeps dialling")
+            self._agenda.log(logging.WARNING, f"starts alone: {unanswered}; it keeps dialling", reason=unanswered)
         return None

@@ -4,8 +4,8 @@
 ``/healthz``   200 as long as the node's loop turns: restart the program if it does not answer
 ``/readyz``    200 while the node takes work; 503 before it has started, while it drains, and when it is closed
 
-A scrape costs the same however many names there are: it walks peers and counters, never tables. Needs the extra
-``kinfolk[metrics]``.
+A scrape costs the same however many names there are: it walks peers and counters, never their tables. Processes it
+walks for their mailboxes, in slices, so that it holds up nobody. Needs the extra ``kinfolk[metrics]``.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 import kinfolk
+from kinfolk import looking
 from kinfolk.counters import DROPPED, HAPPENED
 from kinfolk.ids import Address
 from kinfolk.shell.transport import Traffic
@@ -45,6 +46,11 @@ class NodeCollector(Collector):
     def __init__(self, node: "Node", lag: "LoopLag | None" = None) -> None:
         self._node = node
         self._lag = lag
+        self._mailboxes: looking.Mailboxes | None = None
+
+    async def prepare(self) -> None:
+        """Look into all mailboxes, bit by bit, for the next `collect`; which else does it at once."""
+        self._mailboxes = await looking.mailboxes(self._node)
 
     def describe(self) -> list[Metric]:
         """Nothing, so that nothing is collected before the node has started."""
@@ -55,15 +61,17 @@ class NodeCollector(Collector):
         node = self._node
         about = {"name": node.name, "cluster": node.cluster, "version": kinfolk.__version__}
         yield InfoMetricFamily("kinfolk_node", "The node.", value=about)
-        processes = node.processes()
-        waiting = [len(process.mailbox) for process in processes]
+        names = node.kernel.tenure or node.kernel.names
+        processes, waiting, longest = self._take_mailboxes()
         for name, text, value in (
             ("ready", "1 while the node takes work.", float(node.ready)),
             ("peers", "Peers that a session is open with.", len(node.peers())),
             ("names", "Names in the cluster, as this node knows them.", len(node.names)),
-            ("processes", "Living processes of this node.", len(processes)),
-            ("mailbox_messages", "Messages that wait in all mailboxes of this node.", sum(waiting)),
-            ("mailbox_longest", "Messages that wait in the fullest mailbox of this node.", max(waiting, default=0)),
+            ("claims", "Claims of names that this node has made and not withdrawn.", names.own_claims),
+            ("names_disputed", "Names that more than one claim is known of, here and now.", names.disputed),
+            ("processes", "Living processes of this node.", processes),
+            ("mailbox_messages", "Messages that wait in all mailboxes of this node.", waiting),
+            ("mailbox_longest", "Messages that wait in the fullest mailbox of this node.", longest),
         ):
             yield GaugeMetricFamily(f"kinfolk_{name}", text, value=value)
         if self._lag is not None:
@@ -79,6 +87,13 @@ class NodeCollector(Collector):
         for name, text in HAPPENED.items():
             metric = f"kinfolk_{name.removesuffix('_total')}"
             yield CounterMetricFamily(metric, f"{text[0].upper()}{text[1:]}.", value=node.counters[name])
+
+    def _take_mailboxes(self) -> looking.Mailboxes:
+        ready, self._mailboxes = self._mailboxes, None
+        if ready is not None:
+            return ready
+        lengths = [len(process.mailbox) for process in self._node.processes()]
+        return looking.Mailboxes(len(lengths), sum(lengths), max(lengths, default=0))
 
     def _of_peers(self) -> Iterator[Metric]:
         traffic, stalled = self._node.traffic(), self._node.stalled()
@@ -143,9 +158,11 @@ def app(node: "Node", lag: LoopLag | None = None) -> Starlette:
         lag: what measures the loop, if something does.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(NodeCollector(node, lag))
+    collector = NodeCollector(node, lag)
+    registry.register(collector)
 
     async def metrics(_: Request) -> Response:
+        await collector.prepare()
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     async def healthz(_: Request) -> Response:

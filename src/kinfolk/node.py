@@ -35,8 +35,9 @@ from kinfolk.discovery.finder import Finder, open_sources
 from kinfolk.errors import KinfolkError, NameLost, NodeClosed, NodeDraining, NodeUnreachable, NoProcess
 from kinfolk.groups import Groups
 from kinfolk.ids import MAX_CREATION, Address, Pid, Seed, check_name, node_address
-from kinfolk.kernel import Kernel, Settings
+from kinfolk.kernel import Kernel
 from kinfolk.leaving import Drain
+from kinfolk.logs import fields
 from kinfolk.messages import Ref, Replies
 from kinfolk.process import Body, Process, Runnable, running_process
 from kinfolk.reasons import SHUTDOWN, Crash, Reason
@@ -57,6 +58,7 @@ from kinfolk.shell.tasks import Processes
 from kinfolk.shell.tls import OwnCertificates, Papers, node_uri
 from kinfolk.shell.transport import HANDSHAKE_TIMEOUT, Traffic, Transport
 from kinfolk.supervisor import Child, Supervising, Supervision, Supervisor
+from kinfolk.tempo import Settings
 from kinfolk.tenure import MARGIN, Tenure
 from kinfolk.tracing import Tracer
 from kinfolk.wire.codec import Codec
@@ -368,7 +370,7 @@ class Node:
         self._thread = threading.get_ident()
         loop = self._loop = asyncio.get_running_loop()
         try:
-            self._allowed.resolve()
+            self._allowed.resolve(self.name)
             parts.transport.start(loop)
             parts.stalls.start(loop)
             parts.driver.start(loop)
@@ -387,7 +389,8 @@ class Node:
             await self.close()
             raise
         self._state = "running"
-        _log.info("%s is up, with %d peers", self.name, len(self.peers()))
+        peers = len(self.peers())
+        _log.info("%s is up, with %d peers", self.name, peers, extra=fields(self.name, number=peers))
 
     def _serve(self) -> None:
         me = self._parts.processes.spawn(service, (), node=self)
@@ -428,12 +431,14 @@ class Node:
         try:
             self._announced = neighbours.announce(home, self.cluster, self.name)
         except OSError as error:
-            _log.warning("%s cannot be found by others on this machine: %s", self.name, error)
+            text = "%s cannot be found by others on this machine: %s"
+            _log.warning(text, self.name, error, extra=fields(self.name, reason=error))
         seeds = tuple(Seed.parse(name) for name in neighbours.neighbours(home, self.cluster) if name != self.name)
         try:
             await self.ordered(lambda ref: fx.Join(ref, seeds, self._join_timeout, False))
         except KinfolkError as error:
-            _log.info("%s starts without some of its neighbours on this machine: %s", self.name, error)
+            text = "%s starts without some of its neighbours on this machine: %s"
+            _log.info(text, self.name, error, extra=fields(self.name, reason=error))
         # Nobody asked for these neighbours: none may keep the node from starting, or be dialled once it is gone.
         self.submit(fx.Forget(seeds))
         if len(self.peers()) < self._min_peers:
@@ -500,7 +505,8 @@ class Node:
         self._keys = keys
         first, *others = (cookie.origin for cookie in settings.cookies)
         accepted = f", and accepts as well that from {' and from '.join(others)}" if others else ""
-        _log.info("%s has read its keys again: it uses the cookie from %s%s", self.name, first, accepted)
+        text = "%s has read its keys again: it uses the cookie from %s%s"
+        _log.info(text, self.name, first, accepted, extra=fields(self.name))
         self.submit(fx.KeysChanged())
 
     async def drain(self, timeout: float | None = None) -> bool:
@@ -649,7 +655,7 @@ class Node:
         parts.kernel.names.groups.clear()
         self._has_closed.set()
         if started:
-            _log.info("%s is closed", parts.name)
+            _log.info("%s is closed", parts.name, extra=fields(parts.name))
 
     async def _stop_services(self, patience: float) -> None:
         """Let supervisors stop their children, and then the other servers terminate, while everything still works."""
@@ -663,7 +669,8 @@ class Node:
                     if tasks:
                         await asyncio.wait(tasks)
         except TimeoutError:
-            _log.warning("%s closes although not everybody has ended in good order in time", self.name)
+            text = "%s closes although not everybody has ended in good order in time"
+            _log.warning(text, self.name, extra=fields(self.name, seconds=patience))
 
     # --- processes and messages ---
 
@@ -1108,11 +1115,13 @@ class Node:
         self._parts.stalls.report_to(effect, self._parts.transport.peername(effect.conn))
 
     def _raise_creation(self, effect: fx.RaiseCreation) -> None:
-        _log.warning("%s starts with a creation past its last one: was the clock set back?", self.name)
+        text = "%s starts with a creation past its last one: was the clock set back?"
+        _log.warning(text, self.name, extra=fields(self.name))
         self._parts.raise_creation(effect.creation)
 
     def _write_log(self, effect: fx.Log) -> None:
-        _log.log(effect.level, "%s: %s", self._parts.name, effect.text)
+        name = self._parts.name
+        _log.log(effect.level, "%s: %s", name, effect.text, extra=fields(name, **effect.about))
 
     def _count(self, effect: fx.Count) -> None:
         self.counters[effect.counter] += effect.by
@@ -1206,7 +1215,7 @@ class Node:
             if settings.registry is not None and kernel.tenure is not None:
                 pulse = self._times.heartbeat
                 ttl = kernel.tenure.ttl - MARGIN
-                client = Client(settings.registry, settings.cluster, ttl, pulse, driver.submit, driver.clock)
+                client = Client(settings.registry, settings.cluster, ttl, pulse, driver.submit, driver.clock, name)
             names = Names(self, table, self._times.down_after + 2 * self._times.heartbeat)
             groups = Groups(self, kernel.names.groups, WeakKeyDictionary())
             signals = Signals(

@@ -201,7 +201,9 @@ class Orders:
         if own.confirmed:
             loss = NameLost(claim.name, winner.pid)
             self._agenda.do(fx.Count("names_lost"))
-            self._agenda.log(logging.WARNING, f"{claim.pid}: {loss}")
+            self._agenda.log(
+                logging.WARNING, f"{claim.pid}: {loss}", pid=claim.pid, registered=claim.name, peer=winner.pid.node
+            )
             self._agenda.do(fx.TellLoss(claim.pid.local, loss, "exit" if own.on_lost == "exit" else "message"))
             return
         for waiting in self._claims.pop(claim.position, ()):

@@ -27,6 +27,7 @@ from typing import (
 
 from kinfolk.errors import NoProcess
 from kinfolk.ids import Pid
+from kinfolk.logs import fields
 from kinfolk.mailbox import Mailbox, Match
 from kinfolk.messages import Call, Down, Ref, Replies, Unknown
 from kinfolk.reasons import Reason, reason_of
@@ -234,7 +235,13 @@ class Process:
                 self.node.counters["expired_calls"] += 1
                 continue
             self.node.counters["unhandled_messages"] += 1
-            _log.warning("%s (%s) takes calls alone: dropped a %s", self.pid, self.function, type(message).__name__)
+            _log.warning(
+                "%s (%s) takes calls alone: dropped a %s",
+                self.pid,
+                self.function,
+                type(message).__name__,
+                extra=fields(self.pid.node, pid=self.pid, runs=self.function),
+            )
 
     def _filter(self, match: type[Any] | Match, calls: bool = False) -> Match:
         if not isinstance(match, type):
@@ -264,7 +271,12 @@ class Process:
                 self.mailbox.put_always(self._resolved(message))
             except BadBody as error:
                 self.node.counters["unreadable_messages"] += 1
-                _log.warning("dropped a message for %s: %s", self.pid, error)
+                _log.warning(
+                    "dropped a message for %s: %s",
+                    self.pid,
+                    error,
+                    extra=fields(self.pid.node, pid=self.pid, runs=self.function, reason=error),
+                )
                 if is_call(message):
                     message.abandon(codec.FAILED, f"the request could not be read: {error}")
 

@@ -44,6 +44,7 @@ from msgspec import Struct
 from kinfolk.core.relations import OUTSIDE
 from kinfolk.errors import NameLost, Refused
 from kinfolk.handover import HandOver
+from kinfolk.logs import fields
 from kinfolk.messages import OF_THE_NODE, Call, Exit, Request, Unknown, reply_type
 from kinfolk.process import Process, is_call
 from kinfolk.reasons import NORMAL, SHUTDOWN, Crash, Reason, Stop
@@ -257,13 +258,15 @@ async def _take(server: Server, message: Any) -> None:
             handler = _handler(server, kind)
             if handler is None:
                 server.node.counters["unhandled_messages"] += 1
-                _log.warning("%s dropped a message: %s", server.me.pid, _no_handler(server, message))
+                text = _no_handler(server, message)
+                _log.warning("%s dropped a message: %s", server.me.pid, text, extra=_about(server, text))
                 return
             argument = Call(message, None, lambda _outcome, _value: None) if handler.takes_call else message
             try:
                 await handler.function(server, argument)
             except Refused as refusal:
-                _log.info("%s refuses a message that was sent: %s", server.me.pid, refusal)
+                text = "%s refuses a message that was sent: %s"
+                _log.info(text, server.me.pid, refusal, extra=_about(server, refusal))
 
 
 async def _answer(server: Server, call: Call[Any]) -> None:
@@ -335,8 +338,17 @@ async def _offer(server: Server, loss: NameLost) -> None:
         await server.me.call(loss.name, Merge(name=loss.name, state=await server.hand_over()), timeout=MERGE_TIMEOUT)
     except Exception as error:  # noqa: BLE001 - whatever hand_over raises
         _log.warning(
-            "%s, which has lost %r, could not give its state to the winner: %s", server.me.pid, loss.name, error
+            "%s, which has lost %r, could not give its state to the winner: %s",
+            server.me.pid,
+            loss.name,
+            error,
+            extra=_about(server, error, loss.name),
         )
+
+
+def _about(server: Server, reason: object, name: str | None = None) -> dict[str, object]:
+    """The fields of a log record about a server."""
+    return fields(server.node.name, pid=server.me.pid, runs=server.me.function, registered=name, reason=reason)
 
 
 async def _merge(server: Server, call: Call[Any]) -> None:

@@ -7,10 +7,10 @@ It has the node-scoped name "kinfolk". The command line asks it, through an obse
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import kinfolk
-from kinfolk import finding
+from kinfolk import finding, looking
 from kinfolk.console import Consoles
 from kinfolk.errors import CallTimeout, KinfolkError, NameUnknown, NodeLost, NotAllowed
 from kinfolk.ids import Pid
@@ -22,23 +22,31 @@ from kinfolk.watches import Watches
 from kinfolk.wire.session import OBSERVED
 
 SERVICE_NAME = OBSERVED
-PAGE = 5000
-"""Names or members in one answer: with the longest names and node names together that stays below 4 MiB."""
 _SHOWN = 10  # processes that a draining node waits for
 
 
 async def service(me: Process) -> None:
     """Answer until the node closes."""
     async with asyncio.TaskGroup() as tasks:
-        watches, consoles = Watches(me.names, me.node.kernel.peers, tasks), Consoles(me)
+        watches = Watches(me.names, me.node.kernel.peers, tasks)
+        kept = _Kept(watches, Consoles(me), looking.Listings(me.node))
         try:
             async for call in me.calls():
-                await _answer(me, watches, consoles, tasks, call)
+                await _answer(me, kept, tasks, call)
         finally:
             watches.close()
 
 
-async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyncio.TaskGroup, call: Call[Any]) -> None:
+class _Kept(NamedTuple):
+    """What the service keeps from one request to others."""
+
+    watches: Watches
+    consoles: Consoles
+    listings: looking.Listings
+
+
+async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call[Any]) -> None:
+    watches, consoles, listings = kept
     match call.body:
         case ["info"]:
             call.reply(_info(me))
@@ -49,22 +57,22 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
         case ["stalled"]:
             call.reply(me.node.stalled())
         case ["names", str(prefix), str(after), int(limit)] if limit > 0:
-            call.reply(await _names(me, prefix, after, min(limit, PAGE)))
+            call.reply(await listings.names(prefix, after, limit))
         case ["groups", str(prefix), str(group), str(member), int(limit)] if limit > 0:
             try:
                 last = (group, Pid.parse(member)) if member else None
             except ValueError as error:
                 call.fail(str(error))
             else:
-                call.reply(await _groups(me, prefix, last, min(limit, PAGE)))
+                call.reply(await listings.groups(prefix, last, limit))
         case ["find names", str(text), str(where), str(after), int(limit)] if limit > 0:
-            _find(call, tasks, finding.names(me.node, text, where, after, min(limit, PAGE)))
+            _find(call, tasks, finding.names(me.node, text, where, after, min(limit, looking.PAGE)))
         case ["find groups", str(text), str(after), int(limit)] if limit > 0:
-            _find(call, tasks, finding.groups(me.node, text, after, min(limit, PAGE)))
+            _find(call, tasks, finding.groups(me.node, text, after, min(limit, looking.PAGE)))
         case ["find members", str(group), None | Pid(), int(limit)] if limit > 0:
-            _find(call, tasks, finding.members(me.node, group, call.body[2], min(limit, PAGE)))
+            _find(call, tasks, finding.members(me.node, group, call.body[2], min(limit, looking.PAGE)))
         case ["find processes", str(text), str(order), int(skip), int(limit)] if limit > 0 and order in finding.ORDERS:
-            _find(call, tasks, finding.processes(me.node, text, order, max(skip, 0), min(limit, PAGE)))
+            _find(call, tasks, finding.processes(me.node, text, order, max(skip, 0), min(limit, looking.PAGE)))
         case ["whereis", str(name)]:
             holder = me.node.names.whereis(name)
             call.reply(None if holder is None else str(holder))
@@ -74,7 +82,17 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
             except ValueError as error:
                 call.fail(str(error))
         case ["ps", int(after), int(limit)] if limit > 0:
-            call.reply(_processes(me, after, min(limit, PAGE)))
+            call.reply(await looking.processes(me.node, after, limit))
+        case ["top", str(sort), str(pattern), int(limit)] if limit > 0:
+            try:
+                call.reply(await looking.top(me.node, sort, pattern, limit))
+            except ValueError as error:
+                call.fail(str(error))
+        case ["process", str(pid)]:
+            try:
+                call.reply(looking.process(me.node, Pid.parse(pid)))
+            except ValueError as error:
+                call.fail(str(error))
         case ["send", (Pid() | str() | [str(), str()]) as target, body]:
             _act(call, tasks, _send(me, _target(target), body))
         case ["call", (Pid() | str() | [str(), str()]) as target, body, int() | float() as seconds]:
@@ -106,20 +124,13 @@ async def _answer(me: Process, watches: Watches, consoles: Consoles, tasks: asyn
                 ' ["names", prefix, after, limit], ["groups", prefix, after, member, limit],'
                 ' ["find names", text, node, after, limit], ["find groups", text, after, limit],'
                 ' ["find members", group, after, limit], ["find processes", text, order, skip, limit],'
-                ' ["whereis", name], ["why", name], ["ps", after, limit],'
-                ' ["tree"], ["tree", limit], ["send", target, message], ["call", target, request, seconds],'
-                ' ["kill", target, seconds], ["shell", number, source], ["at", node, request], ["watch", pattern],'
-                ' ["watch", pattern, "nodes"], ["watch", pattern, "changes"], ["events", watch, seconds]'
+                ' ["whereis", name], ["why", name], ["ps", after, limit], ["top", sort, pattern, limit],'
+                ' ["process", pid], ["tree"], ["tree", limit], ["send", target, message],'
+                ' ["call", target, request, seconds], ["kill", target, seconds], ["shell", number, source],'
+                ' ["at", node, request], ["watch", pattern], ["watch", pattern, "nodes"],'
+                ' ["watch", pattern, "changes"], ["events", watch, seconds]'
                 ' and ["drain", seconds]'
             )
-
-
-def _processes(me: Process, after: int, limit: int) -> dict[str, Any]:
-    """The first processes of this node in the order of their start, after the one with this local id."""
-    found = [process for process in me.node.processes() if process.pid.local > after]
-    now = asyncio.get_running_loop().time()
-    rows = [finding.row(me.node, process, now) for process in found[:limit]]
-    return {"processes": rows, "more": len(found) > limit}
 
 
 def _find(call: Call[Any], tasks: asyncio.TaskGroup, looking: Coroutine[Any, Any, object]) -> None:
@@ -282,18 +293,3 @@ def _trees(me: Process, limit: int | None) -> list[dict[str, Any]]:
         for root in supervisors
         if root.me.parent not in pids
     ]
-
-
-async def _names(me: Process, prefix: str, after: str, limit: int) -> dict[str, Any]:
-    """The first names in order that begin with the prefix and come after another."""
-    table = me.node.names.snapshot()
-    found = await finding.first(table, limit, lambda name: name.startswith(prefix), after)
-    return {"names": [[name, str(table[name])] for name in found.rows], "more": found.more}
-
-
-async def _groups(me: Process, prefix: str, after: tuple[str, Pid] | None, limit: int) -> dict[str, Any]:
-    """The first memberships in order of groups that begin with the prefix, each as group and pid, after another."""
-    groups = me.node.groups.snapshot()
-    members = ((group, pid) for group, pids in groups.items() if group.startswith(prefix) for pid in pids)
-    found = await finding.first(members, limit, None, after)
-    return {"groups": [[group, str(pid)] for group, pid in found.rows], "more": found.more}

@@ -31,6 +31,7 @@ from kinfolk.errors import (
 )
 from kinfolk.handover import Inheritance, Proceed, TakeOver, hand_over, standby_name
 from kinfolk.ids import Pid, check_name, check_node_name
+from kinfolk.logs import fields
 from kinfolk.messages import Call, Exit, PeerDown, PeerUp
 from kinfolk.process import Body, Process, Runnable, is_call
 from kinfolk.reasons import NOCONNECTION, NORMAL, SHUTDOWN, Crash, Reason, Stop
@@ -379,7 +380,11 @@ class Supervising:
                 pass
             case _:
                 self.me.node.counters["unhandled_messages"] += 1
-                _log.warning("the supervisor %s dropped a message: it takes none", self.me.pid)
+                _log.warning(
+                    "the supervisor %s dropped a message: it takes none",
+                    self.me.pid,
+                    extra=fields(self.me.node.name, pid=self.me.pid),
+                )
 
     def _called(self, call: Call[Any]) -> None:
         match call.body:
@@ -575,6 +580,8 @@ class Supervising:
     def _start(self, action: core.Start) -> None:
         slot = self.slots[action.child]
         slot.error, slot.stopping = None, False
+        if self._restarts.children[slot.id].starts > 1:
+            self.me.node.counters["children_restarted"] += 1
         child = slot.child
         if child.on:
             if not self._watches_nodes:
@@ -682,7 +689,12 @@ class Supervising:
             try:
                 self.me.node.names.local.register(address, self.me.pid)
             except NameTaken:
-                _log.info("another supervisor of %s stands by for %r as well", self.me.node.name, name)
+                _log.info(
+                    "another supervisor of %s stands by for %r as well",
+                    self.me.node.name,
+                    name,
+                    extra=fields(self.me.node.name, pid=self.me.pid, registered=name),
+                )
 
     async def _follow(self, slot: _Slot, name: str, pid: Pid, watch: "NameWatch") -> None:
         async for _ in watch:
@@ -754,7 +766,13 @@ class Supervising:
 
     def _too_late(self, slot: _Slot, pid: Pid) -> None:
         if slot.pid == pid and pid in self._by_pid:
-            _log.warning("%s (%s) has not ended within %g s: it is killed", pid, slot.id, slot.child.shutdown)
+            _log.warning(
+                "%s (%s) has not ended within %g s: it is killed",
+                pid,
+                slot.id,
+                slot.child.shutdown,
+                extra=fields(self.me.node.name, pid=pid, runs=slot.id, seconds=slot.child.shutdown),
+            )
             self.me.node.kill(pid)
 
     def _pause(self, action: core.Pause) -> None:
@@ -786,7 +804,12 @@ class Supervising:
         else:
             error = self._why(slot, f"the child {slot.id!r} ended again after more restarts than {self._limit}")
             self._reason = Crash.of(error)
-            _log.error("the supervisor %s gives up: %s", self.me.pid, error)
+            _log.error(
+                "the supervisor %s gives up: %s",
+                self.me.pid,
+                error,
+                extra=fields(self.me.node.name, pid=self.me.pid, reason=error),
+            )
 
     _ACTIONS: ClassVar[dict[type, Callable[..., None]]] = {
         core.Start: _start,

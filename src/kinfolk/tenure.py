@@ -202,6 +202,16 @@ class Tenure:
             return own.revision or None
         return claim.stamp or None
 
+    @property
+    def own_claims(self) -> int:
+        """How many names processes of ours have or claim."""
+        return len(self._own)
+
+    @property
+    def disputed(self) -> int:
+        """How many names more than one claim is known of: none, since the authority decides before anybody hears."""
+        return 0
+
     def names_of(self, local: int) -> list[str]:
         """The names that a process of ours has or claims, in the order in which it claimed them."""
         return list(self._by_process.get(local, ()))
@@ -374,7 +384,8 @@ class Tenure:
 
     def _begin_anew(self) -> None:
         """The authority has another history than the one we know: it lost its data, or an old copy has its place."""
-        self._agenda.log(logging.ERROR, f"{self.authority} has forgotten what it has told: it has lost its data")
+        text = f"{self.authority} has forgotten what it has told: it has lost its data"
+        self._agenda.log(logging.ERROR, text, address=self.authority)
         self._renew()  # whether our lease is of the new history, only the authority knows
         for name in [name for name, seen in self._seen.items() if seen.pid.node != self.node]:
             self._hide(name)
@@ -462,12 +473,13 @@ class Tenure:
             self._warned = True
             text = f"a newer start of {self.node} is in {self.authority}: its name is in use, or its clock went back"
             text = text if there is not None and lease else f"{self.authority} has what is no node as {self.node}"
-            self._agenda.log(logging.ERROR, text)
+            self._agenda.log(logging.ERROR, text, address=self.authority)
         self._later("step", 0, self.ttl)
 
     def _is_in(self, revision: int) -> None:
         self.stage, self._entered, self._warned = Stage.HELD, revision, False
-        self._agenda.log(logging.INFO, f"has a lease of {self.ttl} s from {self.authority}")
+        text = f"has a lease of {self.ttl} s from {self.authority}"
+        self._agenda.log(logging.INFO, text, address=self.authority, seconds=self.ttl)
         self._plan_renewal()
         for own in list(self._own.values()):
             self._ask(own)
@@ -498,7 +510,8 @@ class Tenure:
     def _lose_lease(self, why: str) -> None:
         """All that was held is lost from now on, here and without asking anybody."""
         held = [own for own in self._own.values() if own.state is State.HELD]
-        self._agenda.log(logging.WARNING, f"has lost its lease, and with it {len(held)} names: {why}")
+        text = f"has lost its lease, and with it {len(held)} names: {why}"
+        self._agenda.log(logging.WARNING, text, address=self.authority, reason=why, number=len(held))
         self._agenda.do(fx.Count("leases_lost"))
         self._agenda.timers.cancel(("tenure", "expire", 0))
         self._agenda.timers.cancel(("tenure", "renew", 0))

@@ -404,6 +404,7 @@ def _picture(page: Any, name: str) -> None:
     """Of what is seen; kept if KINFOLK_PICTURES is set."""
     if page.viewport_size == DESK:
         page.set_viewport_size({"width": 1120, "height": 720})
+        page.mouse.move(0, 0)
         page.wait_for_timeout(300)  # it is drawn anew
     picture = page.screenshot(animations="disabled")
     assert len(picture) > 10_000
@@ -413,11 +414,11 @@ def _picture(page: Any, name: str) -> None:
 
 def test_the_pictures_of_the_documentation(shops: Shops, tab):
     _, first, address = shops
-    City.order(first, "churn", 0.7)
+    City.order(first, "churn", 2.3)
     page = tab()
     page.goto(f"{address}/#/metrics")
     page.get_by_role("button", name="1 min").click()
-    page.wait_for_timeout(45_000 if os.environ.get("KINFOLK_PICTURES") else 1_000)
+    page.wait_for_timeout(58_000 if os.environ.get("KINFOLK_PICTURES") else 1_000)
     _picture(page, "metrics")
     page.goto(f"{address}/#/overview")
     counted(page.locator(".mesh .node"), 5)

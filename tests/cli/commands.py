@@ -1,5 +1,6 @@
 """The command `kinfolk` as a user runs it: in processes of its own, with a home of its own."""
 
+import codecs
 import fcntl
 import json
 import os
@@ -12,10 +13,12 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+
+import pyte
 
 KINFOLK = [sys.executable, "-m", "kinfolk"]
 PATIENCE = 20.0
@@ -230,7 +233,7 @@ class Shell:
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C is a signal to it
         )
         os.close(theirs)
-        started = OnTerminal(process, ours)
+        started = OnTerminal(process, ours, int(self.environ["COLUMNS"]), lines)
         self.terminals.append(started)
         return started
 
@@ -311,8 +314,12 @@ class Served:
 class OnTerminal:
     """A command on a pseudo-terminal of its own."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", terminal: int) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", terminal: int, columns: int, lines: int) -> None:
         self.process = process
+        self._screen = pyte.Screen(columns, lines)
+        self._stream = pyte.Stream(self._screen)
+        self._fed = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self.shown = ""
         """All that it has written."""
         self._terminal: int | None = terminal
@@ -332,6 +339,19 @@ class OnTerminal:
         while not all(part in "\n".join(self.screen()) for part in parts):
             assert self._read(deadline - time.monotonic()), f"it never shows {parts}: {self.screen()}"
         return self.screen()
+
+    def until_painted(self, *parts: str, holds: Callable[[list[str]], bool] = lambda _: True) -> list[str]:
+        """Read until a terminal that knows every sequence shows all this, and it holds of its lines; those lines."""
+        deadline = time.monotonic() + PATIENCE
+        while not (all(part in "\n".join(self.painted()) for part in parts) and holds(self.painted())):
+            assert self._read(deadline - time.monotonic()), f"it never shows {parts}: {self.painted()}"
+        return self.painted()
+
+    def painted(self) -> list[str]:
+        """What a terminal shows that knows every sequence."""
+        self._stream.feed(self.shown[self._fed :])
+        self._fed = len(self.shown)
+        return [line.rstrip() for line in self._screen.display]
 
     def hang_up(self) -> None:
         """Close the terminal, as when its window is closed."""
@@ -354,7 +374,7 @@ class OnTerminal:
             data = os.read(self._terminal, 65536)
         except OSError:  # how Linux says that nobody has the other end open any longer
             data = b""
-        self.shown += data.decode()
+        self.shown += self._decoder.decode(data)  # what is read may end in the midst of a letter
         return bool(data)
 
 

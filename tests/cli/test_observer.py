@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 import kinfolk.observer
-from kinfolk import CallTimeout, Cookie, Node, NodeLost, Pid, Refused, finding, new_cookie, service
+from kinfolk import CallTimeout, Cookie, Node, NodeLost, Pid, Refused, looking, new_cookie
 from kinfolk import effects as fx
 from kinfolk.observer import Observer
 from kinfolk.service import SERVICE_NAME
@@ -105,8 +105,8 @@ async def test_the_service_refuses_what_it_does_not_know_and_lives_on(node, requ
 
 
 async def test_names_come_in_pages_each_in_order_and_of_the_prefix(node, monkeypatch):
-    monkeypatch.setattr(service, "PAGE", 3)
-    monkeypatch.setattr(finding, "_SLICE", 4)
+    monkeypatch.setattr(looking, "PAGE", 3)
+    monkeypatch.setattr(looking, "_SLICE", 4)
     names = [f"{kind}/{number}" for number in (3, 1, 4, 5, 9, 2, 6) for kind in ("b", "a", "ä")]
     for name in names:
         await node.names.register(name, node.spawn(idle))
@@ -125,8 +125,8 @@ async def test_names_come_in_pages_each_in_order_and_of_the_prefix(node, monkeyp
 
 
 async def test_members_of_groups_come_in_pages_each_in_order_and_of_the_prefix(node, monkeypatch):
-    monkeypatch.setattr(service, "PAGE", 3)
-    monkeypatch.setattr(finding, "_SLICE", 4)
+    monkeypatch.setattr(looking, "PAGE", 3)
+    monkeypatch.setattr(looking, "_SLICE", 4)
     members = []
     for group in ("b", "a/2", "a/1", "ä"):
         for _ in range(5):

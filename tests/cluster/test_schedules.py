@@ -15,8 +15,8 @@ from typing import Any, cast
 import pytest
 
 from kinfolk import effects as fx
+from kinfolk import kernel
 from kinfolk.core.ledger import Ledger
-from kinfolk.kernel import Kernel
 from kinfolk.node import Node
 from kinfolk.shell.dataplane import DataPlane
 from kinfolk.shell.signals import Signals
@@ -123,7 +123,7 @@ def _two_of_each(plane: DataPlane, link: Any, operation: frames.Sent) -> None:
 
 
 MISTAKES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
-    "names of the dead stay": lambda patch: patch.setitem(Kernel._INPUTS, fx.ProcessExited, _nothing),
+    "names of the dead stay": lambda patch: patch.setitem(kernel._INPUTS, fx.ProcessExited, _nothing),
     "a claim waits for nobody": lambda patch: patch.setattr(Ledger, "await_claim", lambda *_: True),
     "ends are told to nobody": lambda patch: patch.setattr(Signals, "exited", _nothing),
     "processes do not hear of lost nodes": lambda patch: patch.setattr(Signals, "peer_down", _nothing),

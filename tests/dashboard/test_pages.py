@@ -362,7 +362,7 @@ async def test_a_stream_ends_when_the_web_server_of_the_program_is_told_to(monke
 
 async def test_a_process_answers_while_large_tables_are_looked_through(nodes: Nodes, monkeypatch: pytest.MonkeyPatch):
     """The service goes on, and so does everybody else: a search is done in slices."""
-    monkeypatch.setattr("kinfolk.finding._SLICE", 10)
+    monkeypatch.setattr("kinfolk.looking._SLICE", 10)
     ada = await nodes.start("ada")
     await registered(ada, *(f"name {number}" for number in range(500)))
     turns = 0

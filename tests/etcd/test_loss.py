@@ -283,7 +283,7 @@ async def whole_history(nodes: EtcdNodes) -> list[fx.Fact | fx.Gone]:
 
     where = resolve(name="ada", registry=nodes.url, cookie=nodes.cookie).registry
     assert where is not None
-    client = Client(where, nodes.cluster, 6.0, 1.0, take, asyncio.get_running_loop().time)
+    client = Client(where, nodes.cluster, 6.0, 1.0, take, asyncio.get_running_loop().time, "ada@h:1")
     client.consult(fx.Follow(1))
     await asyncio.wait_for(current.wait(), 10)
     await client.close()

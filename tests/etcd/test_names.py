@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from kinfolk import Child, NameTaken, NotMoved, Server
+from kinfolk import Child, NameTaken, NotMoved, Server, looking
+from kinfolk.metrics import NodeCollector
 from tests.etcd.nodes import EtcdNodes
 from tests.node.nodes import echo, ended, holders, idle, until
 
@@ -26,6 +27,18 @@ async def test_a_name_is_registered_found_called_given_up_and_lost_with_its_proc
     assert bob.names.whereis("x") is None
     await until(lambda: ada.names.whereis("x") is None)
     await ada.names.register("x", ada.spawn(idle))
+
+
+async def test_whoever_looks_sees_what_etcd_has(nodes: EtcdNodes):
+    ada, bob = await nodes.start("ada"), await nodes.start("bob")
+    pids = {name: (await ada.names.register(name, ada.spawn(idle))).pid for name in ("x", "y")}
+    await until(lambda: len(bob.names) == 2)
+    for node in (ada, bob):
+        told = await looking.Listings(node).names("", "", 10)
+        assert told == {"names": [[name, str(pid)] for name, pid in pids.items()], "more": False}
+    assert [row["names"] for row in (await looking.top(ada, "name", "", 3))["top"]] == [["kinfolk"], ["x"], ["y"]]
+    values = {metric.name: metric.samples[0].value for metric in NodeCollector(ada).collect() if metric.samples}
+    assert (values["kinfolk_claims"], values["kinfolk_names_disputed"], values["kinfolk_names"]) == (2, 0, 2)
 
 
 async def test_nodes_with_names_in_the_mesh_and_in_etcd_do_not_mix(nodes: EtcdNodes, caplog: pytest.LogCaptureFixture):

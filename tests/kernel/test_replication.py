@@ -9,7 +9,8 @@ from kinfolk import effects as fx
 from kinfolk.core.ledger import Claim
 from kinfolk.errors import NameTaken, NameUnknown, NodeUnreachable
 from kinfolk.ids import Pid, Seed
-from kinfolk.kernel import Kernel, Settings
+from kinfolk.kernel import Kernel
+from kinfolk.tempo import Settings
 from kinfolk.wire import frames
 
 ADA, BOB, CARL = "ada@h:1", "bob@h:2", "carl@h:3"

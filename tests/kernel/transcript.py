@@ -33,7 +33,7 @@ from kinfolk import effects as fx
 from kinfolk.core.names import Names
 from kinfolk.errors import NotConfirmed
 from kinfolk.ids import Pid, Seed
-from kinfolk.kernel import Settings
+from kinfolk.tempo import Settings
 from tests.simulation.judge import Judge, watched
 from tests.simulation.world import Node, State, World
 

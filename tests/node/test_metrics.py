@@ -53,6 +53,7 @@ async def test_a_scrape_tells_of_the_node_its_peers_and_what_it_counts(nodes: No
         later = samples((await web.get("/metrics")).text)
     assert found["kinfolk_node_info", (ada.cluster, ada.name, version("kinfolk"))] == 1
     assert found["kinfolk_ready", ()] == found["kinfolk_peers", ()] == found["kinfolk_names", ()] == 1
+    assert found["kinfolk_claims", ()] == 1 and found["kinfolk_names_disputed", ()] == 0
     assert found["kinfolk_processes", ()] == 2  # and the service
     assert found["kinfolk_mailbox_messages", ()] == found["kinfolk_mailbox_longest", ()] == 3
     assert found["kinfolk_dropped_total", ("sends_to_dead_processes",)] == 1

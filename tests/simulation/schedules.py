@@ -21,7 +21,7 @@ from typing import ClassVar
 from kinfolk import effects as fx
 from kinfolk.core.ledger import Claim
 from kinfolk.ids import Address, Pid, Seed
-from kinfolk.kernel import Settings
+from kinfolk.tempo import Settings
 from tests.simulation import world as w
 from tests.simulation.judge import Judge, Order, watched
 from tests.simulation.mutants import SOUND, Mutant

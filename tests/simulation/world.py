@@ -22,7 +22,8 @@ from kinfolk import effects as fx
 from kinfolk.core.names import Names
 from kinfolk.errors import AuthenticationFailed, NodeUnreachable
 from kinfolk.ids import Address, Pid, Seed
-from kinfolk.kernel import Kernel, Settings
+from kinfolk.kernel import Kernel
+from kinfolk.tempo import Settings
 from kinfolk.wire import frames
 from kinfolk.wire.outbox import Outbox
 

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class Soak:
         self.fleet, self.network, self.loop, self.chance = fleet, network, loop, chance
         self.workers: dict[str, Worker] = {}
         self.holders: dict[str, str] = {}
+        self.spawned: dict[str, list[str]] = {}
         self.done: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
 
@@ -51,7 +53,7 @@ class Soak:
         join = [other.name for other in self.workers.values() if other.word != word and other.runs]
         await worker.ask("start", name=worker.name, join=join, heartbeat=HEARTBEAT, join_timeout=2.0)
         self.workers[word] = worker
-        self.holders[word] = await worker.ask("spawn")
+        self.holders[word], self.spawned[word] = await worker.ask("spawn"), []
         return worker
 
     async def run(self, seconds: float) -> dict[str, object]:
@@ -109,7 +111,7 @@ class Soak:
         own = random.Random(f"{word} {self.done['rounds']} {self.loop}")
         worker = self.workers[word]
         holder = self.holders[word]
-        spawned: list[str] = []
+        spawned = self.spawned[word]
         while time.monotonic() < until and worker.runs:
             name, group = f"name/{own.randrange(NAMES)}", f"group/{own.randrange(GROUPS)}"
             verb, arguments = own.choice(
@@ -122,7 +124,7 @@ class Soak:
                         ("broadcast", {"group": group, "message": "hello"}),
                         ("join", {"group": group, "pid": own.choice(spawned or [holder])}),
                         ("spawn", {}),
-                        ("kill", {"pid": spawned.pop()}) if spawned else ("spawn", {}),
+                        ("kill", {"pid": spawned[-1]}) if spawned else ("spawn", {}),
                     ]
                 )
             )
@@ -136,11 +138,12 @@ class Soak:
                 self.done[verb] += 1
                 if verb == "spawn":
                     spawned.append(value)
-        for pid in spawned:
-            try:
-                await worker.ask("kill", pid=pid)
-            except (ConnectionError, TimeoutError):
-                return
+                elif verb == "kill":
+                    spawned.pop()
+        with suppress(ConnectionError, TimeoutError):  # killed, or stopped: then it has them in the next round
+            while spawned:
+                await worker.ask("kill", pid=spawned[-1])
+                spawned.pop()
 
     async def fault(self) -> list[Worker]:
         """Let one thing go wrong. Returns who is stopped."""

@@ -29,6 +29,7 @@ from kinfolk.cli import (
     ps,
     run,
     shell,
+    top,
     tree,
     watch,
     why,
@@ -55,6 +56,7 @@ app.command(acting.call)
 app.command(acting.kill)
 app.command(shell.shell)
 app.command(watch.watch)
+app.command(top.top)
 app.command(dashboard.dashboard)
 app.command(drain.drain)
 app.command(doctor.doctor)

@@ -37,6 +37,8 @@ def send(
     """
     request = ["send", _target(target, on), _message(message, kind)]
     ask(asking, lambda node: node.act(request))
+    if asking.json:
+        output.show_json({"target": target, "sent": True})
     return exits.YES
 
 

@@ -6,8 +6,8 @@ from cyclopts import Parameter
 
 from kinfolk.cli import exits, output
 from kinfolk.cli.asking import Asking, ask
+from kinfolk.looking import PAGE
 from kinfolk.observer import Observer
-from kinfolk.service import PAGE
 
 
 def groups(prefix: Annotated[str, Parameter(show_default=False)] = "", /, *, asking: Asking = Asking()) -> int:  # noqa: B008 - it is frozen
@@ -21,11 +21,13 @@ def groups(prefix: Annotated[str, Parameter(show_default=False)] = "", /, *, ask
 
     async def every_page(node: Observer) -> list[list[str]]:
         found: list[list[str]] = []
-        while True:
-            page = await node.call(["groups", prefix, *(found[-1] if found else ("", "")), PAGE])
-            found += page["groups"]
-            if not page["more"]:
-                return found
+        with output.Progress("members") as progress:
+            while True:
+                page = await node.call(["groups", prefix, *(found[-1] if found else ("", "")), PAGE])
+                found += page["groups"]
+                if not page["more"]:
+                    return found
+                progress.at(len(found))
 
     found = ask(asking, every_page)
     if asking.json:

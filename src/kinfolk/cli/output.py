@@ -1,7 +1,11 @@
 """What commands print: a table on a terminal, tab-separated lines in a pipe, JSON when asked."""
 
+import os
 import sys
+import time
 from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
 
 from msgspec import json
 
@@ -9,6 +13,43 @@ from kinfolk.wire.handshake import printable
 
 _LONG = 1000
 """Rows beyond which a table is no pleasure: neither to lay out nor to look at."""
+
+
+class Progress:
+    """Tells a human, on stderr, how far long work has come; the line is gone when the work is done.
+
+    Nothing is told of what takes no longer than `SOON`, or if stderr is no terminal.
+
+    Args:
+        what: is counted.
+    """
+
+    SOON = 0.5  # seconds
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._begun = time.monotonic()
+        self._is_shown = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._is_shown:
+            self._write("")
+
+    def at(self, count: int) -> None:
+        """So many are done."""
+        if time.monotonic() - self._begun < self.SOON or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            return
+        self._is_shown = True
+        self._write(f"{count:,} {self._what} ...")
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(f"\r{text}\x1b[K")
+        sys.stderr.flush()
 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:

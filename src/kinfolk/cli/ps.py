@@ -1,5 +1,6 @@
 """`kinfolk ps`: the processes of one node, or of all."""
 
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -7,8 +8,8 @@ from cyclopts import Parameter
 
 from kinfolk.cli import exits, output
 from kinfolk.cli.asking import Asking, ask
+from kinfolk.looking import PROCESSES
 from kinfolk.observer import Observer
-from kinfolk.service import PAGE
 
 _KEYS = {"pid": "", "runs": "", "waiting": 0, "received": 0, "age": 0.0}
 
@@ -28,7 +29,7 @@ def ps(
     sort
         By what: the most of it first, if it is a number.
     """
-    rows = ask(asking, lambda node: _everywhere(node) if all else _on(node, node.name))
+    rows = ask(asking, lambda node: _processes(node, all))
     if sort != "pid":  # they come in the order of their start
         rows.sort(key=lambda row: row[sort], reverse=not isinstance(_KEYS[sort], str))
     if asking.json:
@@ -49,20 +50,22 @@ def ps(
     return exits.YES
 
 
-async def _everywhere(node: Observer) -> list[dict[str, Any]]:
+async def _processes(node: Observer, everywhere: bool) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for name in await node.call(["nodes"]):
-        rows += await _on(node, name)
+    with output.Progress("processes") as progress:
+        for name in await node.call(["nodes"]) if everywhere else [node.name]:
+            async for page in _pages(node, name):
+                rows += page
+                progress.at(len(rows))
     return rows
 
 
-async def _on(node: Observer, name: str) -> list[dict[str, Any]]:
+async def _pages(node: Observer, name: str) -> AsyncGenerator[list[dict[str, Any]]]:
     """The processes of the asked node, or those of a peer of its, which it asks for us."""
-    rows: list[dict[str, Any]] = []
-    while True:
-        after = int(rows[-1]["pid"].rpartition("/")[2]) if rows else 0
-        request: list[Any] = ["ps", after, PAGE]
+    after, more = 0, True
+    while more:
+        request: list[Any] = ["ps", after, PROCESSES]
         page = await (node.call(request) if name == node.name else node.act(["at", name, request]))
-        rows += [{"node": name, **row} for row in page["processes"]]
-        if not page["more"]:
-            return rows
+        rows, more = page["processes"], page["more"]
+        after = int(rows[-1]["pid"].rpartition("/")[2]) if rows else after
+        yield [{"node": name, **row} for row in rows]

@@ -18,6 +18,7 @@ from cyclopts import Parameter
 
 from kinfolk.cli import exits, logs, systemd
 from kinfolk.errors import NodeClosed
+from kinfolk.logs import fields
 from kinfolk.node import Node
 from kinfolk.node import run as run_loop
 
@@ -243,6 +244,12 @@ def _rekey(node: Node) -> None:
     try:
         node.rekey()
     except (ValueError, OSError) as error:
-        _log.error("%s keeps its keys, since others cannot be read: %s", node.name, exits.line_of(error))
+        text = exits.line_of(error)
+        _log.error(
+            "%s keeps its keys, since others cannot be read: %s",
+            node.name,
+            text,
+            extra=fields(node.name, reason=text),
+        )
     except NodeClosed:
         pass  # it is on its way out

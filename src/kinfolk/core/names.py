@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from kinfolk.compiled import mypyc_attr
 from kinfolk.core.changes import Acknowledge, AcknowledgeThrough, Change, Contest, Diverged, Settled, Synced
 from kinfolk.core.ledger import Claim, Ledger
 from kinfolk.core.mirror import Fact, Membership, Mirror, Repair, Staged, add_digest, membership_digest, total
@@ -34,6 +35,7 @@ class _Sweep(NamedTuple):
     facts: Iterator[Fact]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Names(Views):
     """The views, and all that peers have to do with them.
 

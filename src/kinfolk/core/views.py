@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from kinfolk.compiled import mypyc_attr
 from kinfolk.core.changes import (
     Accepted,
     Acknowledge,
@@ -56,6 +57,7 @@ class _Rumour(NamedTuple):
     last: float
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Views:
     """Who has which name, as one node knows it from its own ledger and its mirrors of others.
 
@@ -109,6 +111,20 @@ class Views:
     def names_of(self, local: int) -> list[str]:
         """The names that a process of ours has or claims, in the order in which it claimed them."""
         return [fact for fact in self._by_process.get(local, ()) if isinstance(fact, str)]
+
+    @property
+    def own_claims(self) -> int:
+        """How many claims of this node there are."""
+        return len(self.own)
+
+    @property
+    def disputed(self) -> int:
+        """How many names more than one claim is known of."""
+        return len(self.rivals)
+
+    def groups_of(self, local: int) -> list[str]:
+        """The groups that a process of ours is a member of, in the order in which it joined them."""
+        return [fact[0] for fact in self._by_process.get(local, ()) if not isinstance(fact, str)]
 
     def owns(self, local: int) -> bool:
         """Whether a process of ours has or claims a name, or is a member of a group."""

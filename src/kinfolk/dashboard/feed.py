@@ -24,6 +24,7 @@ from kinfolk.dashboard import sampling
 from kinfolk.dashboard.sampling import Look
 from kinfolk.dashboard.source import Source
 from kinfolk.errors import KinfolkError
+from kinfolk.logs import fields
 
 _log = logging.getLogger("kinfolk")
 
@@ -170,7 +171,7 @@ class Feed:
         """Only a bug of ours ends the feed by itself: pages that ask again begin another."""
         if not task.cancelled() and task is self._task:
             self._task = None
-            _log.error("the dashboard has failed", exc_info=task.exception())
+            _log.error("the dashboard has failed", exc_info=task.exception(), extra=fields(self._source.name))
             for listener in self._listeners:
                 listener.end()
 

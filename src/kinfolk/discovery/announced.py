@@ -34,7 +34,7 @@ class Announced:
         self._etcd = etcd
         self._name = name
         self._ttl = max(_TTL, int(3 * every) + 1)
-        self._client = Client(etcd, cluster, self._ttl, 1.0, self._told, asyncio.get_running_loop().time)
+        self._client = Client(etcd, cluster, self._ttl, 1.0, self._told, asyncio.get_running_loop().time, name)
         self._lease = 0
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._nodes: dict[str, str] = {}  # by their keys

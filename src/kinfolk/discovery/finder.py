@@ -13,6 +13,7 @@ from kinfolk.discovery.announced import Announced
 from kinfolk.discovery.plan import reconcile
 from kinfolk.discovery.sources import Resolve, Source, open_source, seeds_of
 from kinfolk.ids import Address, Seed, node_address
+from kinfolk.logs import fields
 from kinfolk.registries.etcd import Etcd
 
 _log = logging.getLogger("kinfolk")
@@ -86,7 +87,13 @@ class Finder:
             try:
                 await close_source(source)
             except Exception as error:  # noqa: BLE001 - whatever another package's source raises
-                _log.warning("%s: %s did not close in order: %s", self._name, text, _line(error))
+                _log.warning(
+                    "%s: %s did not close in order: %s",
+                    self._name,
+                    text,
+                    _line(error),
+                    extra=fields(self._name, address=text, reason=_line(error)),
+                )
 
     def abandon(self) -> None:
         """Be gone at once."""
@@ -112,10 +119,17 @@ class Finder:
                     "%s cannot look up %s: %s; it stays with the %d that it knows, and asks again."
                     " `kinfolk doctor --join %s` on this machine says what is wrong",
                     self._name, text, trouble, len(self._yielded[text]), text,
+                    extra=fields(self._name, address=text, reason=trouble, number=len(self._yielded[text])),
                 )  # fmt: skip
             return
         if self._troubles.pop(text, None) is not None:
-            _log.info("%s can look up %s again: it yields %d", self._name, text, len(found))
+            _log.info(
+                "%s can look up %s again: it yields %d",
+                self._name,
+                text,
+                len(found),
+                extra=fields(self._name, address=text, number=len(found)),
+            )
         self._yielded[text] = found
 
     async def _find_self(self, patience: float) -> None:

@@ -16,6 +16,7 @@ from kinfolk import effects as fx
 from kinfolk.cookie import Hidden, check_private
 from kinfolk.errors import AuthenticationFailed
 from kinfolk.ids import Address
+from kinfolk.logs import fields
 from kinfolk.registries import rpc
 
 _log = logging.getLogger("kinfolk")
@@ -91,6 +92,7 @@ class Client:
         pulse: seconds between two questions whether all changes have been told.
         tell: takes what etcd says.
         clock: the time that leases are counted in.
+        node: whose it is, for the log.
 
     Raises:
         ImportError: grpcio or protobuf are not installed.
@@ -105,8 +107,10 @@ class Client:
         pulse: float,
         tell: Callable[[fx.Input], None],
         clock: Callable[[], float],
+        node: str,
     ) -> None:
         self._etcd = etcd
+        self._node = node
         self._prefix = f"/kinfolk/{cluster}/".encode()
         self._end = self._prefix[:-1] + b"0"  # the next after "/"
         self._patience = max(0.5, min(2.0, ttl / 3))
@@ -242,7 +246,12 @@ class Client:
                 await self._log_in()
                 await self._revoke(lease)
         except self._failures as error:
-            _log.info("%s could not be told that the node closes, its lease will end by itself: %s", self._etcd, error)
+            _log.info(
+                "%s could not be told that the node closes, its lease will end by itself: %s",
+                self._etcd,
+                error,
+                extra=fields(self._node, address=self._etcd, reason=error),
+            )
 
     # --- the watch ---
 
@@ -399,7 +408,7 @@ class Client:
         elif isinstance(error, self._grpc.RpcError):
             self.trouble = f"{error.code().name}: {error.details()}"
             self._learn_from(error.code())
-        _log.debug("%s: %s", endpoint, self.trouble)
+        _log.debug("%s: %s", endpoint, self.trouble, extra=fields(self._node, address=endpoint, reason=self.trouble))
         if endpoint == self._endpoint:
             self._at = (self._at + 1) % len(self._etcd.endpoints)
 
@@ -420,7 +429,11 @@ class Client:
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            _log.error("a request to etcd has failed: a bug in kinfolk, please report it", exc_info=task.exception())
+            _log.error(
+                "a request to etcd has failed: a bug in kinfolk, please report it",
+                exc_info=task.exception(),
+                extra=fields(self._node, address=self._etcd, reason=task.exception()),
+            )
 
 
 def _endpoint(text: str) -> str:

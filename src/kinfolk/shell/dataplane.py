@@ -30,6 +30,7 @@ from kinfolk.errors import (
     SendTimeout,
 )
 from kinfolk.ids import Pid, check_name, check_node_name
+from kinfolk.logs import fields
 from kinfolk.messages import OF_THE_NODE, Call, reply_type
 from kinfolk.process import Process, is_call, running_process
 from kinfolk.seconds import check_seconds
@@ -505,7 +506,13 @@ class DataPlane:
             self._deliver_to_members(operation.group, self._codec.decode(operation.body), None)
         except codec.BadBody as error:
             self._counters["unreadable_messages"] += 1
-            _log.warning("dropped a message from %s for the group %r: %s", link.name, operation.group, error)
+            _log.warning(
+                "dropped a message from %s for the group %r: %s",
+                link.name,
+                operation.group,
+                error,
+                extra=fields(self.name, peer=link.name, group=operation.group, reason=error),
+            )
 
     def _deliver(self, link: Peer, process: Process | None, body: msgspec.Raw) -> None:
         if process is None:
@@ -519,7 +526,13 @@ class DataPlane:
                 process.mailbox.put(message)
         except codec.BadBody as error:
             self._counters["unreadable_messages"] += 1
-            _log.warning("dropped a message from %s for %s: %s", link.name, process.pid, error)
+            _log.warning(
+                "dropped a message from %s for %s: %s",
+                link.name,
+                process.pid,
+                error,
+                extra=fields(self.name, peer=link.name, pid=process.pid, runs=process.function, reason=error),
+            )
         except MailboxFull:
             self._overflowed(process)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from kinfolk import effects as fx
 from kinfolk.kernel import Kernel
+from kinfolk.logs import fields
 
 _log = logging.getLogger("kinfolk")
 
@@ -69,7 +70,11 @@ class Driver:
                         self._perform(effect)
                     except Exception:  # noqa: BLE001
                         # The effects after it are of the same step: without them the kernel is wrong about the world.
-                        _log.exception("could not carry out %r: this is a bug in kinfolk, please report it", effect)
+                        _log.exception(
+                            "could not carry out %r: this is a bug in kinfolk, please report it",
+                            effect,
+                            extra=fields(self._kernel.name),
+                        )
         finally:
             self._running = False
         while self._actions and not self._running:

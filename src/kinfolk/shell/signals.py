@@ -15,6 +15,7 @@ from kinfolk.core import relations as core
 from kinfolk.core.relations import OUTSIDE, Fate, Name, Relations
 from kinfolk.errors import NodeClosed
 from kinfolk.ids import Pid, check_name, check_node_name
+from kinfolk.logs import fields
 from kinfolk.messages import Down, Exit, PeerDown, PeerResumed, PeerStalled, PeerUp, Ref
 from kinfolk.reasons import KILL, Reason, heard, told
 from kinfolk.shell.tasks import Processes
@@ -255,7 +256,11 @@ class Signals:
                     self._CHANGES[type(change)](self, change)
                 except Exception:  # noqa: BLE001
                     # Those after it concern others, who must not be left waiting.
-                    _log.exception("could not carry out %r: this is a bug in kinfolk, please report it", change)
+                    _log.exception(
+                        "could not carry out %r: this is a bug in kinfolk, please report it",
+                        change,
+                        extra=fields(self._processes.name),
+                    )
         finally:
             self._busy = False
 

@@ -30,6 +30,7 @@ from kinfolk.errors import (
     SpawnFailed,
 )
 from kinfolk.ids import Pid, check_node_name
+from kinfolk.logs import fields
 from kinfolk.messages import Ref, Unknown
 from kinfolk.reasons import KILL
 from kinfolk.shell.signals import Peer, Signals
@@ -211,7 +212,13 @@ class Spawns:
 
     def _refuse(self, peer: Peer, operation: frames.SpawnAsked, outcome: str, detail: str) -> None:
         self._counters["spawns_refused"] += 1
-        _log.warning("%s could not start %.200r here: %s", peer.name, operation.function, detail)
+        _log.warning(
+            "%s could not start %.200r here: %s",
+            peer.name,
+            operation.function,
+            detail,
+            extra=fields(self._name, peer=peer.name, runs=operation.function[:_MAX_DETAIL], reason=detail),
+        )
         peer.post(frames.SpawnAnswered(operation.reference, outcome, 0, detail[:_MAX_DETAIL]))
 
     # --- for the data plane ---

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kinfolk import effects as fx
 from kinfolk.cookie import Hidden
+from kinfolk.logs import fields
 from kinfolk.wire import frames
 from kinfolk.wire.stalls import KEY_BYTES, REPORT_BYTES, Report, decode, encode, is_genuine
 
@@ -183,6 +184,7 @@ class Stalls:
                 " taken for dead after down_after",
                 self._name,
                 error,
+                extra=fields(self._name, reason=error),
             )
             return
         self._loop = loop
@@ -253,7 +255,13 @@ class Stalls:
                     "so did all of the program. It was stopped, or its machine was suspended or overloaded, or code in"
                     " C held the interpreter's lock: peers heard nothing of it and may have given it up"
                 )
-            _log.warning("%s: the event loop stood still for %.1f s: %s", self._name, stood, why)
+            _log.warning(
+                "%s: the event loop stood still for %.1f s: %s",
+                self._name,
+                stood,
+                why,
+                extra=fields(self._name, seconds=stood),
+            )
 
     # --- reports of others ---
 

@@ -23,6 +23,7 @@ import msgspec
 
 from kinfolk.errors import KinfolkError, NodeClosed
 from kinfolk.ids import Pid
+from kinfolk.logs import fields
 from kinfolk.mailbox import Mailbox
 from kinfolk.messages import Call
 from kinfolk.process import PRUNE_FROM, Body, Process
@@ -244,6 +245,7 @@ class Processes:
             process.pid,
             process.function,
             mailbox.dropped,
+            extra=self._about(process, number=mailbox.dropped),
         )
 
     # --- death ---
@@ -288,6 +290,7 @@ class Processes:
                 len(left),
                 timeout,
                 ", ".join(f"{process.pid} ({process.function})" for process in left),
+                extra=fields(self.name, number=len(left), seconds=timeout),
             )
         return left
 
@@ -298,10 +301,12 @@ class Processes:
             task.cancel()
 
     def _crashed(self, process: Process, error: BaseException) -> None:
+        about = self._about(process, reason=repr(error))
         if process.exit_reason is None:
-            _log.error("%s (%s) crashed: %r", process.pid, process.function, error, exc_info=error)
+            text = "%s (%s) crashed: %r"
         else:
-            _log.error("%s (%s) raised while it was ended: %r", process.pid, process.function, error, exc_info=error)
+            text = "%s (%s) raised while it was ended: %r"
+        _log.error(text, process.pid, process.function, error, exc_info=error, extra=about)
         if process.exit_reason is None:
             self._exited(process, Crash.of(error), crashed=True)
 
@@ -321,7 +326,16 @@ class Processes:
             try:
                 call.abandon(outcome, text)
             except KinfolkError as error:
-                _log.warning("could not tell the caller of %s that it is dead: %s", process.pid, error)
+                _log.warning(
+                    "could not tell the caller of %s that it is dead: %s",
+                    process.pid,
+                    error,
+                    extra=self._about(process, reason=error),
+                )
+
+    def _about(self, process: Process, *, reason: object = None, number: int | None = None) -> dict[str, object]:
+        """The fields of a log record about a process."""
+        return fields(self.name, pid=process.pid, runs=process.function, reason=reason, number=number)
 
     def _cancel(self, process: Process) -> None:
         if self._contexts.pop(process, None) is not None:
@@ -356,6 +370,7 @@ class Processes:
                     " up; it is cancelled again until it ends",
                     dying.process.pid,
                     dying.process.function,
+                    extra=self._about(dying.process),
                 )
             task.cancel()
             dying.backoff = min(2 * dying.backoff, MAX_BACKOFF)

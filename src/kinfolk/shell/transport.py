@@ -19,6 +19,7 @@ from msgspec import Struct
 from kinfolk import effects as fx
 from kinfolk.errors import AuthenticationFailed, NodeUnreachable, RemoteProtocolError
 from kinfolk.ids import Seed
+from kinfolk.logs import fields
 from kinfolk.shell.dataplane import CONTROL, DataPlane, Waiting
 from kinfolk.shell.driver import Driver
 from kinfolk.shell.gate import Gate
@@ -498,6 +499,7 @@ class Transport:
         self._identity = identity
         self._driver = driver
         self._dataplane = dataplane
+        self._node = dataplane.name
         self._new_connection = new_connection
         self._counters = counters
         self._heartbeat = heartbeat
@@ -618,7 +620,9 @@ class Transport:
 
     def _cannot_accept(self, error: OSError) -> None:
         self._counters["accept_errors"] += 1
-        _log.error("cannot accept connections: %s; trying again in a second", error)
+        _log.error(
+            "cannot accept connections: %s; trying again in a second", error, extra=fields(self._node, reason=error)
+        )
 
     def _accepted(self, caller: Caller) -> None:
         """Somebody has connected."""
@@ -670,10 +674,20 @@ class Transport:
 
     def _not_opened(self, link: Link, host: str, why: str, *, refused: bool = False) -> None:
         if link.name and not refused:
-            _log.debug("a connection from %s did not become a session: %s", link.name, why)
+            _log.debug(
+                "a connection from %s did not become a session: %s",
+                link.name,
+                why,
+                extra=fields(self._node, peer=link.name, address=host, reason=why),
+            )
         else:
             self._counters["handshakes_failed"] += 1
-            _log.warning("a connection from %s did not become a session: %s", host, why)
+            _log.warning(
+                "a connection from %s did not become a session: %s",
+                host,
+                why,
+                extra=fields(self._node, address=host, reason=why),
+            )
 
     async def _dial(self, conn: int, seed: Seed) -> None:
         link = Link(self, self._credentials, conn, seed)
@@ -712,7 +726,11 @@ class Transport:
     def _untrack(self, conn: int, task: asyncio.Task[None]) -> None:
         self._tasks.pop(conn, None)
         if not task.cancelled() and task.exception() is not None:
-            _log.error("a connection failed in an unexpected way", exc_info=task.exception())
+            _log.error(
+                "a connection failed in an unexpected way",
+                exc_info=task.exception(),
+                extra=fields(self._node, reason=task.exception()),
+            )
 
     def _give_up(self, link: Link, reason: str) -> None:
         link.close()
@@ -804,7 +822,7 @@ class Transport:
     def _silent(self, link: Link) -> None:
         """An observer has said nothing for too long: its machine may have vanished without a word."""
         reason = f"the observer has said nothing for {OBSERVER_SILENCE:g} s"
-        _log.info("a session ends: %s", reason)
+        _log.info("a session ends: %s", reason, extra=fields(self._node, reason=reason))
         link.close("silent", reason)
         self._report_closed(link, reason)
 
@@ -816,7 +834,9 @@ class Transport:
             return
         link.close("protocol", str(error))
         if link.is_observer:
-            _log.warning("an observer broke the protocol, its session ends: %s", error)
+            _log.warning(
+                "an observer broke the protocol, its session ends: %s", error, extra=fields(self._node, reason=error)
+            )
         self._report_closed(link, f"it broke the protocol: {error}", logging.WARNING)
 
     def drained(self, link: Link) -> None:
@@ -832,7 +852,12 @@ class Transport:
         self._counters["links_congested"] += 1
         if now - last < TELL_CONGESTION:
             return last
-        _log.warning("the link to %s is congested: %d bytes wait for it", link.name, link.waiting)
+        _log.warning(
+            "the link to %s is congested: %d bytes wait for it",
+            link.name,
+            link.waiting,
+            extra=fields(self._node, peer=link.name, number=link.waiting),
+        )
         return now
 
     def overflown(self, link: Link) -> None:
@@ -842,7 +867,7 @@ class Transport:
         self._counters["outbox_overflows"] += 1
         reason = f"{link.waiting} bytes wait for it, more than max_outbox allows: it does not read"
         if link.is_observer:
-            _log.warning("the session with an observer ends: %s", reason)
+            _log.warning("the session with an observer ends: %s", reason, extra=fields(self._node, reason=reason))
         link.session.close("overflow", reason)
         link.abort()
         self._report_closed(link, reason, logging.WARNING)

@@ -4,6 +4,7 @@ import { attr, h, s, text } from "./dom.js";
 import { time } from "./format.js";
 
 const GAP = 5; // seconds without a sample: the line is broken
+const HEADROOM = 1.15; // above the highest value stands what the uppermost line means
 const PAD = { left: 0, right: 0, top: 6, bottom: 2 };
 
 /** A number that is at least as large, and round. */
@@ -31,13 +32,14 @@ export class Spark {
     this.element = s("svg", { class: "spark", viewBox: "0 0 120 28", preserveAspectRatio: "none", "aria-hidden": "true" }, this.line);
   }
 
-  show(times, values) {
-    const begin = times[0] ?? 0;
-    const length = Math.max(1, (times.at(-1) ?? 0) - begin);
-    const low = Math.min(...values);
-    const high = Math.max(...values);
-    const height = high - low || 1;
-    const points = values.map((value, at) => [((times[at] - begin) / length) * 120, high === low ? 14 : 26 - ((value - low) / height) * 24, times[at]]);
+  /** Draw the last seconds. */
+  show(times, values, seconds) {
+    const begin = (times.at(-1) ?? 0) - seconds;
+    const first = times.findIndex((at) => at >= begin);
+    const shown = values.slice(first);
+    const low = Math.min(...shown);
+    const height = Math.max(...shown) - low;
+    const points = shown.map((value, at) => [((times[first + at] - begin) / seconds) * 120, height === 0 ? 14 : 26 - ((value - low) / height) * 24, times[first + at]]);
     attr(this.line, "d", linePath(points));
   }
 }
@@ -45,7 +47,8 @@ export class Spark {
 /**
  * One chart.
  *
- * `lines` are fields of the samples with a label each; `show(value)` gives a number as text.
+ * `lines` are fields of the samples; where there are several, each has a label, and a sign for where there is no room.
+ * `show(value)` gives a number as text.
  */
 export class Chart {
   constructor({ title, hint, lines, show }) {
@@ -97,7 +100,7 @@ export class Chart {
     const height = this.svg.clientHeight;
     if (!width || !times.length) return;
     attr(this.svg, "viewBox", `0 0 ${width} ${height}`);
-    const top = roundUp(Math.max(...columns.map((column) => Math.max(...column))));
+    const top = roundUp(HEADROOM * Math.max(...columns.map((column) => Math.max(...column))));
     this.x = (at) => PAD.left + ((at - end + seconds) / seconds) * (width - PAD.left - PAD.right);
     this.y = (value) => height - PAD.bottom - (value / top) * (height - PAD.top - PAD.bottom);
     columns.forEach((column, at) => {
@@ -129,7 +132,7 @@ export class Chart {
     const told = this.lines.map(({ label }, index) => (label ? `${label} ${this.say(values[index])}` : this.say(values[index])));
     this.now.replaceChildren(
       ...(shown ? [h("span", { class: "muted" }, `${time(times[at])}  `)] : []),
-      ...this.lines.flatMap(({ label }, index) => [label ? h("span", { class: `key key-${index}` }, label, " ") : "", h("strong", {}, this.say(values[index])), " "]),
+      ...this.lines.flatMap(({ label, sign }, index) => [sign ? h("span", { class: `key key-${index}`, title: label }, `${sign} `) : "", h("strong", {}, this.say(values[index])), " "]),
     );
     attr(this.svg, "aria-label", `${this.title}: ${told.join(", ")}`);
     attr(this.cursor, "visibility", shown ? "visible" : "hidden");

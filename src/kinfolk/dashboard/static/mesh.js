@@ -85,8 +85,7 @@ export class Mesh {
     const centre = { x: width / 2, y: height / 2 };
     this.#drawLinks(links(rows, pulse, chosen), places, centre, rows.length > MANY);
     const most = Math.max(1, ...rows.map((row) => row.held ?? 0));
-    const biggest = rows.length > 40 ? 8 : rows.length > MANY ? 12 : 17;
-    const smallest = rows.length > 40 ? 4 : 7;
+    const [smallest, biggest] = rows.length > 40 ? [3.5, 6] : rows.length > MANY ? [6, 11] : [7, 17];
     const at = chosen || rows.find((row) => row.self)?.name || rows[0]?.name;
     reconcile(
       this.nodes,
@@ -110,7 +109,7 @@ export class Mesh {
         text(title, `${row.name} · ${WORDS[row.state]}${row.why ? `: ${row.why}` : ""}`);
         attr(halo, "r", radius + 5);
         attr(body, "r", radius);
-        text(sign, radius > 6 ? (SIGNS[row.state] ?? "") : "");
+        text(sign, radius > 6.5 ? (SIGNS[row.state] ?? "") : "");
         text(label, labelled ? parts(row.name)[0] : "");
         const side = inside ? 0 : Math.cos(angle);
         attr(label, "text-anchor", side > 0.25 ? "start" : side < -0.25 ? "end" : "middle");
@@ -152,8 +151,10 @@ function spread(count, rx, ry) {
   }
   const angles = [];
   for (let at = 0, step = 0; at < count; at += 1) {
-    while (ways[step + 1] <= (at / count) * ways[steps]) step += 1;
-    angles.push((step / steps) * 2 * Math.PI - Math.PI / 2);
+    const way = (at / count) * ways[steps];
+    while (ways[step + 1] <= way) step += 1;
+    const part = (way - ways[step]) / (ways[step + 1] - ways[step]);
+    angles.push(((step + part) / steps) * 2 * Math.PI - Math.PI / 2);
   }
   return angles;
 }

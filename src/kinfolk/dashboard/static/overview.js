@@ -9,7 +9,7 @@ import { facts, nodeName } from "./parts.js";
 import { act } from "./server.js";
 
 const TONES = { up: "ok", stalled: "warn", draining: "warn", starting: "warn", silent: "warn", down: "bad" };
-const RECENT = 120; // seconds of the small lines
+const RECENT = 60; // seconds of the small lines
 const BRIEF = 7; // events
 const TOGETHER = 150; // milliseconds
 /** Counters that should stand still; a node that has some of these has something to tell. */
@@ -94,14 +94,12 @@ function mount({ store, root, go, signal, confirmed }, params) {
     text(tiles.processes.more, `${percent(now.cpu)} of a core`);
     text(tiles.traffic.value, perSecond(now.in + now.out));
     text(tiles.traffic.more, `↓ ${perSecond(now.in)}  ↑ ${perSecond(now.out)}`);
-    const times = store.column("at").slice(-RECENT);
-    tiles.names.spark.show(times, store.column("names").slice(-RECENT));
-    tiles.processes.spark.show(times, store.column("processes").slice(-RECENT));
-    const out = store.column("out").slice(-RECENT);
-    tiles.traffic.spark.show(
-      times,
-      store.column("in").slice(-RECENT).map((value, at) => value + out[at]),
-    );
+    const times = store.column("at");
+    const out = store.column("out");
+    const traffic = store.column("in").map((value, at) => value + out[at]);
+    tiles.names.spark.show(times, store.column("names"), RECENT);
+    tiles.processes.spark.show(times, store.column("processes"), RECENT);
+    tiles.traffic.spark.show(times, traffic, RECENT);
   }
 
   function drawSide(rows, pulse) {
