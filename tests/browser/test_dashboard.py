@@ -102,6 +102,19 @@ def test_a_name_appears_and_vanishes_while_one_looks(shops: Shops, tab):
         page.locator(".event").filter(has_text="guest/one").filter(has_text=said).wait_for()
 
 
+def test_each_node_can_be_asked_why_a_name_is_where_it_is(shops: Shops, tab):
+    page = tab()
+    page.goto(f"{shops[2]}/#/names?q=cart/cyd/1000")
+    page.get_by_role("button", name="cart/cyd/1000").click()
+    page.locator(".claims").get_by_text("acknowledged by ada").wait_for()
+    seen = page.get_by_label("As seen by")
+    seen.focus()
+    for word in ("bob", "ada"):
+        seen.select_option(label=seen.locator("option").filter(has_text=f"{word}@").text_content())
+        page.locator(".claims").get_by_text(f"acknowledged by {word}").wait_for()
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "As seen by"
+
+
 def test_it_goes_on_when_its_node_is_restarted_and_when_its_server_is(city: City, tab):
     name = f"ada@127.0.0.1:{free_port()}"
     node = city.node("obey", name)

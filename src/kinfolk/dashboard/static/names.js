@@ -48,6 +48,7 @@ function mount({ store, root, go, signal, confirmed }, params) {
     ],
     { caption: "Names with their holders", keyOf: ([name]) => name, rowClass: ([name]) => ({ chosen: name === chosen }) },
   );
+  const seer = nodeChoice(store, { label: "As seen by", value: "", signal, onchoice: () => why.now() });
   const pager = new Pager({
     onprevious: () => turn(() => starts.pop()),
     onnext: () => turn(() => starts.push(rows.at(-1)[0])),
@@ -110,10 +111,13 @@ function mount({ store, root, go, signal, confirmed }, params) {
   const why = new Refresh(
     async (asking) => {
       const name = chosen;
-      const told = await ask("why", { name }, asking);
-      if (name === chosen) detail.open(name, ...explained(told, store, confirmed, () => why.soon()));
+      const told = await ask("why", { name, node: seer.value }, asking);
+      if (name !== chosen) return;
+      const choosing = document.activeElement === seer; // it is moved into what is told anew
+      detail.open(name, ...explained(told, store, seer, confirmed, () => why.soon()));
+      if (choosing) seer.focus({ preventScroll: true });
     },
-    { failed: (error) => detail.open(chosen, h("p", { class: "error" }, error.message)), signal },
+    { failed: (error) => detail.open(chosen, facts([["As seen by", seer]]), h("p", { class: "error" }, error.message)), signal },
   );
 
   function open(name) {
@@ -152,14 +156,14 @@ function replace(cell, title, child) {
 const nodeOf = (pid) => pid.split("/")[0];
 
 /** An explanation, as `node.explain(name)` gives it. */
-function explained(told, store, confirmed, again) {
+function explained(told, store, seer, confirmed, again) {
   const holder = told.holder;
   return [
     h("p", { class: "verdict" }, holder ? ["held by ", processNumber(holder), " on ", nodeName(nodeOf(holder))] : "held by nobody"),
     facts([
       ["Rule", told.rule],
       ["Because", told.because],
-      ["As seen by", nodeName(told.node)],
+      ["As seen by", seer],
       ["Pid", holder && h("code", { class: "breaks" }, holder)],
     ]),
     holder ? actions(told, holder, store, confirmed, again) : null,
