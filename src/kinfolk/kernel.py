@@ -128,7 +128,9 @@ class Kernel:
                 quiet=quiet,
                 asks=self._asks.concern,
                 lost=self._forget_orders_with,
+                end=lambda session, reason: self._end(session, "silent", reason),
                 idle_after=settings.idle_after,
+                patience=settings.down_after,
             )
         self.groups = self.names.groups if self.tenure is None else self.tenure.rosters.view
         """Who is a member of which group."""
@@ -936,7 +938,7 @@ class Kernel:
         self._tell(frames.Ping(self._pings, self.names.ledger.position, self.names.digest))
         self._apply(self.names.contest_again())
         if self._on_demand is not None:
-            self._on_demand.beat()
+            self._on_demand.beat(late)
         if self.members.sessions:
             self._agenda.later(("beat",), self.settings.heartbeat)
 

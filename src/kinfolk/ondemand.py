@@ -22,6 +22,7 @@
 | connected         | its lease ends                                       | connected             |                |
 | resting           | the other end says no                                | connected             |                |
 | resting           | the other end hangs up, or has lost the session      | idle, or gone         |                |
+| resting           | the other end lives, and does not answer             | unreachable, or gone  | PeerDown       |
 | any               | a later start of it has a lease or a session         | as from gone          | PeerDown first |
 
 Nothing is lost by hanging up. Who asks says nothing more to processes before it is answered, and the other end agrees
@@ -56,7 +57,9 @@ class OnDemand:
             session with it.
         asks: whether orders about names are under way between the two.
         lost: told of a peer that was lost, before anybody else is.
+        end: ends a session whose other end does not answer, for this reason.
         idle_after: seconds without a word after which a session ends.
+        patience: seconds that the other end may take to answer whether it shall.
 
     Attributes:
         up: the peers, each with its creation.
@@ -73,7 +76,9 @@ class OnDemand:
         quiet: Callable[[str], float],
         asks: Callable[[str], bool],
         lost: Callable[[str], None],
+        end: Callable[[Session, str], None],
         idle_after: float,
+        patience: float,
     ) -> None:
         self._agenda = agenda
         self._members = members
@@ -83,7 +88,8 @@ class OnDemand:
         self._quiet = quiet
         self._asks = asks
         self._lost = lost
-        self._idle_after = idle_after
+        self._end = end
+        self._idle_after, self._patience = idle_after, patience
         self.up: dict[str, int] = {}
 
     # --- leases ---
@@ -145,11 +151,19 @@ class OnDemand:
 
     # --- hanging up ---
 
-    def beat(self) -> None:
-        """Ask to end the sessions that nobody has used for long."""
-        for session in self._members.sessions.values():
-            if not session.resting and self._is_idle(session, self._idle_after):
-                session.resting = True
+    def beat(self, late: bool) -> None:
+        """Ask to end the sessions that nobody has used for long. Whoever lives and does not answer is no peer.
+
+        `late`: this node was stopped or busy itself, so that an answer may wait to be read.
+        """
+        now = self._agenda.now.mono
+        for session in list(self._members.sessions.values()):
+            if session.resting and (late or session.stalled):
+                session.asked = now
+            elif session.resting and now - session.asked > self._patience:
+                self._end(session, f"has not answered for {now - session.asked:.1f} s whether the session shall end")
+            elif not session.resting and self._is_idle(session, self._idle_after):
+                session.resting, session.asked = True, now
                 self._agenda.do(fx.Send((session.conn,), frames.Rest(True)))
                 self._agenda.do(fx.Hold(session.peer))
 

@@ -1,10 +1,13 @@
 """What a node with names in etcd tells of them: why they are where they are, how old that is, its lease."""
 
 import httpx
+import pytest
 
 from kinfolk.metrics import app
 from tests.etcd.nodes import EtcdNodes
 from tests.node.nodes import idle, until
+
+pytestmark = pytest.mark.slow
 
 
 async def test_why_tells_by_which_lease_since_which_revision_and_how_old_that_is(nodes: EtcdNodes):

@@ -134,6 +134,7 @@ async def _connect(ada: Node, bob: Node) -> None:
     await ada.connect(bob.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "order",
     [
@@ -186,6 +187,7 @@ class Hanging:
         return lambda: self.ada.send(pid, "end")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", [Hanging.monitor, Hanging.link, Hanging.call, Hanging.remote_child])
 async def test_a_session_that_something_hangs_on_is_kept_by_both_ends(nodes: EtcdNodes, what: Any):
     ada, bob = await pair(nodes, idle_after=IDLE, allow_spawn=[idle])
@@ -196,6 +198,7 @@ async def test_a_session_that_something_hangs_on_is_kept_by_both_ends(nodes: Etc
     await settle(ada, bob)
 
 
+@pytest.mark.slow
 async def test_an_end_that_waits_for_nothing_itself_asks_and_is_told_no_and_what_it_says_meanwhile_arrives(
     nodes: EtcdNodes,
 ):
@@ -218,6 +221,7 @@ async def test_an_end_that_waits_for_nothing_itself_asks_and_is_told_no_and_what
     ended_.cancel()
 
 
+@pytest.mark.slow
 async def test_nobody_who_watches_nodes_hears_of_a_session_that_comes_and_goes(nodes: EtcdNodes):
     ada, bob = await pair(nodes, idle_after=IDLE)
     heard: list[Any] = []
@@ -235,6 +239,7 @@ async def test_nobody_who_watches_nodes_hears_of_a_session_that_comes_and_goes(n
     assert await ada.call(("kinfolk", again.name), ["nodes"])
 
 
+@pytest.mark.slow
 async def test_what_is_said_while_sessions_end_and_open_arrives_in_order_and_once(nodes: EtcdNodes):
     """Sessions that end after two heartbeats without a word, so that what is said meets their end on its way."""
     rng = random.Random(1)
@@ -330,6 +335,24 @@ async def test_what_waits_for_a_session_is_said_before_a_node_closes(nodes: Etcd
     await until(lambda: heard == ["last words"])
 
 
+async def test_a_node_for_which_too_much_waits_is_given_up_until_it_is_reached(nodes: EtcdNodes):
+    ada = await nodes.start("ada", high_water=20_000, max_outbox=40_000)
+    bob = await nodes.start("bob")
+    await until(lambda: ada.peers() == [bob.name])
+    pid, heard = bob.spawn(idle), list[Any]()
+
+    async def greedy(me: Process) -> None:
+        for _ in range(1000):  # nobody is refused who watches
+            me.monitor(pid)
+        me.monitor_node()
+        while True:
+            heard.append(await me.receive())
+
+    ada.spawn(greedy)
+    await until(lambda: PeerUp(bob.name) in heard)
+    assert [told.reason for told in heard if isinstance(told, Down)] == ["noconnection"] * 1000
+
+
 async def test_a_node_that_starts_anew_is_another_and_what_waits_for_the_old_one_is_told_so(nodes: EtcdNodes):
     ada, bob = await pair(nodes)
     heard: list[Any] = []
@@ -345,6 +368,7 @@ async def test_a_node_that_starts_anew_is_another_and_what_waits_for_the_old_one
     assert await ada.call(again.spawn(echo), "hi") == "hi"
 
 
+@pytest.mark.slow
 async def test_a_session_is_kept_while_one_of_the_two_has_no_lease_and_its_end_is_the_end_of_the_peer(nodes: EtcdNodes):
     ada, bob = await pair(nodes, idle_after=IDLE)
     tenure, lost, mute, client = ada.kernel.tenure, bob.kernel.tenure, bob._parts.client, ada._parts.client

@@ -27,7 +27,7 @@ class Lazy(Ada):
     def __init__(self, **settings: Any) -> None:
         super().__init__()
         self.quiet = 0.0
-        chosen = Settings(idle_after=IDLE, stalled_limit=1e9, down_after=1e6, **settings)
+        chosen = Settings(**{"idle_after": IDLE, "stalled_limit": 1e9, "down_after": 1e6, **settings})
         self.kernel = Kernel(ADA, CREATION, chosen, random.Random(1), authority="etcd", quiet=lambda peer: self.quiet)
         self.names = self.kernel.names
         self.refs = 0
@@ -212,6 +212,23 @@ def test_it_holds_what_is_said_until_the_other_has_answered():
     assert only(fx.GoOn, ada.say(BOB, SAYS_NO)) == [fx.GoOn(BOB)]
     assert BOB in ada.kernel.peers() and ada.kernel.session_of(BOB) is not None
     ada.rest()  # and asks again
+
+
+def test_who_lives_and_does_not_answer_is_no_peer():
+    ada = Lazy(down_after=5.0)
+    ada.lease()
+    ada.connect()
+    ada.rest()
+    ada.time += 60.0  # this node was stopped
+    effects = ada.handle(fx.TimePassed())
+    assert not seen(effects)
+    asked = ada.time
+    while not seen(effects):
+        ada.time += 1.0
+        ada.handle(fx.Heard(ada.conns[BOB]))
+        effects = ada.handle(fx.TimePassed())
+    assert 5.0 < ada.time - asked <= 7.0 and seen(effects) == ["disconnected", "down"]
+    assert "has not answered" in only(fx.PeerDown, effects)[0].reason
 
 
 def test_it_agrees_if_it_has_been_quiet_for_half_of_the_time_and_says_no_if_not():

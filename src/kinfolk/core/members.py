@@ -51,6 +51,8 @@ class Session(Struct):
     """Whether our mirror of it has been found wrong, and its sync has yet to begin anew."""
     resting: bool = False
     """Whether one of the two has asked to end it, for want of anything to say, and this end waits or agrees."""
+    asked: float = 0.0
+    """When this end has asked."""
     stalled: bool = False
     """Whether it is known as one whose loop stands still."""
     round_trip: float | None = None

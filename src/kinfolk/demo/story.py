@@ -63,7 +63,8 @@ class Story:
             await asyncio.gather(bob.start(join=ada), carl.start(join=ada))
             self._members = [ada, bob, carl]
             await self._agreed(within=PATIENCE)
-            step.outcome = "they find each other: all three are connected"
+            met = "know each other, from etcd" if self._here.etcd else "are connected"
+            step.outcome = f"they find each other: all three {met}"
 
     async def _share(self, ada: Member, bob: Member, carl: Member) -> None:
         with self._step("ada registers clock, bob registers db and cache, carl registers mail") as step:
