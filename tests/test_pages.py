@@ -146,3 +146,8 @@ def test_a_page_gives_a_node_no_argument_that_it_does_not_take(page: str):
         for arguments in re.findall(rf"\b{name}\(([^()]*)\)", PAGES[page]):
             for argument in re.findall(r"(?<![\w.])(\w+)=(?!=)", arguments):
                 assert argument in taken, f"{page}: {name}({argument}=...)"
+
+
+def test_the_glossary_is_in_order():
+    terms = re.findall(r"^(\w[\w -]*)\n: ", PAGES["docs/glossary.md"], re.MULTILINE)
+    assert len(terms) > 40 and terms == sorted(terms)
