@@ -17,11 +17,13 @@ LAYERS = [
     ["shell", "registries", "discovery"],
     [
         "settings",
+        "pictures",
         "events",
         "registry",
         "groups",
         "blocking",
         "watches",
+        "finding",
         "supervisor",
         "leaving",
         "console",
@@ -32,7 +34,7 @@ LAYERS = [
         "otel",
     ],
     ["__init__"],
-    ["web", "metrics"],
+    ["asgi", "web", "metrics", "dashboard"],
     ["cli", "demo", "__main__"],
     ["testing"],
 ]

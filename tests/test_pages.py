@@ -81,6 +81,7 @@ def test_a_page_names_no_command_and_no_option_that_there_is_not(page: str):
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_names_no_variable_of_the_environment_that_nobody_reads(page: str):
     read = {text for text in TEXTS if "KINFOLK_" in text}
+    read |= {path.read_text() for path in (ROOT / "deploy").rglob("*") if path.suffix in (".py", ".service", ".yaml")}
     everything = " ".join(read) + " ".join(f"KINFOLK_{key.upper()}" for key in _KEYS)
     for name in re.findall(r"KINFOLK_[A-Z_]+", PAGES[page]):
         assert name in everything or name == "KINFOLK_PYTHONS", f"{page}: {name}"

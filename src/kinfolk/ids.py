@@ -7,6 +7,7 @@ Everything here is a plain value. Nothing reads a clock or opens a socket.
 
 import ipaddress
 import re
+from html import escape
 from typing import NamedTuple
 
 import msgspec
@@ -95,6 +96,10 @@ class Pid(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False, ca
 
     def __repr__(self) -> str:
         return f"<pid {self}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return f"<code>{escape(str(self))}</code>"
 
     @classmethod
     def parse(cls, text: str) -> "Pid":

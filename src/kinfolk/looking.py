@@ -275,8 +275,9 @@ def _has(node: "Node", pattern: str) -> Callable[["Process"], bool] | None:
     return has
 
 
-def _names_of(node: "Node", process: "Process") -> list[str]:
-    return [*node.names.of(process.pid), *node.names.local.of(process.pid)]
+def names_of(node: "Node", process: "Process", limit: int | None) -> list[str]:
+    """The names of a process of this node, so many at most: those first that the whole cluster knows."""
+    return [*node.names.of(process.pid, limit), *node.names.local.of(process.pid)][:limit]
 
 
 # --- processes, as they are told of ---
@@ -284,13 +285,14 @@ def _names_of(node: "Node", process: "Process") -> list[str]:
 
 async def _rows(node: "Node", turns: Turns, processes: "list[Process]") -> list[dict[str, Any]]:
     now = asyncio.get_running_loop().time()
-    return [_row(node, process, now) async for some in turns.over(processes, _WRITTEN) for process in some]
+    return [row(node, process, now) async for some in turns.over(processes, _WRITTEN) for process in some]
 
 
-def _row(node: "Node", process: "Process", now: float) -> dict[str, Any]:
+def row(node: "Node", process: "Process", now: float, names: int | None = None) -> dict[str, Any]:
+    """What is told of a process of this node, with so many of its names; None for all."""
     return {
         "pid": str(process.pid),
-        "names": _names_of(node, process),
+        "names": names_of(node, process, names),
         "runs": process.function,
         "waiting": len(process.mailbox),
         "received": process.mailbox.taken,
@@ -306,7 +308,7 @@ def process(node: "Node", pid: Pid) -> dict[str, Any] | None:
         return None
     supervisor = node.supervisors.get(pid.local)
     return {
-        **_row(node, found[0], asyncio.get_running_loop().time()),
+        **row(node, found[0], asyncio.get_running_loop().time()),
         "parent": None if found[0].parent is None else str(found[0].parent),
         "links": [str(link) for link in node.signals.relations.links(pid.local)[:_SHOWN]],
         "groups": node.kernel.names.groups_of(pid.local)[:_SHOWN],

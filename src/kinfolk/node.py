@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 
 import kinfolk.settings
 from kinfolk import effects as fx
+from kinfolk import pictures
 from kinfolk.allowed import Allowed, Spawnable
 from kinfolk.blocking import Blocking
 from kinfolk.cookie import Cookie, Hidden
@@ -227,6 +228,23 @@ class Node:
     def __repr__(self) -> str:
         state = "draining" if self.draining and self._state == "running" else self._state
         return f"<node {self._built.name if self._built else self._settings.name} ({state})>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows; it starts nothing and binds no port."""
+        if self._built is None or self._state != "running":
+            return pictures.facts(repr(self), {})
+        peers = self.peers()
+        more = f" and {len(peers) - pictures.ROWS} more" if len(peers) > pictures.ROWS else ""
+        return pictures.facts(
+            repr(self),
+            {
+                "cluster": self.cluster,
+                "peers": (", ".join(peers[: pictures.ROWS]) or "none") + more,
+                "names": f"{len(self.names):,}",
+                "groups": f"{len(self._built.kernel.names.groups):,}",
+                "processes here": f"{len(self.processes()):,}",
+            },
+        )
 
     @property
     def ready(self) -> bool:
@@ -782,6 +800,7 @@ class Node:
         self.check_open()
         if self._state != "running":
             raise RuntimeError("start the node first: supervise() waits until the children have started")
+        self._codec.learn(Started)  # with `strict_messages` it is read before the supervisor takes its first step
         process = self.start_process(Supervisor(children, strategy=strategy, intensity=intensity, period=period), ())
         try:
             await self.call(process.pid, Started(), timeout=None)

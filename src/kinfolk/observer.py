@@ -150,11 +150,7 @@ class Observer:
             CallTimeout, NodeLost: it ended so.
             KinfolkError: it ended in another error, whose text this has; or as `call`.
         """
-        outcome, *told = await self.call(request, timeout=timeout)
-        if outcome == "done":
-            return told[0]
-        kind, text = told
-        raise {"CallTimeout": CallTimeout, "NodeLost": NodeLost}.get(kind, KinfolkError)(text)
+        return came_of(await self.call(request, timeout=timeout))
 
     def another(self) -> "Observer":
         """An observer of the same node, whose session has yet to be opened: this one waits for one answer at a time."""
@@ -294,3 +290,12 @@ class Observer:
             f"{self.name or self._seed} has not answered within {seconds:g} s: it may be stopped, or too busy, or"
             " behind a firewall; check it, or allow a longer timeout"
         )
+
+
+def came_of(answer: Sequence[Any]) -> Any:
+    """What came of something that the service was to do: the value, or an error is raised; see `Observer.act`."""
+    outcome, *told = answer
+    if outcome == "done":
+        return told[0]
+    kind, text = told
+    raise {"CallTimeout": CallTimeout, "NodeLost": NodeLost}.get(kind, KinfolkError)(text)

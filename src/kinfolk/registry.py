@@ -5,6 +5,7 @@ the kernel, which tells all peers and waits for them.
 """
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from weakref import WeakKeyDictionary
 from msgspec import Struct
 
 from kinfolk import effects as fx
+from kinfolk import pictures
 from kinfolk.core.ledger import Claim
 from kinfolk.core.names import Names as NameTable
 from kinfolk.effects import NameAdded, NameRemoved
@@ -110,14 +112,29 @@ class Names:
             return names
         return {name: pid for name, pid in names.items() if not self._table.is_refused(pid)}
 
-    def of(self, pid: Pid) -> list[str]:
-        """The names of a process of this node, the oldest first; of any other process, none."""
+    def of(self, pid: Pid, limit: int | None = None) -> list[str]:
+        """The names of a process of this node, the oldest first; of any other process, none.
+
+        Args:
+            limit: how many at most, if not all.
+        """
         if (pid.node, pid.creation) != (self._node.name, self._node.creation):
             return []
-        return [name for name in self._table.names_of(pid.local) if self.whereis(name) == pid]
+        held = (name for name in self._table.names_of(pid.local) if self.whereis(name) == pid)
+        return list(itertools.islice(held, limit))
 
     def __len__(self) -> int:
         return len(self._view)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first of the names, with their holders."""
+        names = self.snapshot()
+        return pictures.listing(f"{len(names):,} names, as {self._node.name} knows them", ("name", "held by"), names)
+
+    @property
+    def held(self) -> int:
+        """How many names this node has claimed for its processes."""
+        return len(self._table.own)
 
     def staleness(self) -> float:
         """How old the answers of `whereis` may be, in seconds: when they were last known to be those of the authority.
@@ -299,10 +316,14 @@ class Names:
 
     # --- for the node ---
 
-    def watch_with_nodes(self, pattern: str, *, max_events: int) -> "ClusterWatch":
-        """As `watch`, and between the changes of names the peers that come, go, stall and resume, from now on."""
+    def watch_with_nodes(self, pattern: str, *, max_events: int, changes: bool = False) -> "ClusterWatch":
+        """As `watch`, and between the changes of names the peers that come, go, stall and resume, from now on.
+
+        Args:
+            changes: leave out the names that are there, at first and in a `Resync`.
+        """
         self._node.check_open()
-        watch = ClusterWatch(self._view, pattern, max_events)
+        watch = ClusterWatch({} if changes else self._view, pattern, max_events)
         self._watches[watch] = None
         return watch
 

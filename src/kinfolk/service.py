@@ -5,11 +5,12 @@ It has the node-scoped name "kinfolk". The command line asks it, through an obse
 """
 
 import asyncio
+import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple
 
 import kinfolk
-from kinfolk import looking
+from kinfolk import finding, looking
 from kinfolk.console import Consoles
 from kinfolk.errors import CallTimeout, KinfolkError, NameUnknown, NodeLost, NotAllowed
 from kinfolk.ids import Pid
@@ -49,6 +50,8 @@ async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call
     match call.body:
         case ["info"]:
             call.reply(_info(me))
+        case ["pulse"]:
+            call.reply(_pulse(me))
         case ["nodes"]:
             call.reply(_nodes(me))
         case ["stalled"]:
@@ -62,6 +65,14 @@ async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call
                 call.fail(str(error))
             else:
                 call.reply(await listings.groups(prefix, last, limit))
+        case ["find names", str(text), str(where), str(after), int(limit)] if limit > 0:
+            _find(call, tasks, finding.names(me.node, text, where, after, min(limit, looking.PAGE)))
+        case ["find groups", str(text), str(after), int(limit)] if limit > 0:
+            _find(call, tasks, finding.groups(me.node, text, after, min(limit, looking.PAGE)))
+        case ["find members", str(group), None | Pid(), int(limit)] if limit > 0:
+            _find(call, tasks, finding.members(me.node, group, call.body[2], min(limit, looking.PAGE)))
+        case ["find processes", str(text), str(order), int(skip), int(limit)] if limit > 0 and order in finding.ORDERS:
+            _find(call, tasks, finding.processes(me.node, text, order, max(skip, 0), min(limit, looking.PAGE)))
         case ["whereis", str(name)]:
             holder = me.node.names.whereis(name)
             call.reply(None if holder is None else str(holder))
@@ -94,10 +105,13 @@ async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call
             request: list[object] = call.body[2]
             _act(call, tasks, me.call((SERVICE_NAME, node), request, timeout=call.remaining))
         case ["tree"]:
-            call.reply(_trees(me))
-        case ["watch", str(pattern)] | ["watch", str(pattern), "nodes"]:
+            call.reply(_trees(me, None))
+        case ["tree", int(limit)] if limit > 0:
+            call.reply(_trees(me, limit))
+        case ["watch", str(pattern)] | ["watch", str(pattern), "nodes" | "changes"]:
             try:
-                call.reply(watches.open(pattern, nodes=len(call.body) == 3))
+                what = call.body[2] if len(call.body) == 3 else ""
+                call.reply(watches.open(pattern, nodes=what != "", changes=what == "changes"))
             except ValueError as error:
                 call.fail(str(error))
         case ["events", int(watch), int() | float() as seconds]:
@@ -106,14 +120,29 @@ async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call
             _drain(me, call, seconds)
         case _:
             call.fail(
-                'unknown request; the service knows ["info"], ["nodes"], ["stalled"], ["names", prefix, after, limit],'
-                ' ["groups", prefix, after, member, limit], ["whereis", name], ["why", name], ["ps", after, limit],'
-                ' ["top", sort, pattern, limit], ["process", pid], ["tree"], ["send", target, message],'
-                ' ["call", target, request, seconds], ["kill", target, seconds],'
-                ' ["shell", number, source], ["at", node, request], ["watch", pattern],'
-                ' ["watch", pattern, "nodes"], ["events", watch, seconds]'
+                'unknown request; the service knows ["info"], ["pulse"], ["nodes"], ["stalled"],'
+                ' ["names", prefix, after, limit], ["groups", prefix, after, member, limit],'
+                ' ["find names", text, node, after, limit], ["find groups", text, after, limit],'
+                ' ["find members", group, after, limit], ["find processes", text, order, skip, limit],'
+                ' ["whereis", name], ["why", name], ["ps", after, limit], ["top", sort, pattern, limit],'
+                ' ["process", pid], ["tree"], ["tree", limit], ["send", target, message],'
+                ' ["call", target, request, seconds], ["kill", target, seconds], ["shell", number, source],'
+                ' ["at", node, request], ["watch", pattern], ["watch", pattern, "nodes"],'
+                ' ["watch", pattern, "changes"], ["events", watch, seconds]'
                 ' and ["drain", seconds]'
             )
+
+
+def _find(call: Call[Any], tasks: asyncio.TaskGroup, looking: Coroutine[Any, Any, object]) -> None:
+    """Answer with what is found, and others meanwhile."""
+
+    async def find() -> None:
+        try:
+            call.reply(await looking)
+        except KinfolkError:
+            pass  # the node has closed; or it cannot be sent, which the caller has been told
+
+    tasks.create_task(find())
 
 
 # --- what is done for somebody ---
@@ -191,6 +220,35 @@ def _info(me: Process) -> dict[str, Any]:
     }
 
 
+def _pulse(me: Process) -> dict[str, Any]:
+    """What changes from moment to moment, in numbers: it costs the same however many names there are."""
+    node = me.node
+    return {
+        "name": node.name,
+        "creation": node.creation,
+        "clock": node.wall_clock() / 1e9,
+        "ready": node.ready,
+        "draining": None if node.draining is None else node.draining.step,
+        "names": len(node.names),
+        "held": node.names.held,
+        "processes": len(node.processes()),
+        "cpu": time.process_time(),
+        "counters": dict(node.counters),
+        "peers": {
+            peer: [
+                traffic.bytes_in,
+                traffic.bytes_out,
+                traffic.frames_in,
+                traffic.frames_out,
+                traffic.waiting,
+                traffic.round_trip,
+            ]
+            for peer, traffic in node.traffic().items()
+        },
+        "stalled": node.stalled(),
+    }
+
+
 def _draining(drain: Drain | None) -> dict[str, Any] | None:
     """How far a node has come with leaving: the step that it is at, and what it waits for there."""
     return None if drain is None else {"step": drain.step, "undone": _texts(drain.undone())}
@@ -223,12 +281,15 @@ def _nodes(me: Process) -> dict[str, int]:
     return dict(sorted({**node.kernel.peers(), node.name: node.creation}.items()))
 
 
-def _trees(me: Process) -> list[dict[str, Any]]:
-    """The supervisors that no other of this node supervises, each with what is below it."""
+def _trees(me: Process, limit: int | None) -> list[dict[str, Any]]:
+    """The supervisors that no other of this node supervises, each with what is below it.
+
+    Of each supervisor so many children are told, and how many are left out.
+    """
     supervisors = list(me.node.supervisors.values())
     pids = {each.me.pid for each in supervisors}
     return [
-        {"id": "supervisor", "pid": str(root.me.pid), "runs": root.me.function, **root.tree()}
+        {"id": "supervisor", "pid": str(root.me.pid), "runs": root.me.function, **root.tree(limit)}
         for root in supervisors
         if root.me.parent not in pids
     ]

@@ -6,6 +6,7 @@ supervisor goes on. What happens then comes into its mailbox like everything els
 """
 
 import asyncio
+import itertools
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
@@ -534,11 +535,11 @@ class Supervising:
             slot.id: slot.process if slot.has_begun else None for slot in self.slots.values() if slot.child.singleton
         }
 
-    def infos(self) -> list[ChildInfo]:
-        """See `Supervision.children`."""
+    def infos(self, limit: int | None = None) -> list[ChildInfo]:
+        """See `Supervision.children`; only the first of them, if there is a limit."""
         children = self._restarts.children
         found: list[ChildInfo] = []
-        for slot in self.slots.values():
+        for slot in itertools.islice(self.slots.values(), limit):
             known = children.get(slot.id)
             on = slot.pid.node if slot.pid else slot.on or self.me.node.name
             state = State.ABSENT if known is None else known.state
@@ -547,11 +548,11 @@ class Supervising:
             found.append(ChildInfo(slot.id, slot.child.name, running, slot.child.runs, state.value, again, on))
         return found
 
-    def tree(self) -> dict[str, Any]:
-        """What ``kinfolk tree`` shows of it: builtins alone."""
+    def tree(self, limit: int | None = None) -> dict[str, Any]:
+        """What ``kinfolk tree`` shows of it: builtins alone. With a limit, only so many children of each supervisor."""
         children: list[dict[str, Any]] = []
         supervisors = self.me.node.supervisors
-        for info in self.infos():
+        for info in self.infos(limit):
             pid = info.pid
             below = supervisors.get(pid.local) if pid is not None and pid.node == self.me.node.name else None
             children.append(
@@ -563,10 +564,11 @@ class Supervising:
                     "state": info.state,
                     "restarts": info.restarts,
                     "on": info.on,
-                    **({} if below is None else below.tree()),
+                    **({} if below is None else below.tree(limit)),
                 }
             )
-        return {"strategy": self.strategy, "children": children}
+        left_out = len(self.slots) - len(children)
+        return {"strategy": self.strategy, "children": children, **({"left_out": left_out} if left_out else {})}
 
     # --- what is to be done ---
 

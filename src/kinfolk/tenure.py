@@ -23,7 +23,7 @@ changes nothing.
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import ClassVar, TypeVar
 
@@ -219,6 +219,11 @@ class Tenure:
     def moving(self, name: str) -> Pid | None:
         """Who is about to get the name from its holder. Nobody: names do not move here."""
         return None
+
+    @property
+    def own(self) -> Mapping[str, object]:
+        """What this node claims, by name."""
+        return self._own
 
     def owns(self, name: str) -> bool:
         """Whether this node claims the name."""

@@ -50,11 +50,12 @@ class Watches:
     def __len__(self) -> int:
         return len(self._watches)
 
-    def open(self, pattern: str, nodes: bool = False) -> int:
+    def open(self, pattern: str, nodes: bool = False, changes: bool = False) -> int:
         """Begin to watch the names that match a pattern, as `Names.watch` does. Returns the number of the watch.
 
         Args:
             nodes: watch the peers as well.
+            changes: tell nothing of what is there, at first and after a resync: only what changes.
 
         Raises:
             ValueError: not a pattern, or there are too many watches.
@@ -62,9 +63,10 @@ class Watches:
         if len(self._watches) >= MAX_WATCHES:
             raise ValueError(f"{MAX_WATCHES} watches are open at this node: end one, or watch at another node")
         if nodes:
-            watch = _Watch(self._names.watch_with_nodes(pattern, max_events=MAX_EVENTS), self._up)
+            events = self._names.watch_with_nodes(pattern, max_events=MAX_EVENTS, changes=changes)
+            watch = _Watch(events, self._nobody if changes else self._up)
         else:
-            watch = _Watch(self._names.watch(pattern, max_events=MAX_EVENTS), lambda: ())
+            watch = _Watch(self._names.watch(pattern, max_events=MAX_EVENTS), self._nobody)
         number = next(self._numbers)
         self._watches[number] = watch
         self._rest(number, watch)
@@ -109,6 +111,9 @@ class Watches:
 
     def _up(self) -> list[Event]:
         return [("up", peer, f"{creation:x}") for peer, creation in self._peers().items()]
+
+    def _nobody(self) -> list[Event]:
+        return []
 
     def close(self) -> None:
         """Forget all."""

@@ -38,17 +38,28 @@ class Guard:
         app: the application.
         token: what must be shown, as ``Authorization: Bearer`` or in the cookie `COOKIE`; None for nothing.
         hosts: names under which this machine may be asked for, beside those of loopback; None for any.
+        only_here: lets in nobody from another machine, also if a proxy on this one has passed the request on.
 
     Raises:
-        ValueError: the token is too short.
+        ValueError: the token is too short, or no header can carry it.
     """
 
-    def __init__(self, app: ASGIApp, *, token: Hidden[str] | None = None, hosts: Sequence[str] | None = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: Hidden[str] | None = None,
+        hosts: Sequence[str] | None = (),
+        only_here: bool = False,
+    ) -> None:
         if token is not None and len(token.reveal()) < MIN_TOKEN:
             raise ValueError(f"the token must have at least {MIN_TOKEN} characters: `openssl rand -hex 16` makes one")
+        if token is not None and not (token.reveal().isascii() and token.reveal().isprintable()):
+            raise ValueError("the token must be of printable ASCII, as headers and cookies are")
         self._app = app
         self._token = token
         self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
+        self._only_here = only_here
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
@@ -57,6 +68,8 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers = Headers(scope=scope)
+        if self._only_here and not _is_from_here(scope, headers):
+            return PlainTextResponse("without a token this is for programs on its own machine alone\n", 403)
         host = headers.get("host", "")
         if not self._is_ours(host):
             return PlainTextResponse(f"this is not {host!r}: ask for it by its own address\n", 421)
@@ -100,12 +113,31 @@ async def serving(app: ASGIApp, address: Address, *, token: str | None = None) -
     """
     hidden = None if token is None else Hidden(token)
     del token  # tools show the variables of a traceback
-    if hidden is None and not address.is_loopback:
+    guarded = Guard(app, token=hidden, hosts=hosts_of(address, hidden))
+    async with hosting(guarded, address) as bound:
+        yield bound
+
+
+def hosts_of(address: Address, token: Hidden[str] | None) -> Sequence[str] | None:
+    """The names under which pages that are served there may be asked for, beside those of loopback; None for any.
+
+    Raises:
+        ValueError: beyond loopback without a token.
+    """
+    if token is None and not address.is_loopback:
         raise ValueError(
             f"{address} can be reached from other machines: give a token, or serve on 127.0.0.1 behind a proxy"
         )
-    hosts = None if _is_any(address.host) else (address.host,)
-    guarded = Guard(app, token=hidden, hosts=hosts)
+    return None if _is_any(address.host) else (address.host,)
+
+
+@asynccontextmanager
+async def hosting(guarded: ASGIApp, address: Address) -> AsyncGenerator[Address]:
+    """Serve an application, which guards itself, as long as the block lasts. Gives the address, with its real port.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
     sock = listening(address)
     server = _Server(
         Config(
@@ -132,6 +164,12 @@ class _Server(Server):
     def capture_signals(self) -> Generator[None]:
         """Take no signal."""
         yield
+
+
+def _is_from_here(scope: Scope, headers: Headers) -> bool:
+    client = scope.get("client")
+    passed_on = "forwarded" in headers or "x-forwarded-for" in headers
+    return client is not None and _is_loopback(client[0]) and not passed_on
 
 
 def _is_loopback(host: str) -> bool:

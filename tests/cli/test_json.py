@@ -36,6 +36,7 @@ LINES = {"watch"}
 WITHOUT = {
     "demo": "it is told for people",
     "run": "it prints what the program prints; --log-format json is its log",
+    "dashboard": "it serves pages, until it is ended",
     "shell": "it prints what lines of Python print",
     "completion": "it prints a script",
 }

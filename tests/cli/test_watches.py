@@ -154,3 +154,18 @@ async def test_a_node_that_closes_ends_the_wait_and_leaves_nothing_behind(node, 
         await waiting
     assert open_watches(node) == 0
     assert asyncio.all_tasks() <= tasks
+
+
+async def test_whoever_watches_changes_hears_nothing_of_what_is_there_not_even_after_a_resync(node, seen, monkeypatch):
+    monkeypatch.setattr(watches, "MAX_EVENTS", 5)
+    pids = await registered(node, "there")
+    watch = await seen.call(["watch", "*", "changes"])
+    assert await seen.call(["events", watch, 0]) == []
+    await node.names.unregister("there")
+    assert await seen.call(["events", watch, 5]) == [["removed", "there", pids["there"]]]
+    pid = node.spawn(idle)
+    for number in range(10):
+        node.names.register_nowait(f"name {number}", pid)
+    assert await seen.call(["events", watch, 5]) == [["resync"]]
+    node.names.register_nowait("last", pid)
+    assert await seen.call(["events", watch, 5]) == [["added", "last", str(pid)]]

@@ -483,3 +483,9 @@ async def test_what_it_shows_of_its_children(ada: Node):
     assert [child["id"] for child in root["children"]] == ["echo", "echo-2", "Supervisor"]
     assert root["children"][2]["strategy"] == "one_for_all"
     assert [child["runs"] for child in root["children"][2]["children"]] == ["echo"]
+
+
+async def test_a_node_with_strict_messages_supervises_from_its_first_moment(nodes: Nodes):
+    ada = await nodes.start("ada", strict_messages=True)
+    supervision = await ada.supervise([Child(echo, name="echo"), Child(Supervisor([Child(echo)]))])
+    assert [child.state for child in supervision.children()] == ["running", "running"]

@@ -17,6 +17,7 @@ from kinfolk.cli import (
     acting,
     completion,
     cookie,
+    dashboard,
     doctor,
     drain,
     exits,
@@ -56,6 +57,7 @@ app.command(acting.kill)
 app.command(shell.shell)
 app.command(watch.watch)
 app.command(top.top)
+app.command(dashboard.dashboard)
 app.command(drain.drain)
 app.command(doctor.doctor)
 app.command(cookie.app)

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from kinfolk.cli import exits, logs
+from kinfolk.cli import exits, logs, systemd
 from kinfolk.errors import NodeClosed
 from kinfolk.logs import fields
 from kinfolk.node import Node
@@ -43,6 +43,10 @@ _METRICS = (
     "Serve /metrics, /healthz and /readyz there, as in 127.0.0.1:9464. Beyond loopback, whoever asks must show the"
     " token in KINFOLK_METRICS_TOKEN."
 )
+_DASHBOARD = (
+    "Serve the dashboard there, as in 127.0.0.1:4380. Beyond loopback, and to act, whoever looks must show the token in"
+    " KINFOLK_DASHBOARD_TOKEN."
+)
 
 
 def run(
@@ -59,6 +63,7 @@ def run(
     drain_timeout: Annotated[float | None, Parameter(help=_DRAIN_TIMEOUT)] = None,
     allow_shell: Annotated[bool, Parameter(negative="")] = False,
     metrics: Annotated[str | None, Parameter(help=_METRICS)] = None,
+    dashboard: Annotated[str | None, Parameter(help=_DASHBOARD)] = None,
     log_level: Literal["debug", "info", "warning", "error"] = "info",
     log_format: Literal["text", "json"] = "text",
 ) -> int:
@@ -106,7 +111,8 @@ def run(
         _ = node.name  # binds the port and loads the certificates: what is wrong with them is a mistake in the command
     except (ValueError, OSError) as error:
         raise exits.Usage(exits.line_of(error)) from None
-    return run_loop(lambda: _serve_with_pages(node, main, metrics))
+    pages = {part: address for part, address in (("metrics", metrics), ("dashboard", dashboard)) if address is not None}
+    return run_loop(lambda: _serve_with_pages(node, main, pages))
 
 
 def _load(function: str) -> Main:
@@ -140,17 +146,22 @@ def _import(name: str) -> ModuleType:
         raise exits.Usage(f"no module named {name!r} in {Path.cwd()} or among what is installed") from None
 
 
-async def _serve_with_pages(node: Node, main: Main, metrics: str | None) -> int:
-    """The pages are there before the node has started, and until it has left: they say that it is not ready."""
-    async with AsyncExitStack() as pages:
-        pages.push_async_callback(node.close)  # its port is bound already
-        if metrics is not None:
+async def _serve_with_pages(node: Node, main: Main, pages: Mapping[str, str]) -> int:
+    """The pages are there before the node has started, and until it has left: they say that it is not ready.
+
+    Args:
+        pages: the part of kinfolk that serves each, and where.
+    """
+    async with systemd.watched(), AsyncExitStack() as served:
+        served.push_async_callback(node.close)  # its port is bound already
+        for part, address in pages.items():
             try:
-                serve = importlib.import_module("kinfolk.metrics").serve
+                serve = importlib.import_module(f"kinfolk.{part}").serve
             except ModuleNotFoundError as error:
-                raise exits.Usage(f"--metrics needs {error.name}: pip install 'kinfolk[metrics]'") from None
+                raise exits.Usage(f"--{part} needs {error.name}: pip install 'kinfolk[{part}]'") from None
+            token = os.environ.get(f"KINFOLK_{part.upper()}_TOKEN")
             try:
-                await pages.enter_async_context(serve(node, metrics, token=os.environ.get("KINFOLK_METRICS_TOKEN")))
+                await served.enter_async_context(serve(node, address, token=token))
             except (ValueError, OSError) as error:
                 raise exits.Usage(exits.line_of(error)) from None
         return await _serve(node, main)
@@ -184,6 +195,7 @@ async def _work(node: Node, main: Main) -> int:
         await node.start()
     except ValueError as error:
         raise exits.Usage(exits.line_of(error)) from None
+    systemd.tell("READY=1", f"STATUS={node.name} is up, with {len(node.peers())} peers")
     try:
         await main(node)
     except Exception:  # noqa: BLE001 - whatever it is, the user sees where it was raised
@@ -217,6 +229,7 @@ def _listen(node: Node, stopped: "asyncio.Future[int]") -> None:
 
 async def _leave(node: Node, work: "asyncio.Task[int]", number: int) -> int:
     """End what `main` still does, and then leave, all within the time of the node."""
+    systemd.tell("STOPPING=1", f"STATUS={node.name} leaves")
     loop = asyncio.get_running_loop()
     until = loop.time() + node.drain_timeout
     work.cancel()

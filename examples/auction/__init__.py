@@ -1,0 +1,1 @@
+"""A live auction on three nodes: see README.md beside this file."""

@@ -1,0 +1,5 @@
+"""Nodes as in tests/node."""
+
+from tests.node.conftest import nodes
+
+__all__ = ["nodes"]
