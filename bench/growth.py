@@ -18,7 +18,7 @@ from kinfolk.cookie import new_cookie
 
 NAMES = (1_000, 10_000, 100_000, 1_000_000)
 PROCESSES = (1_000, 10_000, 100_000, 1_000_000)
-NODES = (2, 5, 10, 20, 30)
+NODES = (2, 5, 10, 20, 30, 50)
 LOOP = "asyncio"
 EXTRA, CONFIRMED = 2_000, 100
 IDLE_SECONDS = 6.0

@@ -348,6 +348,16 @@ def test_a_wrong_file_is_told_what_is_wrong(place, text, says):
     assert says in place.refusal()
 
 
+def test_sessions_rest_after_a_minute_unless_the_file_the_environment_or_the_argument_says_otherwise(place):
+    assert place.settings().idle_after == 60.0
+    place.toml("idle_after = 5")
+    assert place.settings().idle_after == 5
+    place.environ["KINFOLK_IDLE_AFTER"] = "inf"
+    assert place.settings().idle_after == float("inf")
+    assert place.settings(idle_after=0.5).idle_after == 0.5
+    assert "give a positive number of seconds" in place.refusal(idle_after=0)
+
+
 def test_the_drain_timeout_is_25_s_unless_the_file_the_environment_or_the_argument_says_otherwise(place):
     assert place.settings().drain_timeout == 25.0
     place.toml("drain_timeout = 1")

@@ -266,6 +266,14 @@ class Asks:
 
     # --- both ---
 
+    def concern(self, peer: str) -> bool:
+        """Whether anything is under way with a peer."""
+        return (
+            any(asked.origin == peer for asked in self._asked.values())
+            or any(served.asker == peer for served in self._served.values())
+            or any(asker == peer for asker, _ in self._unsettled)
+        )
+
     def asker_lost(self, peer: str, orders: Registrar, transfers: Transfers) -> None:
         """The session with a peer has ended. What it has asked for and was not answered is not to be."""
         for ref in [ref for ref, served in self._served.items() if served.asker == peer]:

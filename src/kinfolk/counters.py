@@ -43,7 +43,7 @@ HAPPENED: Mapping[str, str] = MappingProxyType(
         "names_lost": "confirmed names of this node that went to an older holder after a partition, or with its lease",
         "leases_lost": "leases from etcd that ended before this node did, with all names it had",
         "registry_follows_ended": "times at which etcd stopped telling of changes, and was asked to go on",
-        "registry_unreadable": "keys in etcd that are neither a name nor a node",
+        "registry_unreadable": "keys in etcd that are neither a name nor a node nor a member of a group",
         "mirrors_synced": "peers whose names came whole",
         "mirrors_resumed": "peers that came back and sent only what was new",
         "registry_divergence_total": "times at which what a peer told and what was kept of it differed; 0, or a bug",

@@ -195,6 +195,19 @@ class Forget(Struct, frozen=True):
     seeds: tuple[Seed, ...]
 
 
+class Reach(Struct, frozen=True):
+    """Something waits to be said to a peer that there is no session with."""
+
+    peer: str
+
+
+class Unsaid(Struct, frozen=True):
+    """Too much waits to be said to a peer that there is no session with, or one that is about to end."""
+
+    peer: str
+    reason: str
+
+
 class KeysChanged(Struct, frozen=True):
     """This node has other keys: whoever refused the old ones may take these."""
 
@@ -414,7 +427,10 @@ class TellLoss(Struct, frozen=True):
 
 
 class PeerUp(Struct, frozen=True):
-    """A session with this node is open; messages for it go there."""
+    """A session with this node is open; messages for it go there.
+
+    `conn` is 0 where sessions open on demand: the node is known, whether there is a session or not.
+    """
 
     peer: str
     creation: int
@@ -422,12 +438,45 @@ class PeerUp(Struct, frozen=True):
 
 
 class PeerDown(Struct, frozen=True):
-    """The session has ended, and with it whatever was under way."""
+    """The session has ended, and with it whatever was under way; or no session with a known node could be opened."""
 
     peer: str
     creation: int
     conn: int
     reason: str
+
+
+class Connected(Struct, frozen=True):
+    """A session with a peer is open, that was known before: what waits for it goes there."""
+
+    peer: str
+    conn: int
+
+
+class Disconnected(Struct, frozen=True):
+    """This session has ended. If the peer is lost with it, a PeerDown follows."""
+
+    peer: str
+    conn: int
+
+
+class Hold(Struct, frozen=True):
+    """Say nothing to a peer until GoOn, or the next Connected: the session may be about to end."""
+
+    peer: str
+
+
+class GoOn(Struct, frozen=True):
+    """The session with a peer goes on after all: say what waits for it."""
+
+    peer: str
+
+
+class Say(Struct, frozen=True):
+    """Say this to a peer, after whatever waits to be said to it."""
+
+    peer: str
+    operation: Operation
 
 
 class PeerStalled(Struct, frozen=True):
@@ -506,14 +555,14 @@ class Count(Struct, frozen=True):
 
 Input = (
     Proved | Opened | DialFailed | Closed | Received | Heard | StallHeard | Drained | Turn | TimePassed | ProcessExited
-    | Register | Abandon | Unregister | Transfer | JoinGroup | LeaveGroup | Join | Seek | Forget
+    | Register | Abandon | Unregister | Transfer | JoinGroup | LeaveGroup | Join | Seek | Forget | Reach | Unsaid
     | KeysChanged | EnterRegistry | Shutdown | Consulted | Snapshot | Changed | Current | Unfollowed
 )  # fmt: skip
 NameChange = NameAdded | NameRemoved
 MemberChange = MemberAdded | MemberRemoved
 Effect = (
     Send | WantDrain | WantTurn | Dial | Admit | Refuse | Close | Succeed | Fail | TellLoss
-    | PeerUp | PeerDown | PeerStalled | PeerResumed | ReportStalls
+    | PeerUp | PeerDown | Connected | Disconnected | Hold | GoOn | Say | PeerStalled | PeerResumed | ReportStalls
     | NameAdded | NameRemoved | MemberAdded | MemberRemoved | RaiseCreation | Log | Count
     | Consult
 )  # fmt: skip

@@ -22,24 +22,27 @@ from kinfolk.asks import Asks, Registrar
 from kinfolk.compiled import mypyc_attr
 from kinfolk.cookie import Hidden
 from kinfolk.core import changes as core
-from kinfolk.core.explain import Explanation, decided, explain
+from kinfolk.core.explain import Explanation, explain
 from kinfolk.core.history import Ending, History, What
 from kinfolk.core.ledger import Claim, Log
-from kinfolk.core.members import Members, Session, Verdict
+from kinfolk.core.members import Members, Session, Target, Verdict
 from kinfolk.core.mirror import Membership
 from kinfolk.core.names import Names
 from kinfolk.core.silence import Standing
 from kinfolk.core.timers import Timers
 from kinfolk.errors import (
+    KinfolkError,
     NodeClosed,
+    NodeUnreachable,
     NotMoved,
     RemoteProtocolError,
 )
-from kinfolk.ids import MAX_CREATION, MAX_NAME_BYTES, Address, Pid, Seed, check_node_name
+from kinfolk.ids import MAX_CREATION, MAX_NAME_BYTES, Address, Pid, check_node_name
 from kinfolk.mesh import Mesh
+from kinfolk.ondemand import IDLE, OnDemand
 from kinfolk.orders import Orders
 from kinfolk.tempo import Settings
-from kinfolk.tenure import MARGIN, Tenure
+from kinfolk.tenure import MARGIN, Stage, Tenure
 from kinfolk.transfers import Transfers
 from kinfolk.wire import frames
 from kinfolk.wire.handshake import printable
@@ -62,7 +65,9 @@ class Kernel:
         names_type: the name table; the simulation puts in ones with a rule removed.
         is_alive: whether a process of this node, by its local id, is alive.
         authority: what decides about names, if it is not the mesh: how it is called in messages. Then `tenure` holds
-            them, and no name is in the ledgers.
+            them, no name is in the ledgers, and sessions open on demand.
+        quiet: for how many seconds nothing has been said to or by processes of a peer; 0 if anything hangs on the
+            session with it.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class Kernel:
         names_type: type[Names] = Names,
         is_alive: Callable[[int], bool] = lambda _: True,
         authority: str | None = None,
+        quiet: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
         self.name, self.creation, self.settings = name, creation, settings
         self.names = names_type(
@@ -96,6 +102,7 @@ class Kernel:
             self.members,
             self.new_connection,
             self._joining,
+            lambda: len(self.peers()),
             least=settings.redial_min,
             most=settings.redial_max,
             forget_after=settings.forget_after,
@@ -104,11 +111,27 @@ class Kernel:
         self._asks = Asks(self._agenda, self._say, self._creation_of, is_alive, slack=2 * settings.heartbeat)
         self._orders = Orders(self._agenda, self.names, self._apply, self._asks.answer, settings.heartbeat)
         self.tenure: Tenure | None = None
+        self._on_demand: OnDemand | None = None
         if authority is not None:
             ttl = math.ceil(settings.down_after + MARGIN)
             self.tenure = Tenure(
-                self._agenda, name, creation, ttl, authority, self._asks.answer, self._outrun, self._node_gone
+                self._agenda, name, creation, ttl, authority, self._asks.answer, self._outrun,
+                self._node_seen, self._node_gone,
+            )  # fmt: skip
+            tenure = self.tenure
+            self._on_demand = OnDemand(
+                self._agenda,
+                self.members,
+                self._mesh,
+                tenure.nodes,
+                is_leased=lambda: tenure.stage is Stage.HELD,
+                quiet=quiet,
+                asks=self._asks.concern,
+                lost=self._forget_orders_with,
+                idle_after=settings.idle_after,
             )
+        self.groups = self.names.groups if self.tenure is None else self.tenure.rosters.view
+        """Who is a member of which group."""
         self._registrar: Registrar = self.tenure or self._orders
         self._transfers = Transfers(
             self._agenda,
@@ -155,17 +178,19 @@ class Kernel:
         return self._conns
 
     def peers(self) -> dict[str, int]:
-        """The open sessions: each peer with its creation."""
+        """The peers, each with its creation: those with an open session, or those that one is opened with on demand."""
+        if self._on_demand is not None:
+            return dict(self._on_demand.up)
         return {peer: session.creation for peer, session in self.members.by_peer.items()}
 
     def stalled(self) -> dict[str, float]:
         """The peers whose loop stands still: each with when it had its last turn, on the scale of `Now.mono`."""
         return {peer: session.signs.turned for peer, session in self.members.by_peer.items() if session.stalled}
 
-    def explain(self, name: str) -> Explanation:
-        """Why this node sees a name where it sees it."""
+    def explain(self, name: str, mono: float | None = None) -> Explanation:
+        """Why this node sees a name where it sees it. `mono`: the time, if it is later than that of the last input."""
         if self.tenure is not None:
-            return decided(self.name, name, self.tenure.whereis(name), self.tenure.authority)
+            return self.tenure.explain(name, self._agenda.now.mono if mono is None else mono)
         return explain(self.names, self.history, name)
 
     def round_trips(self) -> dict[str, float | None]:
@@ -207,6 +232,14 @@ class Kernel:
                 self._do(fx.Close(fact.conn, "", "dialled itself"))
                 self._mesh.drop(target)
                 return
+        if self._on_demand is not None and self._on_demand.is_outdated(fact.peer, fact.creation):
+            self._do(fx.Close(fact.conn, "", "a later start of it is known"))
+            self.members.closed(fact.conn)
+            if target is not None:
+                text = f"an older start of {fact.peer} answers there"
+                self._on_demand.dial_failed(target, NodeUnreachable(text))
+                self._mesh.redial(target)
+            return
         verdict = self.members.open(fact.conn, fact.peer, fact.creation, fact.dialled)
         if verdict is not Verdict.ADMIT:
             left = verdict is Verdict.LEFT
@@ -222,16 +255,23 @@ class Kernel:
             self._session_ended(there.conn, code, returns=True)
         session = self.members.opened(fact.conn, fact.peer, fact.creation, fact.dialled, self._agenda.now.mono)
         self._mesh.know(fact.peer)
-        self._log(logging.INFO, f"{fact.peer} is up", peer=fact.peer)
-        self._do(fx.PeerUp(fact.peer, fact.creation, fact.conn))
+        if self._on_demand is None:
+            self._log(logging.INFO, f"{fact.peer} is up", peer=fact.peer)
+            self._do(fx.PeerUp(fact.peer, fact.creation, fact.conn))
         self.history.peer_up(self._agenda.now.wall_ms, fact.peer, fact.creation)
         if ("beat",) not in self._agenda.timers:
             self._agenda.later(("beat",), self.settings.heartbeat)
         self.names.peer_up(fact.peer)
         mirrored = self.names.offer(fact.peer, fact.creation)
-        peers = {peer: creation for peer, creation in self.peers().items() if peer != fact.peer}
+        peers = {peer: creation for peer, creation in self._listed().items() if peer != fact.peer}
         told = frames.Peers(list(peers), fact.creation if mirrored else 0, mirrored, list(peers.values()))
         self._send(session, told)
+        if self._on_demand is not None:
+            self._on_demand.opened(session)
+
+    def _listed(self) -> dict[str, int]:
+        """Whom our list of peers names: nobody, if all know all from an authority."""
+        return self.peers() if self._on_demand is None else {}
 
     def _dial_failed(self, fact: fx.DialFailed) -> None:
         target = self.members.dial_ended(fact.conn)
@@ -242,6 +282,7 @@ class Kernel:
                 pass  # the other end dials us, or has us already: its session settles what waits for this one
             case "self":
                 self._mesh.drop(target, fact.error)
+                self._unreachable(target, fact.error)
                 return
             case "stale" if not (self.members.creations or self.creation_is_final or fact.number >= MAX_CREATION):
                 self._raise_creation(fact.number)
@@ -249,9 +290,26 @@ class Kernel:
                 return
             case _:
                 self._mesh.dial_failed(target, fact.error, fact.code)
+                self._unreachable(target, fact.error)
         target.attempts += 1
         self._mesh.redial(target)
         self._mesh.settle()
+
+    def _unreachable(self, target: Target, error: KinfolkError) -> None:
+        if self._on_demand is not None:
+            self._on_demand.dial_failed(target, error)
+
+    def _reach(self, order: fx.Reach) -> None:
+        assert self._on_demand is not None, "nobody else has contacts"
+        self._on_demand.reach(order.peer)
+
+    def _unsaid(self, fact: fx.Unsaid) -> None:
+        assert self._on_demand is not None, "nobody else has contacts"
+        session = self.members.by_peer.get(fact.peer)
+        if session is not None:
+            self._end(session, "overflow", fact.reason, logging.WARNING)
+        else:
+            self._on_demand.overflown(fact.peer, fact.reason)
 
     def _connection_closed(self, fact: fx.Closed) -> None:
         self._session_ended(fact.conn, fact.reason, fact.level)
@@ -323,7 +381,8 @@ class Kernel:
             self.names.forget(session.peer)  # or the next session would go on to the same breach
 
     def _end(self, session: Session, code: str, reason: str, level: int = logging.INFO) -> None:
-        """End a session from our side."""
+        """End a session from our side, because something is wrong with it."""
+        session.resting = False
         self._do(fx.Close(session.conn, code, reason[:1024]))
         self._session_ended(session.conn, reason, level)
 
@@ -332,7 +391,11 @@ class Kernel:
         session = self.members.closed(conn)
         if session is None:
             return
-        self._log(level, f"{session.peer} is down: {reason}", peer=session.peer, reason=reason)
+        if session.resting:
+            text = f"the session with {session.peer} was idle, and has ended"
+            self._log(logging.DEBUG, text, peer=session.peer)
+        else:
+            self._log(level, f"{session.peer} is down: {reason}", peer=session.peer, reason=reason)
         mirror = self.names.mirrors.get(session.peer)
         self.history.peer_down(
             self._agenda.now.wall_ms,
@@ -343,18 +406,29 @@ class Kernel:
             0 if mirror is None else mirror.position,
             {} if mirror is None else mirror.claims,
         )
-        # Before a claim is confirmed only because nobody waits for this peer any more.
-        self._asks.asker_lost(session.peer, self._registrar, self._transfers)
+        if self._on_demand is None:
+            # Before a claim is confirmed only because nobody waits for this peer any more.
+            self._asks.asker_lost(session.peer, self._registrar, self._transfers)
         # The names first, so that who hears of the loss finds them free.
         self._apply(self.names.peer_down(session.peer, session.creation, returns))
         self._agenda.later(("kept", session.peer), self.settings.keep_mirrors)
         self._agenda.later(("lost", session.peer), self.settings.forget_after)
-        self._do(fx.PeerDown(session.peer, session.creation, conn, reason))
-        self._asks.origin_lost(session.peer)
-        self._transfers.peer_down(session.peer)
+        if self._on_demand is not None:
+            self._on_demand.ended(session, reason)
+            if session.resting:
+                return
+        else:
+            self._do(fx.PeerDown(session.peer, session.creation, conn, reason))
+            self._asks.origin_lost(session.peer)
+            self._transfers.peer_down(session.peer)
         # A connection that drops is dialled again soon, however often; not so a peer with whom every session breaks.
         lasted = level < logging.WARNING or self._agenda.now.mono - session.opened > self.settings.heartbeat
         self._mesh.peer_lost(session.peer, lasted)
+
+    def _forget_orders_with(self, peer: str) -> None:
+        """A peer is lost: it answers nothing, and nothing is answered to it."""
+        self._asks.asker_lost(peer, self._registrar, self._transfers)
+        self._asks.origin_lost(peer)
 
     # --- orders ---
 
@@ -418,10 +492,16 @@ class Kernel:
         self._apply(changes)
 
     def _join_group(self, order: fx.JoinGroup) -> None:
-        self._apply(self.names.join(order.group, order.pid))
+        if self.tenure is not None:
+            self.tenure.rosters.join(order.group, order.pid)
+        else:
+            self._apply(self.names.join(order.group, order.pid))
 
     def _leave_group(self, order: fx.LeaveGroup) -> None:
-        self._apply(self.names.leave(order.group, order.pid))
+        if self.tenure is not None:
+            self.tenure.rosters.leave(order.group, order.pid)
+        else:
+            self._apply(self.names.leave(order.group, order.pid))
 
     # --- an authority outside the mesh ---
 
@@ -440,14 +520,23 @@ class Kernel:
         self._raise_creation(known)
         return True
 
+    def _node_seen(self, node: str, creation: int) -> None:
+        """The authority knows a node."""
+        assert self._on_demand is not None, "there is an authority"
+        session = self.members.by_peer.get(node)
+        if session is not None and session.creation < creation:
+            self._end(session, "superseded", f"a later start of {node} has a lease")
+        self._on_demand.seen(node, creation)
+
     def _node_gone(self, node: str) -> None:
         """The authority knows a node no longer: without a session with it, it is not dialled either."""
-        self._mesh.forget([Seed.parse(node)])
+        assert self._on_demand is not None, "there is an authority"
+        self._on_demand.gone(node)
 
     def _raise_creation(self, known: int) -> None:
         self.creation = self.names.creation = max(self.creation, known) + 1
         if self.tenure is not None:
-            self.tenure.creation = self.creation
+            self.tenure.creation = self.tenure.rosters.creation = self.creation
         self._do(fx.RaiseCreation(self.creation))
 
     # --- what the name table changed ---
@@ -597,7 +686,7 @@ class Kernel:
         creations = operation.creations or [0] * len(operation.names)
         if len(creations) != len(operation.names):
             raise RemoteProtocolError("lists columns of unequal length")
-        peers = dict(zip(operation.names, creations, strict=True))
+        peers = dict(zip(operation.names, creations, strict=True)) if self._on_demand is None else {}
         peers.pop(self.name, None)
         self._mesh.listed(session, peers)
         # Only now do we know how much of our ledger the peer still has.
@@ -622,7 +711,19 @@ class Kernel:
         # Told again, the last counts: that costs the same each time.
         self._do(fx.ReportStalls(session.conn, operation.port, operation.session, Hidden(operation.key)))
 
+    def _rest(self, session: Session, operation: frames.Rest) -> None:
+        if not operation.asks:
+            if not session.resting or self._on_demand is None:
+                raise RemoteProtocolError("does not want to end a session that it was not asked to end")
+            self._on_demand.goes_on(session)
+        elif self._on_demand is None:
+            self._send(session, frames.Rest(False))
+        elif self._on_demand.agrees_to_rest(session):
+            self._do(fx.Close(session.conn, IDLE, "nothing was said for long"))
+            self._session_ended(session.conn, IDLE)
+
     def _goodbye(self, session: Session, operation: frames.Goodbye) -> None:
+        session.resting = session.resting and operation.code == IDLE
         self._do(fx.Close(session.conn, "", "the peer has ended the session"))
         reason = f"it ended the session ({printable(operation.code)}): {printable(operation.detail)}"
         level = logging.WARNING if operation.code in ("protocol", "overflow") else logging.INFO
@@ -642,7 +743,7 @@ class Kernel:
         peer = session.peer
         if operation.creation != session.creation:
             raise RemoteProtocolError(f"syncs creation {operation.creation:x} in a session of {session.creation:x}")
-        if operation.names and self._claims_with_mesh(session):
+        if (operation.names or operation.groups) and self._claims_with_mesh(session):
             return
         if not self.names.is_syncing(peer):
             session.mistrusted = False
@@ -671,10 +772,10 @@ class Kernel:
             self._apply(self.names.sync_done(peer))
 
     def _claims_with_mesh(self, session: Session) -> bool:
-        """Whether a peer claims names although an authority decides about them here; then its session ends."""
+        """Whether a peer tells of names or groups although an authority keeps them here; then its session ends."""
         if self.tenure is None:
             return False
-        text = f"it registers names with the mesh, but they are in {self.tenure.authority} here"
+        text = f"it has names and groups in the mesh, but they are in {self.tenure.authority} here"
         self._end(session, "registry", f"{text}: give all nodes of a cluster the same registry", logging.WARNING)
         return True
 
@@ -719,6 +820,8 @@ class Kernel:
 
     def _group_entered(self, session: Session, operation: frames.GroupEntered) -> None:
         membership = _checked(operation.group), operation.local
+        if self._claims_with_mesh(session):
+            return
         self._apply(self.names.peer_entered(session.peer, operation.position, membership))
 
     def _name_confirmed(self, session: Session, operation: frames.NameConfirmed) -> None:
@@ -798,6 +901,8 @@ class Kernel:
                     self._mesh.due(ref)
                 case ("tenure", str(what), int(number)) if self.tenure is not None:
                     self.tenure.timer(what, number)
+                case ("roster", str(membership)) if self.tenure is not None:
+                    self.tenure.rosters.again(membership)
                 case ("free", str(name)):
                     self._orders.still_free(name)
                 case ("kept", str(peer)):
@@ -830,6 +935,8 @@ class Kernel:
         self._pinged = self._agenda.now.mono
         self._tell(frames.Ping(self._pings, self.names.ledger.position, self.names.digest))
         self._apply(self.names.contest_again())
+        if self._on_demand is not None:
+            self._on_demand.beat()
         if self.members.sessions:
             self._agenda.later(("beat",), self.settings.heartbeat)
 
@@ -940,11 +1047,16 @@ class Kernel:
         self._emit((session.conn,), operation)
 
     def _say(self, peer: str, operation: frames.Operation) -> None:
+        if self._on_demand is not None:
+            self._do(fx.Say(peer, operation))
+            return
         session = self.members.by_peer.get(peer)
         if session is not None:
             self._send(session, operation)
 
     def _creation_of(self, peer: str) -> int | None:
+        if self._on_demand is not None:
+            return self._on_demand.up.get(peer)
         session = self.members.by_peer.get(peer)
         return None if session is None else session.creation
 
@@ -1005,6 +1117,8 @@ _INPUTS: Final[dict[type, Callable[..., None]]] = {
     fx.Join: Kernel._join,
     fx.Seek: Kernel._seek,
     fx.Forget: Kernel._forget,
+    fx.Reach: Kernel._reach,
+    fx.Unsaid: Kernel._unsaid,
     fx.KeysChanged: Kernel._keys_changed,
     fx.EnterRegistry: Kernel._enter_registry,
     fx.Consulted: Kernel._told_by_authority,
@@ -1040,6 +1154,7 @@ _OPERATIONS: Final[dict[type, Callable[..., None]]] = {
     frames.Pong: Kernel._pong,
     frames.NodeLeft: Kernel._node_left,
     frames.StallPort: Kernel._stall_port,
+    frames.Rest: Kernel._rest,
     frames.Goodbye: Kernel._goodbye,
     frames.LedgerSynced: Kernel._ledger_synced,
     frames.LedgerResumed: Kernel._ledger_resumed,

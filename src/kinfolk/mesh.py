@@ -36,6 +36,7 @@ class Mesh:
         members: its sessions and targets.
         new_connection: gives each dial its number.
         joining: told whether any join is in progress, whenever that changes.
+        peers: gives how many peers there are.
         least, most: seconds before a lost peer is dialled again; in between, a fifth of its absence.
         forget_after: seconds after which a lost peer is no longer dialled.
         rng: gives the jitter.
@@ -47,6 +48,7 @@ class Mesh:
         members: Members,
         new_connection: Callable[[], int],
         joining: Callable[[bool], None],
+        peers: Callable[[], int],
         *,
         least: float,
         most: float,
@@ -57,6 +59,7 @@ class Mesh:
         self._members = members
         self._new_connection = new_connection
         self._joining = joining
+        self._peers = peers
         self._least, self._most, self._forget_after = least, most, forget_after
         self._rng = rng
         self._joins: dict[int, _Join] = {}
@@ -276,7 +279,7 @@ class Mesh:
         )
         if not order.patient:
             return next((error or unanswered for error in errors), None)
-        reached = len(self._members.by_peer)
+        reached = self._peers()
         if reached < order.min_peers:
             text = f"{reached} of at least {order.min_peers} peers reached within {order.timeout:g} s"
             return NodeUnreachable(f"{text}: check that the seeds run, or lower min_peers")

@@ -79,7 +79,7 @@ class Down(msgspec.Struct, frozen=True):
 
 
 class PeerUp(msgspec.Struct, frozen=True):
-    """A node that this process watches is connected: before any message from there."""
+    """A node that this process watches is connected, or with etcd can be: before any message from there."""
 
     node: str
 

@@ -2,7 +2,9 @@
 
 ``/metrics``   what the node counts and measures, in Prometheus' text format
 ``/healthz``   200 as long as the node's loop turns: restart the program if it does not answer
-``/readyz``    200 while the node takes work; 503 before it has started, while it drains, and when it is closed
+``/readyz``    200 while the node takes work; 503 before it has started, while it drains, and when it is closed. It says
+               so, and stays 200, when a node has no lease from etcd: else an etcd that is away for a while would take
+               every node out of service
 
 A scrape costs the same however many names there are: it walks peers and counters, never their tables. Processes it
 walks for their mailboxes, in slices, so that it holds up nobody. Needs the extra ``kinfolk[metrics]``.
@@ -65,7 +67,8 @@ class NodeCollector(Collector):
         processes, waiting, longest = self._take_mailboxes()
         for name, text, value in (
             ("ready", "1 while the node takes work.", float(node.ready)),
-            ("peers", "Peers that a session is open with.", len(node.peers())),
+            ("peers", "Nodes that this one can reach, as far as it knows.", len(node.peers())),
+            ("sessions", "Peers that a session is open with.", len(node.connected())),
             ("names", "Names in the cluster, as this node knows them.", len(node.names)),
             ("claims", "Claims of names that this node has made and not withdrawn.", names.own_claims),
             ("names_disputed", "Names that more than one claim is known of, here and now.", names.disputed),
@@ -74,6 +77,12 @@ class NodeCollector(Collector):
             ("mailbox_longest", "Messages that wait in the fullest mailbox of this node.", longest),
         ):
             yield GaugeMetricFamily(f"kinfolk_{name}", text, value=value)
+        lease = node.names.lease()
+        if lease is not None:
+            text = "1 while the node has its lease from etcd; 0: its names are lost."
+            yield GaugeMetricFamily("kinfolk_registry_leased", text, value=float(lease > 0))
+            text = "How old the node's view of the names in etcd may be."
+            yield GaugeMetricFamily("kinfolk_registry_staleness_seconds", text, value=node.names.staleness())
         if self._lag is not None:
             text = "The latest that a timer was since the last scrape."
             yield GaugeMetricFamily(
@@ -169,6 +178,8 @@ def app(node: "Node", lag: LoopLag | None = None) -> Starlette:
         return PlainTextResponse("ok\n")
 
     async def readyz(_: Request) -> Response:
+        if node.ready and node.names.lease() == 0.0:
+            return PlainTextResponse("ready, but without a lease from etcd: it has no names at present\n")
         if node.ready:
             return PlainTextResponse("ready\n")
         return PlainTextResponse(f"{node!r} takes no work\n", 503)

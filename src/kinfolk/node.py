@@ -48,6 +48,7 @@ from kinfolk.server import Started, is_server
 from kinfolk.service import SERVICE_NAME, service
 from kinfolk.shell import neighbours
 from kinfolk.shell.alarms import Alarms
+from kinfolk.shell.contacts import Contacts
 from kinfolk.shell.dataplane import DataPlane, Target
 from kinfolk.shell.driver import Driver
 from kinfolk.shell.machine import Machine, RealMachine
@@ -69,6 +70,8 @@ _log = logging.getLogger("kinfolk")
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
 
+_LOOK_AGAIN = 0.01
+"""Seconds."""
 MAX_MESSAGE = 16 * 1024 * 1024 - 1024
 """Bytes of the largest message: with what is around it, it fits into a frame."""
 CLOSE_TIMEOUT = 5.0
@@ -105,6 +108,7 @@ class Node:
             3 `down_after`, if that is longer.
         stall_reports: whether this node tells and hears of stalls, by UDP. If not, a stalled node is a silent one.
         drain_timeout: seconds that `drain` may take; default 25.
+        idle_after: with etcd, seconds without a word after which a session ends that nothing hangs on; default 60.
         join_timeout: seconds in which a seed must answer; then the node starts alone and keeps dialling.
         min_peers: how many peers the start must reach within `join_timeout`.
         messages: message types that other nodes send here.
@@ -147,6 +151,7 @@ class Node:
         stalled_limit: float | None = None,
         stall_reports: bool = True,
         drain_timeout: float | None = None,
+        idle_after: float | None = None,
         join_timeout: float = 5.0,
         min_peers: int = 0,
         messages: Sequence[type] = (),
@@ -187,12 +192,15 @@ class Node:
             discover_every=discover_every,
             registry=registry,
             drain_timeout=drain_timeout,
+            idle_after=idle_after,
             high_water=high_water,
             max_outbox=max_outbox,
             **self.machine.environment(),
             **self._keys.reveal(),
         )
-        self._times = Settings(heartbeat=heartbeat, down_after=silence, stalled_limit=limit)
+        self._times = Settings(
+            heartbeat=heartbeat, down_after=silence, stalled_limit=limit, idle_after=self._settings.idle_after
+        )
         self._join_timeout = join_timeout
         self._min_peers = min_peers
         self._strict = strict_messages
@@ -297,11 +305,21 @@ class Node:
         return Blocking(self, lambda: self._loop)
 
     def peers(self) -> list[str]:
-        """The nodes that this one has a session with, sorted."""
+        """The nodes that this one can reach, as far as it knows, sorted.
+
+        On the mesh it has a session with each. With etcd they are those that have a lease, and a session opens when
+        there is something to say: see `connected`. A node that could not be reached, or whose session broke, is none
+        until it has been reached again.
+        """
         return sorted(self._parts.kernel.peers())
 
+    def connected(self) -> list[str]:
+        """The peers with which a session is open, sorted; on the mesh, all of them."""
+        kernel = self._parts.kernel
+        return [peer for peer in self.peers() if kernel.session_of(peer) is not None]
+
     def traffic(self) -> dict[str, Traffic]:
-        """The peers, each with what has gone over its session so far, and what waits for it."""
+        """The connected peers, each with what has gone over its session so far, and what waits for it."""
         parts = self._parts
         conns = {peer: parts.kernel.session_of(peer) for peer in self.peers()}
         trips = parts.kernel.round_trips()
@@ -326,7 +344,7 @@ class Node:
             NodeClosed: the node is closed.
         """
         self.check_open()
-        return self._parts.kernel.explain(check_name(name))
+        return self._parts.kernel.explain(check_name(name), self._parts.driver.clock())
 
     def processes(self) -> list[Process]:
         """The living processes of this node, in the order of their start."""
@@ -420,9 +438,7 @@ class Node:
 
     async def _join(self, found: tuple[Seed, ...]) -> None:
         """Join whom the settings name, and who was found by the sources that they name."""
-        seeds, tenure = self._settings.join + found, self._parts.kernel.tenure
-        if tenure is not None:
-            seeds += tuple(Seed.parse(node) for node in sorted(tenure.nodes) if node != self.name)
+        seeds = self._settings.join + found
         if not self._settings.neighbours:
             await self.ordered(lambda ref: fx.Join(ref, seeds, self._join_timeout, True, self._min_peers))
             return
@@ -608,6 +624,8 @@ class Node:
         parts.driver.stop()
         parts.stalls.close()
         parts.transport.abandon()
+        if parts.client is not None:
+            parts.client.abandon()
         parts.processes.abandon()
         self._let_go(parts, NodeClosed(f"{parts.name} has crashed"))
         self._has_closed.set()
@@ -622,7 +640,7 @@ class Node:
         parts.names.close(error)
         parts.groups.close(error)
         parts.kernel.names.view.clear()
-        parts.kernel.names.groups.clear()
+        parts.kernel.groups.clear()
 
     async def _close(self, parts: "_Parts", started: bool, orderly: bool, caller: "asyncio.Task[Any] | None") -> None:
         late = self.draining is not None and self.draining.late
@@ -643,6 +661,7 @@ class Node:
                 future.set_exception(error)
         self._answers.clear()
         self._left_over = await parts.processes.close(patience, caller)
+        await _until_said(self.name, parts.contacts, patience)
         self.submit(fx.Shutdown(leaves=self._draining is not None))
         parts.driver.stop()
         parts.names.close(error)
@@ -652,7 +671,7 @@ class Node:
         if parts.client is not None:
             await parts.client.close()
         parts.table.view.clear()
-        parts.kernel.names.groups.clear()
+        parts.kernel.groups.clear()
         self._has_closed.set()
         if started:
             _log.info("%s is closed", parts.name, extra=fields(parts.name))
@@ -1091,15 +1110,39 @@ class Node:
 
     def _peer_up(self, effect: fx.PeerUp) -> None:
         parts = self._parts
+        if not effect.conn:
+            parts.dataplane.link_up(parts.contacts.up(effect.peer, effect.creation))
+            parts.names.node_changed(effect)
+            return
         link = parts.transport.link(effect.conn)
         parts.dataplane.link_up(link)
         parts.names.node_changed(effect)
         # It has something to say to the peer, which must not come before our list of peers.
         parts.driver.afterwards(lambda: parts.stalls.peer_up(link))
 
+    def _connected(self, effect: fx.Connected) -> None:
+        parts = self._parts
+        link = parts.transport.link(effect.conn)
+        parts.contacts.connected(effect.peer, link)
+        parts.driver.afterwards(lambda: parts.stalls.peer_up(link))
+
+    def _disconnected(self, effect: fx.Disconnected) -> None:
+        self._parts.stalls.peer_down(effect.conn)
+        self._parts.contacts.disconnected(effect)
+
+    def _hold(self, effect: fx.Hold) -> None:
+        self._parts.contacts.hold(effect)
+
+    def _go_on(self, effect: fx.GoOn) -> None:
+        self._parts.contacts.go_on(effect)
+
+    def _say(self, effect: fx.Say) -> None:
+        self._parts.contacts.say(effect)
+
     def _peer_down(self, effect: fx.PeerDown) -> None:
         self.counters["peers_lost"] += 1
         self._parts.stalls.peer_down(effect.conn)
+        self._parts.contacts.down(effect.peer)
         self._parts.dataplane.link_down(effect.peer, effect.conn, effect.reason)
         self._parts.names.node_changed(effect)
 
@@ -1169,6 +1212,11 @@ class Node:
         fx.MemberRemoved: _members_changed,
         fx.PeerUp: _peer_up,
         fx.PeerDown: _peer_down,
+        fx.Connected: _connected,
+        fx.Disconnected: _disconnected,
+        fx.Hold: _hold,
+        fx.GoOn: _go_on,
+        fx.Say: _say,
         fx.PeerStalled: _peer_stalled,
         fx.PeerResumed: _peer_resumed,
         fx.ReportStalls: _report_stalls,
@@ -1206,6 +1254,7 @@ class Node:
                 jitter,
                 is_alive=lambda local: processes.get(local) is not None,
                 authority=None if settings.registry is None else str(settings.registry),
+                quiet=lambda peer: contacts.quiet(peer),
             )
             table = kernel.tenure or kernel.names
             # Released by the first join: names taken before it are ours only if nobody in the cluster has them.
@@ -1217,7 +1266,7 @@ class Node:
                 ttl = kernel.tenure.ttl - MARGIN
                 client = Client(settings.registry, settings.cluster, ttl, pulse, driver.submit, driver.clock, name)
             names = Names(self, table, self._times.down_after + 2 * self._times.heartbeat)
-            groups = Groups(self, kernel.names.groups, WeakKeyDictionary())
+            groups = Groups(self, kernel.groups, WeakKeyDictionary())
             signals = Signals(
                 Relations(name, creation, lambda local: processes.get(local) is not None),
                 processes,
@@ -1227,6 +1276,14 @@ class Node:
             )
             spawns = Spawns(name, self._allowed, self._spawn_for_peer, signals, self._codec, self.counters)
             alarms = Alarms(processes, self.counters)
+            contacts = Contacts(
+                driver.clock,
+                driver.submit,
+                self.counters,
+                lambda peer: signals.relations.between(peer) > 0 or spawns.waits_for(peer),
+                settings.high_water,
+                settings.max_outbox,
+            )
             dataplane = DataPlane(
                 name,
                 creation,
@@ -1235,7 +1292,7 @@ class Node:
                 spawns,
                 table.whereis,
                 names.local.whereis,
-                kernel.names.groups,
+                kernel.groups,
                 self._codec,
                 self.counters,
                 self._strict,
@@ -1277,6 +1334,7 @@ class Node:
             signals,
             spawns,
             alarms,
+            contacts,
             dataplane,
             transport,
             stalls,
@@ -1315,6 +1373,7 @@ class _Parts:
     signals: Signals
     spawns: Spawns
     alarms: Alarms
+    contacts: Contacts
     dataplane: DataPlane
     transport: Transport
     stalls: Stalls
@@ -1422,6 +1481,17 @@ def _handles_sigterm() -> bool:
     """Whether SIGTERM is ours to handle: it has no other meaning yet, and this is the thread that can."""
     here = threading.current_thread() is threading.main_thread()
     return here and os.name == "posix" and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+async def _until_said(node: str, contacts: Contacts, patience: float) -> None:
+    """Wait until all that waits for a session is on its way, as what waits for a link is written before it closes."""
+    try:
+        async with asyncio.timeout(patience):
+            while contacts.waits:  # noqa: ASYNC110 - mostly nothing does
+                await asyncio.sleep(_LOOK_AGAIN)
+    except TimeoutError:
+        text = "some messages were not sent: the nodes that they are for could not be reached in time"
+        _log.warning("%s: %s", node, text, extra=fields(node, seconds=patience))
 
 
 def _is_root(process: Process) -> bool:

@@ -555,11 +555,14 @@ class Process:
         """Watch a node: a `PeerUp` or `PeerDown` arrives now, for how it is, and then with each change.
 
         Args:
-            node: its name; None for every node, of which those that are connected are told now.
+            node: its name; None for every node, of which those that are there are told now.
             stalls: whether a `PeerStalled` is to arrive when the event loop of a connected node stands still, and a
                 `PeerResumed` when it turns again.
 
         Before a `PeerUp` no message of that node arrives, and after a `PeerDown` none. Watching again does nothing.
+
+        With names in etcd a node is there that has a lease and can be reached, as far as is known, whether a session
+        is open or not; see docs/etcd.md. Stalls are told of connected nodes.
 
         Raises:
             NoProcess, NodeClosed: as `link`.

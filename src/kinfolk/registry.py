@@ -144,6 +144,13 @@ class Names:
         """
         return self._table.staleness(self._node.clock()) if isinstance(self._table, Tenure) else 0.0
 
+    def lease(self) -> float | None:
+        """For how many seconds names of this node are its own from now on, unless its lease is renewed before that.
+
+        0.0 while it has no lease from etcd: then it has no names. None on the mesh. Works from any thread.
+        """
+        return self._table.lease_left(self._node.clock()) if isinstance(self._table, Tenure) else None
+
     async def register(
         self, name: str, pid: Pid, *, timeout: float | None = None, on_lost: fx.OnLost = "exit"
     ) -> Registration:

@@ -56,6 +56,8 @@ async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call
             call.reply(_nodes(me))
         case ["stalled"]:
             call.reply(me.node.stalled())
+        case ["connected"]:
+            call.reply(me.node.connected())
         case ["names", str(prefix), str(after), int(limit)] if limit > 0:
             call.reply(await listings.names(prefix, after, limit))
         case ["groups", str(prefix), str(group), str(member), int(limit)] if limit > 0:
@@ -120,7 +122,7 @@ async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call
             _drain(me, call, seconds)
         case _:
             call.fail(
-                'unknown request; the service knows ["info"], ["pulse"], ["nodes"], ["stalled"],'
+                'unknown request; the service knows ["info"], ["pulse"], ["nodes"], ["stalled"], ["connected"],'
                 ' ["names", prefix, after, limit], ["groups", prefix, after, member, limit],'
                 ' ["find names", text, node, after, limit], ["find groups", text, after, limit],'
                 ' ["find members", group, after, limit], ["find processes", text, order, skip, limit],'
@@ -214,7 +216,10 @@ def _info(me: Process) -> dict[str, Any]:
         "draining": _draining(node.draining),
         "peers": node.peers(),
         "stalled": node.stalled(),
+        "connected": node.connected(),
         "names": len(node.names),
+        "staleness": node.names.staleness(),
+        "lease": node.names.lease(),
         "processes": len(node.processes()),
         "counters": dict(node.counters),
     }

@@ -26,7 +26,8 @@ from kinfolk.seconds import check_seconds
 from kinfolk.shell.tls import OwnCertificates
 
 _KEYS = {
-    "name", "listen", "cluster", "cookie_file", "join", "discover_every", "drain_timeout", "high_water", "max_outbox",
+    "name", "listen", "cluster", "cookie_file", "join", "discover_every", "drain_timeout", "idle_after", "high_water",
+    "max_outbox",
     "tls_certificate", "tls_key", "tls_authority",
     "registry", "etcd_user", "etcd_password_file", "etcd_authority", "etcd_certificate", "etcd_key",
 }  # fmt: skip
@@ -36,6 +37,8 @@ DISCOVER_EVERY = 5.0
 """Seconds between two looks for the addresses of nodes, about."""
 DRAIN_TIMEOUT = 25.0
 """Seconds; orchestrators kill a program 30 s after they have told it to end."""
+IDLE_AFTER = 60.0
+"""Seconds after which a session that nobody uses ends, where sessions open on demand."""
 MAX_OUTBOX = 64 * 1024 * 1024
 """Bytes that may wait for a peer at all, unless something else is set."""
 
@@ -64,6 +67,8 @@ class Settings(Struct, frozen=True):
     """The authority over names, if it is not the mesh."""
     drain_timeout: float
     """Seconds that the node may take to finish its work when it is to leave."""
+    idle_after: float
+    """Seconds without a word after which a session ends, where sessions open on demand; infinite: never."""
     high_water: int
     """Bytes that may wait for a peer before users' messages are refused."""
     max_outbox: int
@@ -82,6 +87,7 @@ def resolve(
     discover_every: float | None = None,
     registry: str | Etcd | None = None,
     drain_timeout: float | None = None,
+    idle_after: float | None = None,
     allow_weak_cookie: bool = False,
     high_water: int | None = None,
     max_outbox: int | None = None,
@@ -122,6 +128,9 @@ def resolve(
     every = given.seconds("discover_every", discover_every, DISCOVER_EVERY)
     if not 0 < every < inf:
         raise ValueError(f"discover_every={every:g}: give a positive number of seconds, as in 5")
+    idle = given.seconds("idle_after", idle_after, IDLE_AFTER)
+    if not idle:
+        raise ValueError("idle_after=0: give a positive number of seconds, as in 60, or inf to keep every session")
     most = given.number("max_outbox", max_outbox) or MAX_OUTBOX
     mark = given.number("high_water", high_water) or max(1, most // 2)
     if mark > most // 2:
@@ -141,6 +150,7 @@ def resolve(
         neighbours=joined is None and own and authority is None,
         registry=authority,
         drain_timeout=given.seconds("drain_timeout", drain_timeout, DRAIN_TIMEOUT),
+        idle_after=idle,
         high_water=mark,
         max_outbox=most,
     )

@@ -32,3 +32,5 @@ class Settings(Struct, frozen=True):
     audit: int = 20_000
     """How often a heartbeat looks at a fact, in slices: once whether memory still holds what was told, and once whether
     the views show it."""
+    idle_after: float = 60.0
+    """How long nothing is said over a session until it ends, where sessions open on demand: with an authority."""

@@ -32,6 +32,7 @@ from msgspec import Struct
 
 from kinfolk import effects as fx
 from kinfolk.agenda import Agenda
+from kinfolk.core.explain import ClaimInfo, Explanation, decided, granted
 from kinfolk.core.ledger import Claim
 from kinfolk.errors import (
     KinfolkError,
@@ -44,6 +45,8 @@ from kinfolk.errors import (
     NotConfirmed,
 )
 from kinfolk.ids import Pid, check_name, check_node_name
+from kinfolk.rosters import PREFIX as _GROUPS
+from kinfolk.rosters import Rosters
 
 T = TypeVar("T")
 
@@ -128,6 +131,7 @@ class Tenure:
         authority: what it is called in messages, with its address.
         answer: tells whoever gave an order how it ended.
         outrun: told that a later start of this node is known; whether `creation` has become one later still.
+        node_seen: told that another node has a lease, or another one, and under which creation.
         node_gone: told that another node has no lease any longer.
 
     Attributes:
@@ -146,6 +150,7 @@ class Tenure:
         authority: str,
         answer: Callable[[fx.Succeed | fx.Fail], None],
         outrun: Callable[[int], bool],
+        node_seen: Callable[[str, int], None],
         node_gone: Callable[[str], None],
     ) -> None:
         self._agenda = agenda
@@ -154,7 +159,9 @@ class Tenure:
         self.ttl = ttl
         self._answer = answer
         self._outrun = outrun
-        self._node_gone = node_gone
+        self._node_seen, self._node_gone = node_seen, node_gone
+        self.rosters = Rosters(agenda, node, creation, self._unknown_lease)
+        """Who is in which group: as facts under the same lease, told by the same watch."""
         self.view: dict[str, Pid] = {}
         self.refused: frozenset[Pid | tuple[str, int]] = frozenset()
         """Nobody: whoever goes leaves the view in one step."""
@@ -194,6 +201,45 @@ class Tenure:
     def staleness(self, mono: float) -> float:
         """How many seconds ago the view was last known to show all that was so then."""
         return max(0.0, mono - self._current)
+
+    def lease_left(self, mono: float) -> float:
+        """For how many seconds this node has a lease from now on, unless it is renewed; 0.0 if it has none."""
+        return max(0.0, self.until - mono) if self.stage is Stage.HELD else 0.0
+
+    def explain(self, name: str, mono: float) -> Explanation:
+        """Why a name is where this node sees it: who has written it when, by which lease, and how old the view is."""
+        age, left = self.staleness(mono), self.lease_left(mono)
+        because = f"so {self.authority} has it, which was known to be all that it had {age:.1f} s ago"
+        if not left:
+            because += "; this node has no lease from it at present, and so no names"
+        claims = [self._explain_own(own, left) for own in self._by_number.values() if own.name == name]
+        seen = self._seen.get(name)
+        if seen is not None and seen.pid.node != self.node:
+            claims.insert(0, self._explain_seen(seen))
+        return decided(self.node, name, self.whereis(name), because, claims, age)
+
+    def _explain_seen(self, seen: _Seen) -> ClaimInfo:
+        node = seen.pid.node
+        lease = "which it has" if self.nodes.get(node) == seen.pid.creation else "which is not in the view here"
+        text = f"written at revision {seen.revision} under the lease of {node}, {lease}"
+        return granted(seen.pid, seen.number, seen.revision, "confirmed", text)
+
+    def _explain_own(self, own: _Own, left: float) -> ClaimInfo:
+        match own.state:
+            case State.HELD:
+                text = (
+                    f"written at revision {own.revision} under the lease of this node, good for {left:.1f} s from now"
+                )
+                return granted(own.pid, own.number, own.revision, "confirmed", text)
+            case State.LEAVING:
+                text = f"given up here, and not yet known to be gone from {self.authority}"
+                return granted(own.pid, own.number, own.revision, "leaving", text)
+            case State.ASKED:
+                return granted(
+                    own.pid, own.number, 0, "waiting", f"asked for, and not answered by {self.authority} yet"
+                )
+            case State.WANTED:
+                return granted(own.pid, own.number, 0, "waiting", "waits until this node has a lease")
 
     def epoch(self, claim: Claim) -> int | None:
         """The revision at which a claim was written: of two holders of a name, the later one's is higher."""
@@ -276,11 +322,12 @@ class Tenure:
         self._withdraw(own)
 
     def exited(self, local: int) -> None:
-        """A process of this node is dead: it has no names."""
+        """A process of this node is dead: it has no names, and is in no group."""
         for name in list(self._by_process.get(local, ())):
             own = self._own[name]
             self._fail_all(own, NoProcess(f"{own.pid} exited before its name {name!r} was confirmed"))
             self._withdraw(own)
+        self.rosters.exited(local)
 
     def rely_on(self, claim: Claim) -> None:
         """Somebody has this claim, and relies on it as long as it lives."""
@@ -341,6 +388,8 @@ class Tenure:
         """A request has been answered, or has not been."""
         self._look_at_clock()
         match fact.request, fact.answer:
+            case (fx.Put(key=key) | fx.Remove(key=key)) as request, answer if key.startswith(_GROUPS):
+                self.rosters.consulted(request, answer)
             case fx.Grant(), fx.Granted(lease=lease, ttl=ttl) if ttl > 0:
                 self._stepping, self._lease = False, lease
                 self._set_until(self._begun, ttl)
@@ -370,6 +419,7 @@ class Tenure:
                 self._begin_anew()
             self._complete = False
             self._unseen = {_NAMES + name for name in self._seen} | {_NODES + node for node in self.nodes}
+            self._unseen.update(self.rosters.keys())
         for fact in part.facts:
             self._unseen.discard(fact.key)
             self._fold(fact)
@@ -389,7 +439,9 @@ class Tenure:
         self._renew()  # whether our lease is of the new history, only the authority knows
         for name in [name for name, seen in self._seen.items() if seen.pid.node != self.node]:
             self._hide(name)
-        self.nodes.clear()
+        self.rosters.forget_others()
+        for node in list(self.nodes):
+            self._forget_node(node)
         self._floors.clear()
         self._revision = 0
 
@@ -483,6 +535,7 @@ class Tenure:
         self._plan_renewal()
         for own in list(self._own.values()):
             self._ask(own)
+        self.rosters.leased(self._lease)
         self._enter_done()
 
     def _plan_renewal(self) -> None:
@@ -502,7 +555,7 @@ class Tenure:
         if not isinstance(answer, fx.Granted):
             self._later("renew", 0, AGAIN)
         elif answer.ttl == 0:
-            self._lose_lease(f"{self.authority} has ended its lease")
+            self._unknown_lease()
         else:
             self._set_until(begun, answer.ttl)
             self._plan_renewal()
@@ -520,7 +573,11 @@ class Tenure:
             self._lose(own)
         for own in self._own.values():
             own.state, own.asking = State.WANTED, False
+        self.rosters.unleased()
         self._step()
+
+    def _unknown_lease(self) -> None:
+        self._lose_lease(f"{self.authority} has ended its lease")
 
     def _revoked(self, lease: int) -> None:
         if self.stage is Stage.EVICTING and lease == self._old_lease:
@@ -593,7 +650,7 @@ class Tenure:
             case fx.Fact() as there:
                 self._find_taken(own, there)
             case fx.NoLease():
-                self._lose_lease(f"{self.authority} has ended its lease")
+                self._unknown_lease()
             case _:
                 self._later("again", own.number, AGAIN)
 
@@ -738,8 +795,12 @@ class Tenure:
         if fact.key.startswith(_NODES):
             there = _read(fact.value, Member)
             node = fact.key.removeprefix(_NODES)
-            if there is not None and _is_node(node):
+            if there is not None and _is_node(node) and self.nodes.get(node) != there.creation:
                 self.nodes[node] = there.creation
+                if node != self.node:
+                    self._node_seen(node, there.creation)
+            return
+        if fact.key.startswith(_GROUPS) and self.rosters.fold(fact):
             return
         held, name = _read(fact.value, Held), fact.key.removeprefix(_NAMES)
         pid = None if held is None else _pid(held.pid)
@@ -765,9 +826,11 @@ class Tenure:
     def _gone(self, key: str, revision: int) -> None:
         """There is no such key since before or at this revision."""
         name, node = key.removeprefix(_NAMES), key.removeprefix(_NODES)
+        if key.startswith(_GROUPS):
+            self.rosters.gone(key, revision)
+            return
         if name == key:
-            if self.nodes.pop(node, None) is not None and node != self.node:
-                self._node_gone(node)
+            self._forget_node(node)
             if node == self.node and self.stage is Stage.HELD and self._entered < revision:
                 self._lose_lease(f"{self.authority} has it no longer")
             return
@@ -777,6 +840,10 @@ class Tenure:
                 self._lose(own)
         elif seen is not None and seen.revision < revision and (own is None or seen.pid != own.pid):
             self._hide(name)
+
+    def _forget_node(self, node: str) -> None:
+        if self.nodes.pop(node, None) is not None and node != self.node:
+            self._node_gone(node)
 
     def _show(self, name: str, seen: _Seen, early: bool = False) -> None:
         """Somebody has a name. `early`: not written yet."""

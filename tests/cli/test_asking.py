@@ -130,14 +130,22 @@ def test_nodes_as_json(cluster):
     assert [(node["name"], node["stalled"]) for node in found] == [(cluster.ada, None), (cluster.bob, None)]
 
 
-@pytest.mark.parametrize(("seconds", "state"), [(None, "up"), (7.25, "stalled for 7.2 s")])
-def test_the_list_of_nodes_says_whose_loop_stands_still(seconds, state, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("seconds", "connected", "state"),
+    [(None, True, "up"), (7.25, True, "stalled for 7.2 s"), (None, False, "up, not connected")],
+)
+def test_the_list_of_nodes_says_whose_loop_stands_still_and_who_is_connected(
+    seconds, connected, state, monkeypatch, capsys
+):
     stalled = {} if seconds is None else {"bob@h:1": seconds}
-    monkeypatch.setattr("kinfolk.cli.nodes.ask", lambda *_: ({"bob@h:1": 1}, stalled))
+    monkeypatch.setattr(
+        "kinfolk.cli.nodes.ask", lambda *_: ({"bob@h:1": 1}, stalled, {"bob@h:1"} if connected else set())
+    )
     assert nodes() == 0
     assert capsys.readouterr().out.rstrip("\n").split("\t")[-1] == state
     nodes(asking=Asking(json=True))
-    assert json.loads(capsys.readouterr().out) == [{"name": "bob@h:1", "creation": "1", "stalled": seconds}]
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told == {"name": "bob@h:1", "creation": "1", "stalled": seconds, "connected": connected}
 
 
 def test_the_node_to_ask_comes_from_the_environment_or_the_file(inside, cluster, shell):

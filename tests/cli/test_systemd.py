@@ -40,7 +40,7 @@ async def test_a_loop_that_stands_still_tells_nothing(listener, monkeypatch):
     monkeypatch.setenv("WATCHDOG_USEC", "30000")
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
     listener.settimeout(0.2)
-    async with systemd.watched():
+    async with systemd.watched("ada@127.0.0.1:1"):
         await asyncio.sleep(0)
         assert listener.recv(100) == b"WATCHDOG=1"
         with pytest.raises(TimeoutError):
@@ -58,10 +58,10 @@ def test_it_does_not_tell_what_nobody_has_asked_it_for(environ, monkeypatch):
     for key, value in environ.items():
         monkeypatch.setenv(key, value)
     assert systemd.watchdog() is None
-    systemd.tell("READY=1")
+    systemd.tell("ada@127.0.0.1:1", "READY=1")
 
 
 def test_a_systemd_that_does_not_listen_is_logged_and_no_more(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
-    systemd.tell("READY=1")
+    systemd.tell("ada@127.0.0.1:1", "READY=1")
     assert "systemd could not be told READY=1" in caplog.text

@@ -207,6 +207,7 @@ async def test_a_node_cut_off_from_etcd_loses_its_names_and_keeps_its_sessions(o
         looking = OneOwner([ada, bob], "x")
         pid = (await ada.names.register("x", ada.spawn(echo), on_lost="message")).pid
         await until(lambda: bob.names.whereis("x") == pid)
+        assert await bob.call(pid, "hi") == "hi"
         way.stall()
         wanting = asyncio.create_task(want(bob, "x"))
         await until(lambda: ada.names.whereis("x") is None)

@@ -23,6 +23,7 @@ from kinfolk.tenure import Held, Stage, State, Tenure, _Seen
 
 TTL = 4
 NAMES = ("x", "y")
+GROUPS = ("a", "b/c")
 WORDS = ("ada", "bob", "eve")
 
 
@@ -94,8 +95,9 @@ class Node:
         self.creation = creation
         self.speed = 1.0 if world.seed < 0 else world.random.choice([0.95, 1.0, 1.05])
         self.agenda = Agenda()
+        self.peers: dict[str, int] = {}  # as it was told of them
         self.tenure = world.tenure(
-            self.agenda, self.name, creation, TTL, "etcd", self.answer, lambda known: False, lambda node: None
+            self.agenda, self.name, creation, TTL, "etcd", self.answer, lambda known: False, self.seen, self.gone
         )
         self.requests: list[fx.Request] = []
         self.answers: list[fx.Consulted] = []
@@ -106,6 +108,8 @@ class Node:
         self.confirmed: dict[tuple[str, int], bool] = {}  # claims that were: whether a loss would be news
         self.claims: list[Claim] = []
         self.view: dict[str, Pid] = {}
+        self.members: set[tuple[str, Pid]] = set()  # of groups, as it was told of them
+        self.wanted: set[tuple[str, int]] = set()  # its own
         self.entered = False
         self.succeeded: set[int] = set()
         self.failed: dict[int, KinfolkError] = {}
@@ -119,9 +123,17 @@ class Node:
         """The time by its own clock, which may be a little fast or slow."""
         return self.world.now * self.speed
 
+    def seen(self, node: str, creation: int) -> None:
+        assert self.peers.get(node) != creation, f"{node} is told of twice"
+        self.peers[node] = creation
+
+    def gone(self, node: str) -> None:
+        del self.peers[node]
+
     def do(self, act: str, *args: object) -> None:
         self.agenda.now = fx.Now(self.clock, 0)
-        getattr(self.tenure, act)(*args)
+        of = self.tenure.rosters if act in ("join", "leave", "again") else self.tenure
+        getattr(of, act)(*args)
         for effect in self.agenda.take():
             self.perform(effect)
 
@@ -139,6 +151,11 @@ class Node:
                 self.view[name] = pid
             case fx.NameRemoved(name=name, pid=pid):
                 assert self.view.pop(name) == pid
+            case fx.MemberAdded(group=group, pid=pid):
+                assert (group, pid) not in self.members, f"{pid} joins {group} twice"
+                self.members.add((group, pid))
+            case fx.MemberRemoved(group=group, pid=pid):
+                self.members.remove((group, pid))
             case fx.TellLoss(local=local, loss=NameLost(name=name)):
                 key = (name, local)
                 self.told.append(name)
@@ -169,6 +186,8 @@ class Node:
             match key:
                 case ("tenure", str(what), int(number)):
                     self.do("timer", what, number)
+                case ("roster", str(membership)):
+                    self.do("again", membership)
                 case ("order", int(ref)):
                     if ref in self.waits_for:
                         self.do("due", ref)
@@ -227,7 +246,7 @@ class World:
         acts = (
             [self.deliver] * 8 + [self.hear] * 6 + [self.tell] * 5 + [self.wait] * 5 + [self.order_something] * 8
             + [self.lose_request, self.lose_answer, self.haunt, self.break_watch, self.compact, self.stop, self.stop]
-            + [self.expire] * 2 + [self.crash] + [self.sleep] * (self.random.random() < 0.2)
+            + [self.join_or_leave] * 4 + [self.expire] * 2 + [self.crash] + [self.sleep] * (self.random.random() < 0.2)
         )  # fmt: skip
         act = self.random.choice(acts)
         if act == self.tell and self.random.random() < node.lags:
@@ -373,6 +392,7 @@ class World:
             case 4:
                 local = self.random.randint(1, node.locals + 1)
                 node.dead.add(local)
+                node.wanted = {member for member in node.wanted if member[1] != local}
                 node.confirmed = {key: True for key in node.confirmed if key[1] != local}
                 node.do("exited", local)
             case _:
@@ -382,6 +402,17 @@ class World:
                         del node.waits_for[ref]
                         node.do("abandon", fx.Abandon(ref))
 
+    def join_or_leave(self, node: Node) -> None:
+        group, pid = self.random.choice(GROUPS), Pid(node.name, node.creation, self.random.randint(1, 2))
+        if pid.local in node.dead:
+            return
+        if self.random.random() < 0.5:
+            node.wanted.add((group, pid.local))
+            node.do("join", group, pid)
+        else:
+            node.wanted.discard((group, pid.local))
+            node.do("leave", group, pid)
+
     # --- what must hold ---
 
     def check(self) -> None:
@@ -390,6 +421,8 @@ class World:
                 there = self.etcd.keys.get(f"names/{name}")
                 assert there is not None and there.value == value, f"{node.name} holds {name}, but etcd says {there}"
             assert node.view == node.tenure.view
+            own = {(group, pid.local) for group, pid in node.members if pid.node == node.name}
+            assert own == node.wanted, "a member is one here at once, and as long as it wants"
             confirmed = {(own.name, own.pid.local) for own in node.tenure._own.values() if own.state is State.HELD}
             assert node.confirmed.keys() <= confirmed, "a name that was lost, and nobody was told"
             node.confirmed |= dict.fromkeys(confirmed, True)
@@ -410,7 +443,16 @@ class World:
         claimed = {f"names/{own.name}": own.value for node in self.nodes.values() for own in node.tenure._own.values()}
         names = {key: fact.value for key, fact in self.etcd.keys.items() if key.startswith("names/")}
         assert names == claimed
+        members = {
+            (group, Pid(node.name, node.creation, local))
+            for node in self.nodes.values()
+            for group, local in node.wanted
+        }
+        kept = {key for key in self.etcd.keys if key.startswith("groups/")}
+        assert kept == {f"groups/{pid}/{group}" for group, pid in members}
         for node in self.nodes.values():
+            assert node.members == members
+            assert node.peers == {one.name: one.creation for one in self.nodes.values() if one is not node}
             assert node.tenure.stage is Stage.HELD, node.tenure.stage
             assert node.view == {
                 key.removeprefix("names/"): Pid.parse(msgspec.json.decode(value, type=Held).pid)

@@ -420,6 +420,12 @@ TABLE: dict[type[Operation], Entry] = {
         right=_fixed(frames.StallPort(1, FAR, bytes(32))),
         idle=(frames.StallPort(65535, 0, bytes(32)), frames.StallPort(65535, 0, bytes(32))),
     ),
+    frames.Rest: Entry(
+        at=GREETED,
+        right=_fixed(frames.Rest(True)),
+        wrong=(Wrong("a no that nobody has asked for", "was not asked to end", _said(frames.Rest(False))),),
+        idle=(frames.Rest(True), frames.Rest(True)),
+    ),
     frames.Goodbye: Entry(
         at=BEFORE_PEERS | GREETED | WATCHERS, right=_fixed(frames.Goodbye("closed", "bye\x1b[2J")), ends=True
     ),

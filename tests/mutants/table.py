@@ -251,6 +251,30 @@ def _mutants() -> Iterator[Mutant]:
     )
     yield breaks(
         "order",
+        "a session ends although something was said over it just now",
+        "ondemand.py",
+        "self._is_idle(session, self._idle_after / 2)",
+        "self._is_idle(session, 0.0001)",
+        "kernel/test_on_demand.py::test_it_agrees_if_it_has_been_quiet_for_half_of_the_time_and_says_no_if_not",
+    )
+    yield breaks(
+        "order",
+        "what is said while a session may be about to end goes into it",
+        "ondemand.py",
+        "                self._agenda.do(fx.Hold(session.peer))\n",
+        "",
+        "kernel/test_on_demand.py::test_it_holds_what_is_said_until_the_other_has_answered",
+    )
+    yield breaks(
+        "deadlines",
+        "who waits for a session that cannot be opened is not told",
+        "kernel.py",
+        "fact.error, fact.code)\n                self._unreachable(target, fact.error)\n",
+        "fact.error, fact.code)\n",
+        "kernel/test_on_demand.py::test_a_dial_that_fails_makes_it_no_peer_until_it_is_reached_or_has_another_lease",
+    )
+    yield breaks(
+        "order",
         "a lost session fires no monitor",
         "core/relations.py",
         "            changes.append(Fired(own, ref, watch.pid, watch.name, NOCONNECTION))\n",

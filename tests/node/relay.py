@@ -45,6 +45,10 @@ class Relay:
         if back:
             self._back.moving.clear()
 
+    def delay(self, seconds: float) -> None:
+        """Everything takes so long, each way."""
+        self._there.delay = self._back.delay = seconds
+
     def heal(self) -> None:
         """Everything moves, and everybody can connect."""
         self._proxy.resets = False
@@ -76,6 +80,11 @@ class Between:
         """Nothing arrives at either from the other."""
         for relay in self._relays:
             relay.stall()
+
+    def delay(self, seconds: float) -> None:
+        """Everything between the two takes so long, each way."""
+        for relay in self._relays:
+            relay.delay(seconds)
 
     def heal(self) -> None:
         """Everything moves again."""

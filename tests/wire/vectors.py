@@ -43,6 +43,7 @@ from kinfolk.wire.frames import (
     Pong,
     Refusal,
     RegistrationAsked,
+    Rest,
     ResyncAsked,
     Sent,
     SentToName,
@@ -153,6 +154,7 @@ VECTORS: dict[type[Operation], Vector] = {
         [StallPort(4370, 3, bytes(range(32)))],
         "29000000 46 91 93 cd1112 03 c420000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
     ),
+    Rest: Vector([Rest(True), Rest(False)], "06000000 47 92 91c3 91c2"),
     Goodbye: Vector([Goodbye("closed", "bye")], "0e000000 36 91 92 a6636c6f736564 a3627965"),
     NameClaimed: Vector(
         [NameClaimed(1, "db", 3, STAMP), NameClaimed(2, "näme", 4, STAMP + 1)],

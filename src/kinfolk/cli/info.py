@@ -21,6 +21,7 @@ def info(*, asking: Asking = Asking()) -> int:  # noqa: B008 - it is frozen
         ["version", told["version"], ""],
         ["peers", str(len(told["peers"])), " ".join(sorted(told["peers"]))],
         ["names", str(told["names"]), "in the cluster"],
+        *_registry(told),
         ["processes", str(told["processes"]), "of this node"],
         *(
             [name, str(told["counters"][name]), text]
@@ -30,6 +31,18 @@ def info(*, asking: Asking = Asking()) -> int:  # noqa: B008 - it is frozen
     ]
     output.show(["WHAT", "", ""], rows, "")
     return exits.YES
+
+
+def _registry(told: dict[str, Any]) -> list[list[str]]:
+    """What there is to say of a node with names in etcd."""
+    if told["lease"] is None:
+        return []
+    lease = f"{told['lease']:.1f} s" if told["lease"] else "none"
+    return [
+        ["sessions", str(len(told["connected"])), " ".join(told["connected"])],
+        ["lease", lease, "from now, unless it is renewed; without one, it has no names"],
+        ["staleness", f"{told['staleness']:.1f} s", "since the view was known to be what etcd has"],
+    ]
 
 
 def started(creation: int) -> str:

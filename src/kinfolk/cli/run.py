@@ -152,7 +152,7 @@ async def _serve_with_pages(node: Node, main: Main, pages: Mapping[str, str]) ->
     Args:
         pages: the part of kinfolk that serves each, and where.
     """
-    async with systemd.watched(), AsyncExitStack() as served:
+    async with systemd.watched(node.name), AsyncExitStack() as served:
         served.push_async_callback(node.close)  # its port is bound already
         for part, address in pages.items():
             try:
@@ -195,7 +195,7 @@ async def _work(node: Node, main: Main) -> int:
         await node.start()
     except ValueError as error:
         raise exits.Usage(exits.line_of(error)) from None
-    systemd.tell("READY=1", f"STATUS={node.name} is up, with {len(node.peers())} peers")
+    systemd.tell(node.name, "READY=1", f"STATUS={node.name} is up, with {len(node.peers())} peers")
     try:
         await main(node)
     except Exception:  # noqa: BLE001 - whatever it is, the user sees where it was raised
@@ -229,7 +229,7 @@ def _listen(node: Node, stopped: "asyncio.Future[int]") -> None:
 
 async def _leave(node: Node, work: "asyncio.Task[int]", number: int) -> int:
     """End what `main` still does, and then leave, all within the time of the node."""
-    systemd.tell("STOPPING=1", f"STATUS={node.name} leaves")
+    systemd.tell(node.name, "STOPPING=1", f"STATUS={node.name} leaves")
     loop = asyncio.get_running_loop()
     until = loop.time() + node.drain_timeout
     work.cancel()

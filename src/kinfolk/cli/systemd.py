@@ -12,11 +12,13 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from kinfolk.logs import fields
+
 _log = logging.getLogger("kinfolk")
 
 
-def tell(*facts: str) -> None:
-    """Tell systemd, if it listens. A node that cannot tell goes on."""
+def tell(node: str, *facts: str) -> None:
+    """Tell systemd of a node, by its name, if systemd listens. A node that cannot tell goes on."""
     where = os.environ.get("NOTIFY_SOCKET", "")
     if not where.startswith(("/", "@")):
         return
@@ -28,7 +30,8 @@ def tell(*facts: str) -> None:
             sock.connect(where)
             sock.send("\n".join(facts).encode())
     except OSError as error:
-        _log.warning("systemd could not be told %s: %s", " ".join(facts), error)
+        about = fields(node, address=where, reason=error)
+        _log.warning("systemd could not be told %s: %s", " ".join(facts), error, extra=about)
 
 
 def watchdog() -> float | None:
@@ -42,10 +45,12 @@ def watchdog() -> float | None:
 
 
 @asynccontextmanager
-async def watched() -> AsyncGenerator[None]:
-    """Tell systemd, as long as the block lasts and as often as it wants to hear, that the event loop turns."""
+async def watched(node: str) -> AsyncGenerator[None]:
+    """Tell systemd, while the block lasts and as often as it wants to hear, that the event loop of a node turns."""
     within = watchdog()
-    turning = None if within is None else asyncio.create_task(_turns(within / 3), name="kinfolk: systemd's watchdog")
+    turning = (
+        None if within is None else asyncio.create_task(_turns(node, within / 3), name="kinfolk: systemd's watchdog")
+    )
     try:
         yield
     finally:
@@ -53,8 +58,8 @@ async def watched() -> AsyncGenerator[None]:
             turning.cancel()
 
 
-async def _turns(every: float) -> None:
+async def _turns(node: str, every: float) -> None:
     """From the loop itself, never from a thread: a loop that stands still tells nothing, and systemd restarts it."""
     while True:
-        tell("WATCHDOG=1")
+        tell(node, "WATCHDOG=1")
         await asyncio.sleep(every)

@@ -26,8 +26,8 @@ class ClaimInfo(Struct, frozen=True):
         pid: the process that the name is claimed for; its node has made the claim.
         position: of the claim, among all that this start of its node has told of itself.
         time, counter: its stamp, by which the earlier of two claims is told: seconds since 1970 on the clock of its
-            node, and a number within the millisecond.
-        epoch: its fencing token; None on the mesh.
+            node, and a number within the millisecond. With an authority there are none: None and 0.
+        epoch: its fencing token, the revision at which the authority has written it; None on the mesh, and before.
         state: one of
 
             - ``confirmed``: all nodes that were connected to its node have acknowledged it;
@@ -37,7 +37,8 @@ class ClaimInfo(Struct, frozen=True):
             - ``yielding``: another claim stands before it, so that its node gives it up when it hears of that;
             - ``moving``: the name is on its way from it to another node, to the process `goes_to`;
             - ``arriving``: told by its node, and not in the tables here yet;
-            - ``dead``: its process or node is dead, and it is about to vanish.
+            - ``dead``: its process or node is dead, and it is about to vanish;
+            - ``leaving``: with an authority: given up by the asked node, and not known to be gone there yet.
         text: the same in words.
         acknowledged, missing: the peers that have acknowledged it and those that have not, if it is of the asked node
             and waits for them. For a claim of a peer: the asked node alone, in one of the two.
@@ -46,7 +47,7 @@ class ClaimInfo(Struct, frozen=True):
 
     pid: Pid
     position: int
-    time: float
+    time: float | None
     counter: int
     epoch: int | None
     state: str
@@ -83,11 +84,12 @@ class Explanation(Struct, frozen=True):
         holder: the process that has the name there, as `whereis` says.
         rule: by which that is so, in a word or two that stay the same from version to version: ``only claim``,
             ``confirmed first``, ``acknowledged first``, ``earlier stamp``, ``node order``; or, if nobody has it,
-            ``no claim``, ``dead process``, ``lost node``. ``authority``, if names are not decided by the mesh: then
-            nothing more is known here.
+            ``no claim``, ``dead process``, ``lost node``. ``authority``, if names are not decided by the mesh.
         because: the same in words.
         claims: all that are known, the one that has the name first.
-        history: what has happened to this name there, the oldest first. It goes back as far as memory was set aside.
+        history: what has happened to this name there, the oldest first. It goes back as far as memory was set aside;
+            with an authority nothing of it is remembered.
+        staleness: seconds since all this was known to be what the authority has; 0.0 on the mesh.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Explanation(Struct, frozen=True):
     because: str
     claims: tuple[ClaimInfo, ...]
     history: tuple[PastEvent, ...]
+    staleness: float = 0.0
 
     def __str__(self) -> str:
         return "\n".join(lines(self.builtins()))
@@ -115,7 +118,8 @@ def lines(told: Mapping[str, Any]) -> list[str]:
         shown.append(f"claim of {claim['pid']}: {claim['state']}")
         shown.append(f"  {claim['text']}")
         epoch = "" if claim["epoch"] is None else f", epoch {claim['epoch']}"
-        shown.append(f"  entry {claim['position']}, stamp {_moment(claim['time'])} +{claim['counter']}{epoch}")
+        stamp = "" if claim["time"] is None else f", stamp {_moment(claim['time'])} +{claim['counter']}"
+        shown.append(f"  entry {claim['position']}{stamp}{epoch}")
         if claim["acknowledged"]:
             shown.append(f"  acknowledged by {', '.join(claim['acknowledged'])}")
         if claim["missing"]:
@@ -159,9 +163,16 @@ def explain(names: Names, history: History, name: str) -> Explanation:
     )
 
 
-def decided(node: str, name: str, holder: Pid | None, authority: str) -> Explanation:
+def granted(pid: Pid, number: int, revision: int, state: str, text: str) -> ClaimInfo:
+    """A claim that is for an outside authority to grant, written there at a revision, or 0."""
+    return ClaimInfo(pid, number, None, 0, revision or None, state, text)
+
+
+def decided(
+    node: str, name: str, holder: Pid | None, because: str, claims: Sequence[ClaimInfo], staleness: float
+) -> Explanation:
     """Why a name is where an outside authority has it: this node decides nothing, and remembers nothing."""
-    return Explanation(name, node, holder, "authority", f"so this node has heard it last from {authority}", (), ())
+    return Explanation(name, node, holder, "authority", because, tuple(claims), (), staleness)
 
 
 # --- who has it ---

@@ -49,6 +49,8 @@ class Session(Struct):
     """Whether new entries of our ledger go to it at once."""
     mistrusted: bool = False
     """Whether our mirror of it has been found wrong, and its sync has yet to begin anew."""
+    resting: bool = False
+    """Whether one of the two has asked to end it, for want of anything to say, and this end waits or agrees."""
     stalled: bool = False
     """Whether it is known as one whose loop stands still."""
     round_trip: float | None = None

@@ -219,6 +219,11 @@ class Relations:
         """Entries of own processes in all: links, monitors at either end, watched nodes, trapping processes."""
         return sum(map(len, self._own.values()))
 
+    def between(self, node: str) -> int:
+        """How many links and monitors there are with processes of a connected node, those that end included."""
+        peer = self._peers.get(node)
+        return 0 if peer is None else len(peer.links) + len(peer.watching) + len(peer.watchers)
+
     def links(self, own: int) -> list[Pid]:
         """The processes that this one is linked to."""
         record = self._own.get(own)

@@ -56,6 +56,12 @@ class Member:
                 start_new_session=True,  # Ctrl-C is for us: we end it
             )
 
+    @property
+    def pid(self) -> int:
+        """Of its OS process."""
+        assert self._process is not None, "it has been started"
+        return self._process.pid
+
     def is_ready(self) -> bool:
         """Whether it serves, and knows a leader."""
         try:

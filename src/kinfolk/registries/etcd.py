@@ -163,9 +163,19 @@ class Client:
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
-        for channel, _ in self._channels.values():
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        while self._channels:
+            channel, _ = self._channels.popitem()[1]
             await channel.close()
-        self._channels.clear()
+
+    def abandon(self) -> None:
+        """Be gone at once: ask nothing more, and tell nobody. The lease ends by itself."""
+        self._closed = True
+        for task in list(self._tasks):
+            task.cancel()
+        self._leaving = self._start(self._disconnect(), "disconnect")
 
     # --- requests ---
 

@@ -62,10 +62,13 @@ class Peer(Protocol):
     creation: int
     calls: "dict[int, Waiting]"
     """The calls that wait for an answer from there."""
-    congested: bool
-    """Whether no user's message may be added to what waits for it."""
     gate: Gate
     """Who waits until it is not congested."""
+
+    @property
+    def congested(self) -> bool:
+        """Whether no user's message may be added to what waits for it."""
+        ...
 
     @property
     def is_open(self) -> bool:

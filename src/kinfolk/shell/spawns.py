@@ -233,6 +233,10 @@ class Spawns:
         frames.SpawnAnswered: _answered,
     }
 
+    def waits_for(self, name: str) -> bool:
+        """Whether the answer to a spawn is to come from a peer."""
+        return any(waiting.peer.name == name for waiting in self._waiting.values())
+
     def peer_up(self, peer: Peer) -> None:
         """A session with the peer is open."""
         self._peers[peer.name] = peer

@@ -20,6 +20,7 @@ from kinfolk import effects as fx
 from kinfolk.errors import AuthenticationFailed, NodeUnreachable, RemoteProtocolError
 from kinfolk.ids import Seed
 from kinfolk.logs import fields
+from kinfolk.shell.contacts import Contact
 from kinfolk.shell.dataplane import CONTROL, DataPlane, Waiting
 from kinfolk.shell.driver import Driver
 from kinfolk.shell.gate import Gate
@@ -119,6 +120,8 @@ class Link(asyncio.BufferedProtocol):
         self.congested = False
         """Whether more waits than the high-water mark allows: no user's message may be added, only what must be."""
         self.gate = Gate()
+        self.contact: Contact | None = None
+        """What the data plane knows it as, where sessions open on demand."""
         self.bytes_in = self.bytes_out = 0
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the session opens, or with the reason why it did not."""
@@ -755,8 +758,11 @@ class Transport:
                     self._observed(link, operations)
                 elif tag in CONTROL:
                     self._driver.submit(fx.Received(link.conn, operations))
-                else:
+                elif link.contact is None:
                     self._dataplane.receive(link, operations)
+                else:
+                    link.contact.used = self.loop.time()
+                    self._dataplane.receive(link.contact, operations)
             case Proved(purpose="observer"):
                 link.session.admit()
             case Proved(peer=peer) | Opened(peer=peer, purpose="peer") if not link.may_be(self._uri(peer)):

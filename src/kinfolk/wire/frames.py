@@ -330,6 +330,16 @@ class StallPort(Operation, frozen=True):
     key: Annotated[bytes, Meta(min_length=32, max_length=32)]
 
 
+class Rest(Operation, frozen=True):
+    """REST: nobody has used this session for long. Shall it end? I say nothing more before you answer.
+
+    The answer is a GOODBYE with the code "idle", or this with `asks` false: it shall go on.
+    """
+
+    TAG = 0x47
+    asks: bool
+
+
 class Goodbye(Operation, frozen=True):
     """GOODBYE: why the sender ends this session. Last frame of a session."""
 
@@ -550,7 +560,7 @@ FRAMES: tuple[type[Operation], ...] = (
     Sent, SentToName, Broadcast, Called, Answered, Fragment,
     ExitSignal, LinkMade, LinkUndone, UnlinkAcknowledged, MonitorMade, MonitorUndone, MonitorFired,
     SpawnAsked, SpawnAnswered,
-    Peers, Ping, Pong, NodeLeft, StallPort, Goodbye,
+    Peers, Ping, Pong, NodeLeft, StallPort, Rest, Goodbye,
     NameClaimed, NamesWithdrawn, NameMoved, LedgerSynced, LedgerResumed, ResyncAsked, GroupEntered,
     NameConfirmed, Acknowledged, NameContested,
     RegistrationAsked, UnregistrationAsked, TransferAsked, AskAnswered, AskSettled,
