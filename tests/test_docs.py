@@ -10,11 +10,14 @@ import sys
 from fnmatch import fnmatchcase
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from textwrap import indent
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from kinfolk import new_cookie
+from kinfolk.settings import resolve
 
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -138,3 +141,29 @@ def test_every_file_that_how_it_works_names_is_there():
     page = (DOCS / "how-it-works.md").read_text()
     for name in re.findall(r"`((?:[\w-]+/)*[\w-]+\.(?:py|md)|(?:\w+/)+)`", page):
         assert any((root / name).exists() for root in (DOCS.parent, DOCS.parent / "src" / "kinfolk")), name
+
+
+def test_the_excerpts_of_the_page_about_etcd_are_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    fencing, access = re.findall(r"^```py\n(.*?)^```$", (DOCS / "etcd.md").read_text(), re.DOTALL | re.MULTILINE)
+    example = (DOCS.parent / "examples" / "fencing.py").read_text()
+    assert indent(fencing, " " * 8) in re.sub(r"  #.*", "", example)
+    monkeypatch.chdir(tmp_path)
+    for name in ("cookie", "etcd-password"):
+        Path(name).write_text(new_cookie())
+        Path(name).chmod(0o600)
+    made: dict[str, Any] = {}
+    exec(access.partition("node = ")[0], made)  # what follows would bind the address of another machine
+    assert made["etcd"].endpoints == ("etcd1.example.org:2379", "etcd2.example.org:2379")
+
+
+def test_the_settings_that_a_page_shows_are_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (shown,) = re.findall(
+        r"^```toml\n(.*?)^```$", (DOCS / "guides" / "production.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    cookie = tmp_path / "cookie"
+    cookie.write_text(new_cookie())
+    cookie.chmod(0o600)
+    (tmp_path / "kinfolk.toml").write_text(shown.replace("/etc/shop/cookie", str(cookie)))
+    monkeypatch.chdir(tmp_path)
+    settings = resolve()
+    assert settings.name == "shop-1@10.0.0.1:4370" and [str(seed) for seed in settings.join] == ["shop-0@10.0.0.2:4370"]

@@ -85,6 +85,7 @@ OF_OTHERS = {"KINFOLK_PYTHONS", "KINFOLK_APP"}
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_names_no_variable_of_the_environment_that_nobody_reads(page: str):
     read = {text for text in TEXTS if "KINFOLK_" in text}
+    read |= {path.read_text() for path in (ROOT / "deploy").rglob("*") if path.suffix in (".py", ".service", ".yaml")}
     everything = " ".join(read) + " ".join(f"KINFOLK_{key.upper()}" for key in _KEYS)
     for name in re.findall(r"KINFOLK_[A-Z_]+", PAGES[page]):
         assert name in everything or name in OF_OTHERS, f"{page}: {name}"
@@ -150,3 +151,8 @@ def test_a_page_gives_a_node_no_argument_that_it_does_not_take(page: str):
         for arguments in re.findall(rf"\b{name}\(([^()]*)\)", PAGES[page]):
             for argument in re.findall(r"(?<![\w.])(\w+)=(?!=)", arguments):
                 assert argument in taken, f"{page}: {name}({argument}=...)"
+
+
+def test_the_glossary_is_in_order():
+    terms = re.findall(r"^(\w[\w -]*)\n: ", PAGES["docs/glossary.md"], re.MULTILINE)
+    assert len(terms) > 40 and terms == sorted(terms)
