@@ -359,6 +359,8 @@ class Schedule:
             if not any(isinstance(what, Fault | Gone) for what in self.history.happened[faults:]):
                 self.violation(f"{node.name} was refused: {error}")
             return
+        except NodeClosed:
+            return  # another fault has ended it meanwhile
         happened = self.history.happened[faults:]
         reachable = [other for other in self._up() if other is not born and self.nodes.connected(born, other)]
         if any(isinstance(what, Fault | Apart | Gone) for what in happened) or not self._all_connected(began):

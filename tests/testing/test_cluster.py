@@ -99,6 +99,26 @@ def test_a_crash_ends_everything_at_once_and_a_restart_runs_the_program_again(ki
 
 
 @pytest.mark.parametrize("kind", ["simulated", "memory"])
+def test_a_node_that_crashes_while_it_starts_has_not_started_and_can_be_restarted(kind: str):
+    async def test(nodes: Cluster) -> None:
+        ada, bob, _ = nodes
+        nodes.partition(ada)  # so that the start takes long
+        starting = asyncio.ensure_future(nodes.restart(ada))
+        while nodes[0] is ada:
+            await asyncio.sleep(0)
+        await nodes.crash(nodes[0])
+        with pytest.raises(NodeClosed, match="ada has crashed while it was starting"):
+            await starting
+        assert not nodes.is_up(nodes[0])
+        nodes.heal()
+        await nodes.restart(nodes[0])
+        await nodes.settled()
+        assert nodes[0].name in bob.peers()
+
+    run(kind, test)
+
+
+@pytest.mark.parametrize("kind", ["simulated", "memory"])
 def test_a_partition_parts_and_healing_ends_it(kind: str):
     async def test(nodes: Cluster) -> None:
         ada, bob, carl = nodes

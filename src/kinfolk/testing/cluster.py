@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self, overload
 
 from kinfolk.cookie import Cookie, new_cookie
+from kinfolk.errors import NodeClosed
 from kinfolk.ids import node_address
 from kinfolk.kernel import Kernel
 from kinfolk.node import Node
@@ -146,10 +147,15 @@ class Cluster(Sequence[Node]):
         place.port = node_address(place.node.name).port
         context = place.program.context()
         loop = asyncio.get_running_loop()
+        starting = loop.create_task(place.node.start(), name=f"start {place.word}", context=context)
+        place.started = started = loop.create_future()
+        starting.add_done_callback(lambda task: _pass_on(task, started))
         try:
-            await loop.create_task(place.node.start(), name=f"start {place.word}", context=context)
+            await started  # not the task itself: of a node that crashes meanwhile, no code runs any further
         except BaseException:
-            place.up = False  # it may be restarted all the same
+            starting.cancel()
+            if place.started is started:
+                place.up = False  # it may be restarted all the same
             raise
         if self._main is not None:
             place.main = loop.create_task(_run(self._main, place.node), name=f"main of {place.word}", context=context)
@@ -187,6 +193,8 @@ class Cluster(Sequence[Node]):
             loop.kill(place.program)
         place.program.alive = False
         place.node.abandon()
+        if place.started is not None and not place.started.done():
+            place.started.set_exception(NodeClosed(f"{place.word} has crashed while it was starting"))
         if place.main is not None:
             place.main.cancel()
 
@@ -195,6 +203,9 @@ class Cluster(Sequence[Node]):
 
         Args:
             settings: of `Node`, beside and before those of the cluster.
+
+        Raises:
+            NodeClosed: it was crashed before it had started.
         """
         place = self._place(node)
         if place.up:
@@ -321,6 +332,8 @@ class _Place:
         self.up = False
         self.port = 0
         self.main: asyncio.Task[None] | None = None
+        self.started: asyncio.Future[None] | None = None
+        """Done when the last start has ended."""
 
     def end_main(self) -> None:
         if self.main is not None:
@@ -360,6 +373,20 @@ def cluster(
 
 async def _run(main: Main, node: Node) -> None:
     await main(node)
+
+
+def _pass_on(task: "asyncio.Task[None]", outcome: "asyncio.Future[None]") -> None:
+    """Let a future end as a task has, unless it has ended already."""
+    if task.cancelled():
+        outcome.cancel()
+        return
+    error = task.exception()
+    if outcome.done():
+        return
+    if error is None:
+        outcome.set_result(None)
+    else:
+        outcome.set_exception(error)
 
 
 async def _ended(place: _Place) -> None:
