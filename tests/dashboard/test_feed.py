@@ -222,7 +222,10 @@ async def test_nobody_is_asked_when_nobody_looks(monkeypatch: pytest.MonkeyPatch
         async with aclosing(made.listen()) as messages:
             await heard(messages, "pulse")
             assert made.runs
+            asking = made._task
         await until(lambda: not made.runs)
+        assert asking is not None
+        await asyncio.wait([asking])
         asked = told.pulses[told.name]
         await asyncio.sleep(5 * BEAT)
         assert told.pulses[told.name] == asked
