@@ -24,10 +24,10 @@ ASKS, SAYS_NO = frames.Rest(True), frames.Rest(False)
 class Lazy(Ada):
     """Ada, with a lease from an authority that knows bob as well, and no session."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, down_after: float = 1e6) -> None:
         super().__init__()
         self.quiet = 0.0
-        chosen = Settings(**{"idle_after": IDLE, "stalled_limit": 1e9, "down_after": 1e6, **settings})
+        chosen = Settings(idle_after=IDLE, stalled_limit=1e9, down_after=down_after)
         self.kernel = Kernel(ADA, CREATION, chosen, random.Random(1), authority="etcd", quiet=lambda peer: self.quiet)
         self.names = self.kernel.names
         self.refs = 0
