@@ -205,7 +205,10 @@ class _Check:
         if ended + self.bounds.hop < lookup.began and self._peace(lookup.node, home, lookup.began) < ended:
             yield f"dead: {_seen(lookup)}, which had ended at {ended:.3f}"
         if gone is not None:
-            known = gone.at + (self.bounds.silence if gone.silent or self._disturbed(lookup.node, home, gone.at) else 0)
+            untold = (
+                gone.silent or self._disturbed(lookup.node, home, gone.at) or self._cut_off(lookup.node, home, gone.at)
+            )
+            known = gone.at + (self.bounds.silence if untold else 0)
             if known + self.bounds.hop < lookup.began:
                 yield f"dead: {_seen(lookup)}, whose node was gone at {gone.at:.3f}"
         for apart in self.apart[frozenset((lookup.node, home))]:
@@ -217,6 +220,11 @@ class _Check:
         pair = frozenset((one, other))
         last = max((time for time in self.faults[pair] if time < at), default=-inf)
         return not any(pair <= rest.nodes and last <= rest.at <= at for rest in self.rests)
+
+    def _cut_off(self, one: str, other: str, at: float) -> bool:
+        """Whether the two were parted while the news of an end at that moment was on its way."""
+        parted = self.apart[frozenset((one, other))]
+        return any(apart.began <= at + self.bounds.hop and at <= apart.ended for apart in parted)
 
     def _named_withdrawn(self, lookup: Lookup, pid: str) -> Iterator[str]:
         if self._registered_again(lookup.name, pid):

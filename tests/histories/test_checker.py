@@ -72,6 +72,9 @@ WRONG: dict[str, tuple[str, list[Happening]]] = {
     "one's own dead": ("dead", [HELD, Exit(P, 3.0, 3.0), look(ADA, P, 3.001)]),
     "a peer's dead, after a hop": ("dead", [REST, HELD, Exit(P, 3.0, 3.0), look(BOB, P, 3.2)]),
     "a process of a node that is gone": ("dead", [REST, HELD, Gone(f"{ADA}/1", 3.0), look(BOB, P, 3.2)]),
+    "a process of a node that was parted from others after its end": (
+        "dead", [REST, HELD, Gone(f"{ADA}/1", 3.0), apart(ADA, BOB, 3.3, 4.0), look(BOB, P, 3.2)],
+    ),
     "a process of a node that is silent": ("dead", [REST, HELD, Gone(f"{ADA}/1", 3.0, silent=True), look(BOB, P, 9.2)]),
     "a process beyond a partition": ("dead", [REST, HELD, apart(ADA, BOB, 3.0), look(BOB, P, 9.2)]),
     "what was given up": ("withdrawn", [REST, HELD, Unregister("x", P, 3.0, 3.1, done=True), look(BOB, P, 3.11)]),
@@ -118,6 +121,9 @@ RIGHT: dict[str, list[Happening]] = {
     ],
     "a process of a node whose silence nobody has noticed yet": [
         REST, HELD, Gone(f"{ADA}/1", 3.0, silent=True), look(BOB, P, 9.0),
+    ],
+    "a process of a node whose end could not be told any more": [
+        REST, HELD, Gone(f"{ADA}/1", 3.0), apart(ADA, BOB, 3.01, 4.0), look(BOB, P, 5.0),
     ],
     "a node that is not at rest with the holder's": [HELD, look(BOB, None, 5.0)],
     "what is being given up": [REST, HELD, Unregister("x", P, 3.0, 3.1, done=True), look(BOB, P, 3.05)],

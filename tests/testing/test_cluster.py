@@ -104,7 +104,7 @@ def test_a_node_that_crashes_while_it_starts_has_not_started_and_can_be_restarte
         ada, bob, _ = nodes
         nodes.partition(ada)  # so that the start takes long
         starting = asyncio.ensure_future(nodes.restart(ada))
-        while nodes[0] is ada:
+        while nodes[0] is ada:  # noqa: ASYNC110 - nobody tells when it is there
             await asyncio.sleep(0)
         await nodes.crash(nodes[0])
         with pytest.raises(NodeClosed, match="ada has crashed while it was starting"):
