@@ -114,13 +114,5 @@ def test_a_singleton_counts_on_one_node_and_then_on_the_other(environment: dict[
     ]
 
 
-def test_every_command_of_the_readme_exists() -> None:
-    for command in re.findall(r"kinfolk (cookie new|run|nodes|names|groups|tree|whereis)", README):
-        asked = subprocess.run(
-            [sys.executable, "-m", "kinfolk", *command.split(), "--help"], capture_output=True, timeout=30, check=False
-        )
-        assert asked.returncode == 0, command
-
-
 def test_a_singleton_goes_on_with_its_state(environment: dict[str, str], tmp_path: Path) -> None:
     assert run(HANDED, environment, tmp_path) == "5 on ada\n6 on bob\n"

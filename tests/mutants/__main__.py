@@ -26,7 +26,7 @@ def main(words: list[str]) -> int:
     mutants = [m for m in MUTANTS if not words or any(word in f"{m.guarantee} {m.what}" for word in words)]
     with TemporaryDirectory() as directory:
         tree = Path(directory, "tree")
-        for part in ("src", "tests", "examples"):
+        for part in ("src", "tests", "examples", "deploy"):
             shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
         for file in ("pyproject.toml", "README.md"):
             shutil.copy(ROOT / file, tree)

@@ -28,6 +28,8 @@ SCHEDULES = {
     "decay": 500,
 }
 CHUNK = 500
+AT_ONCE = 1000
+"""Of each network; more of them are slow."""
 ENOUGH_FOR_A_MUTANT = 300
 
 
@@ -37,7 +39,12 @@ def test_there_are_enough_schedules_of_every_network():
 
 
 @pytest.mark.parametrize(
-    ("network", "first"), [(network, first) for network, count in SCHEDULES.items() for first in range(0, count, CHUNK)]
+    ("network", "first"),
+    [
+        pytest.param(network, first, marks=[pytest.mark.slow] if first >= AT_ONCE else [])
+        for network, count in SCHEDULES.items()
+        for first in range(0, count, CHUNK)
+    ],
 )
 def test_no_schedule_breaks_a_promise(network, first):
     for seed in range(first, first + CHUNK):
