@@ -68,7 +68,8 @@ class Soak:
             self.done["rounds"] += 1
             if not before:
                 before = await self.census()
-            print(f"  {self.loop}: {dict(self.done)}", flush=True)
+            memory = {word: f"{resident(self.workers[word]) / 2**20:.0f} MiB" for word in LASTING}
+            print(f"  {self.loop}: {memory} {dict(self.done)}", flush=True)
         return {
             "loop": self.loop,
             "done": dict(self.done),
@@ -123,8 +124,8 @@ class Soak:
                         ("call", {"target": name, "request": ["echo", "x" * 200_000], "timeout": 1.0}),
                         ("broadcast", {"group": group, "message": "hello"}),
                         ("join", {"group": group, "pid": own.choice(spawned or [holder])}),
-                        ("spawn", {}),
-                        ("kill", {"pid": spawned[-1]}) if spawned else ("spawn", {}),
+                        ("spawn", {"remember": False}),
+                        ("kill", {"pid": spawned[-1]}) if spawned else ("spawn", {"remember": False}),
                     ]
                 )
             )

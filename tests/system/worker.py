@@ -252,11 +252,12 @@ class Worker:
 
     # --- processes ---
 
-    def spawn(self) -> str:
-        """Start an actor; its pid."""
+    def spawn(self, remember: bool = True) -> str:
+        """Start an actor; its pid. What it has got can be asked for only if it is remembered."""
         actor = Actor()
         pid = str(self.node.spawn(actor.run))
-        self._actors[pid] = actor
+        if remember:
+            self._actors[pid] = actor
         return pid
 
     def kill(self, pid: str) -> None:
