@@ -189,6 +189,10 @@ class Kernel:
         """The peers whose loop stands still: each with when it had its last turn, on the scale of `Now.mono`."""
         return {peer: session.signs.turned for peer, session in self.members.by_peer.items() if session.stalled}
 
+    def groups_of(self, local: int) -> list[str]:
+        """The groups that a process of ours is a member of, in the order in which it joined them."""
+        return self.names.groups_of(local) if self.tenure is None else self.tenure.rosters.groups_of(local)
+
     def explain(self, name: str, mono: float | None = None) -> Explanation:
         """Why this node sees a name where it sees it. `mono`: the time, if it is later than that of the last input."""
         if self.tenure is not None:

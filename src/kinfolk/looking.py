@@ -115,7 +115,7 @@ class Listings:
 
     async def groups(self, prefix: str, after: tuple[str, Pid] | None, limit: int) -> dict[str, Any]:
         """The first memberships of groups that begin with the prefix, each as group and pid, after another."""
-        every, turns = self._node.kernel.names.groups, Turns()
+        every, turns = self._node.kernel.groups, Turns()
 
         async def anew() -> Iterator[tuple[str, Pid]]:
             members = ((group, pid) for group in every if group.startswith(prefix) for pid in every.members(group))
@@ -311,7 +311,7 @@ def process(node: "Node", pid: Pid) -> dict[str, Any] | None:
         **row(node, found[0], asyncio.get_running_loop().time()),
         "parent": None if found[0].parent is None else str(found[0].parent),
         "links": [str(link) for link in node.signals.relations.links(pid.local)[:_SHOWN]],
-        "groups": node.kernel.names.groups_of(pid.local)[:_SHOWN],
+        "groups": node.kernel.groups_of(pid.local)[:_SHOWN],
         "open_calls": len(found[0].open_calls or ()),
         "next": [type(message).__name__ for message in itertools.islice(found[0].mailbox.messages, _NEXT)],
         "at": _place(found[0]),

@@ -249,7 +249,7 @@ class Node:
                 "cluster": self.cluster,
                 "peers": (", ".join(peers[: pictures.ROWS]) or "none") + more,
                 "names": f"{len(self.names):,}",
-                "groups": f"{len(self._built.kernel.names.groups):,}",
+                "groups": f"{len(self._built.kernel.groups):,}",
                 "processes here": f"{len(self.processes()):,}",
             },
         )

@@ -100,7 +100,7 @@ class _Tracer:
             case Pid():
                 return None, str(target), target.node
             case str():
-                holder = self._node.kernel.names.whereis(target)
+                holder = self._node.names.whereis(target)
                 return target, target, None if holder is None else holder.node
             case (str() as name, str() as node):
                 return name, f"{name} of {node}", node

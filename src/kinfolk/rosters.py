@@ -118,6 +118,10 @@ class Rosters:
         for group in list(self._by_process.get(local, ())):
             self.leave(group, Pid(self.node, self.creation, local))
 
+    def groups_of(self, local: int) -> list[str]:
+        """The groups that a process of this node is a member of, in the order in which it joined them."""
+        return list(self._by_process.get(local, ()))
+
     # --- the lease ---
 
     def leased(self, lease: int) -> None:
@@ -130,6 +134,8 @@ class Rosters:
         """The lease counts no longer. Whatever was put under it goes with it, and is put anew under the next."""
         self._lease = 0
         for own in list(self._own.values()):
+            if own.asking:
+                self._number(own)  # an answer that comes late is about another
             own.stage, own.asking = Stage.ABSENT, False
             self._agenda.timers.cancel(("roster", own.key))
             self._go_on(own)

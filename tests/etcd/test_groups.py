@@ -86,3 +86,13 @@ async def test_members_of_a_node_without_a_lease_are_gone_elsewhere_and_come_bac
     assert agreed([ada], "stores", pid), "here it is one all the time"
     await until(lambda: agreed([ada, bob], "stores", pid))
     assert ada.counters["leases_lost"] == 1
+
+
+async def test_whoever_looks_at_a_node_sees_its_groups(nodes: EtcdNodes):
+    ada = await nodes.start("ada")
+    member = await join(ada, "stores")
+    listed = await ada.call(("kinfolk", ada.name), ["groups", "", "", "", 10])
+    assert listed == {"groups": [["stores", str(member)]], "more": False}
+    told = await ada.call(("kinfolk", ada.name), ["process", str(member)])
+    assert told["groups"] == ["stores"]
+    assert ada._repr_html_().partition("groups")[2].partition("</tr>")[0].endswith(">1</td>")

@@ -112,6 +112,26 @@ def test_a_removal_that_is_carried_out_late_does_not_remove_what_was_written_sin
     assert hall.is_there()
 
 
+def test_a_removal_under_a_lease_that_has_ended_says_nothing_of_what_is_written_under_the_next():
+    hall = Hall()
+    hall.join()
+    hall.settle()
+    hall.leave()
+    removal = hall.asked()
+    answer = hall.etcd.carry_out(removal, hall.now, 0.0)
+    hall.join()
+    hall.ada.tenure._lose_lease("of a test")
+    hall.finish(hall.ada)
+    for _ in range(3):
+        hall.pass_time(0.25)
+        hall.settle()
+    assert hall.is_there()
+    written = hall.etcd.keys[hall.key]
+    hall.ada.do("consulted", fx.Consulted(removal, answer))
+    hall.settle()
+    assert hall.etcd.keys[hall.key] == written
+
+
 def test_what_an_earlier_membership_has_left_is_removed_first():
     hall = Hall()
     hall.etcd.carry_out(fx.Put(hall.key, b'{"number":99}', hall.ada.tenure._lease, 99), hall.now, 0.0)
