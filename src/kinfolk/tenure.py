@@ -436,9 +436,7 @@ class Tenure:
         """The authority has another history than the one we know: it lost its data, or an old copy has its place."""
         text = f"{self.authority} has forgotten what it has told: it has lost its data"
         self._agenda.log(logging.ERROR, text, address=self.authority)
-        if self.stage is Stage.HELD:
-            # An old copy can have our lease and not our names, or somebody else with them.
-            self._lose_lease(f"{self.authority} has forgotten what was written under it")
+        self._renew()  # whether our lease is of the new history, only the authority knows
         for name in [name for name, seen in self._seen.items() if seen.pid.node != self.node]:
             self._hide(name)
         self.rosters.forget_others()

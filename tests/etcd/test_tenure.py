@@ -196,21 +196,6 @@ def test_an_etcd_that_has_lost_its_data_takes_all_names_and_they_can_be_register
     assert ref in ada.succeeded and bob.told == ["y"]
 
 
-def test_an_old_copy_that_has_the_lease_and_not_the_names_under_it_takes_them_from_everybody():
-    world = ByHand()
-    ada = world.nodes["ada"]
-    world.register(ada, "x")
-    world.finish(ada)
-    while world.tell_one(ada):
-        pass
-    world.check()
-    assert ada.told == []
-    ada.tenure._complete = False
-    ada.do("unfollowed", fx.Unfollowed(True))
-    ada.do("snapshot", fx.Snapshot(1, [], True, True))  # the lease could still be renewed: it is not asked
-    assert ada.told == ["x"] and not ada.view
-
-
 def test_what_is_no_fact_is_passed_over():
     world = ByHand()
     ada = world.nodes["ada"]
