@@ -277,14 +277,14 @@ class Kernel:
 
     def _dial_failed(self, fact: fx.DialFailed) -> None:
         target = self.members.dial_ended(fact.conn)
-        if target is None:
-            return
+        if target is None or self.members.targets.get(target.seed.address) is not target:
+            return  # it was dropped meanwhile, and this says nothing about one that is there in its place
         match fact.code:
             case "duplicate":
                 pass  # the other end dials us, or has us already: its session settles what waits for this one
             case "self":
-                self._mesh.drop(target, fact.error)
                 self._unreachable(target, fact.error)
+                self._mesh.drop(target, fact.error)
                 return
             case "stale" if not (self.members.creations or self.creation_is_final or fact.number >= MAX_CREATION):
                 self._raise_creation(fact.number)

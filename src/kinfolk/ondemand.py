@@ -125,7 +125,7 @@ class OnDemand:
         """Somebody could not be reached."""
         peer = target.answers or target.seed.expects
         if peer not in self._members.by_peer:
-            self._go(peer, str(error))
+            self._lose(peer, str(error))
 
     def opened(self, session: Session) -> None:
         """A session is open, and our list of peers is on its way."""
@@ -138,7 +138,7 @@ class OnDemand:
         peer = session.peer
         self._agenda.do(fx.Disconnected(peer, session.conn))
         if not session.resting:
-            self._go(peer, reason)
+            self._lose(peer, reason)
         elif peer not in self._leases:
             self._go(peer, "its lease has ended")
         if peer not in self._leases:
@@ -147,7 +147,7 @@ class OnDemand:
     def overflown(self, peer: str, reason: str) -> None:
         """Too much waits to be said to a peer that there is no session with."""
         if peer not in self._members.by_peer:
-            self._go(peer, reason)
+            self._lose(peer, reason)
 
     # --- hanging up ---
 
@@ -201,6 +201,14 @@ class OnDemand:
         self.up[peer] = creation
         self._agenda.log(logging.DEBUG, f"{peer} is there", peer=peer)
         self._agenda.do(fx.PeerUp(peer, creation, 0))
+
+    def _lose(self, peer: str, reason: str) -> None:
+        """A peer cannot be reached. As long as it has a lease, somebody dials it: nothing that is said to it does."""
+        self._go(peer, reason)
+        if peer in self._leases:
+            target = self._mesh.know(peer)
+            if target.conn is None:
+                self._mesh.redial(target)
 
     def _go(self, peer: str, reason: str) -> None:
         creation = self.up.pop(peer, None)

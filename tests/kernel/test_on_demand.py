@@ -73,6 +73,15 @@ class Lazy(Ada):
             self.handle(fx.TimePassed())
         return [said for said in self.said[BOB] if not isinstance(said, frames.Ping)]
 
+    def dials_until(self, end: float) -> list[fx.Dial]:
+        """The dials that its timers lead to, up to the first moment at which there are any."""
+        while (due := self.kernel.next_deadline()) is not None and due <= end:
+            self.time = due
+            dials = only(fx.Dial, self.handle(fx.TimePassed()))
+            if dials:
+                return dials
+        return []
+
     def rest(self) -> None:
         """Ask bob to end the session."""
         self.quiet = IDLE
@@ -196,6 +205,39 @@ def test_it_is_dialled_anew_soon_however_long_ago_the_last_session_was():
     assert seen(ada.handle(fx.DialFailed(dial.conn, "unreachable", NodeUnreachable("nobody")))) == ["down"]
     ada.time += 0.2
     assert only(fx.Dial, ada.handle(fx.TimePassed())), "and so it can be found again"
+
+
+def test_a_dial_that_has_outlived_the_lease_it_was_for_says_nothing_about_the_next_start():
+    ada = Lazy()
+    ada.lease(1)
+    (dial,) = only(fx.Dial, ada.handle(fx.Reach(BOB)))
+    assert seen(ada.unlease()) == ["down"] and seen(ada.lease(2)) == ["up"]
+    assert seen(ada.handle(fx.DialFailed(dial.conn, "unreachable", NodeUnreachable("timeout")))) == []
+    assert ada.kernel.peers() == {BOB: 2} and only(fx.Dial, ada.handle(fx.Reach(BOB)))
+
+
+def test_an_old_start_that_answers_a_dial_from_before_is_dialled_again():
+    ada = Lazy()
+    ada.lease(1)
+    (dial,) = only(fx.Dial, ada.handle(fx.Reach(BOB)))
+    ada.unlease()
+    ada.lease(2)
+    ada.reached(dial, 1)
+    assert only(fx.Dial, ada.handle(fx.Reach(BOB))) or ada.dials_until(ada.time + 100.0)
+
+
+@pytest.mark.parametrize("before", ["nothing", "a session"])
+def test_who_is_given_up_undialled_is_dialled_as_long_as_it_has_a_lease(before: str):
+    ada = Lazy()
+    ada.lease()
+    if before == "a session":
+        ada.connect()
+        ada.rest()
+        ada.say(BOB, frames.Goodbye("idle", "yes"))
+        del ada.conns[BOB]
+    assert seen(ada.handle(fx.Unsaid(BOB, "too much"))) == ["down"]
+    (dial,) = ada.dials_until(ada.time + 100.0)
+    assert seen(ada.reached(dial)) == ["up", "connected"]
 
 
 def test_it_holds_what_is_said_until_the_other_has_answered():
