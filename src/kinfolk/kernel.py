@@ -103,6 +103,7 @@ class Kernel:
             self.new_connection,
             self._joining,
             lambda: len(self.peers()),
+            lambda target: self.tenure is not None and target.seed.expects in self.tenure.nodes,
             least=settings.redial_min,
             most=settings.redial_max,
             forget_after=settings.forget_after,

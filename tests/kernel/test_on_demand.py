@@ -9,7 +9,7 @@ import pytest
 
 from kinfolk import effects as fx
 from kinfolk.errors import NodeLost, NodeUnreachable
-from kinfolk.ids import Pid
+from kinfolk.ids import Pid, Seed
 from kinfolk.kernel import Kernel
 from kinfolk.tempo import Settings
 from kinfolk.tenure import Held, Member
@@ -18,6 +18,7 @@ from tests.kernel.test_replication import ADA, BOB, CARL, CREATION, Ada, only, s
 
 LEASE = 5
 IDLE, HALF = 10.0, 5.0
+DAY = 86400.0
 ASKS, SAYS_NO = frames.Rest(True), frames.Rest(False)
 
 
@@ -80,6 +81,7 @@ class Lazy(Ada):
             dials = only(fx.Dial, self.handle(fx.TimePassed()))
             if dials:
                 return dials
+        self.time = end
         return []
 
     def rest(self) -> None:
@@ -238,6 +240,26 @@ def test_who_is_given_up_undialled_is_dialled_as_long_as_it_has_a_lease(before: 
     assert seen(ada.handle(fx.Unsaid(BOB, "too much"))) == ["down"]
     (dial,) = ada.dials_until(ada.time + 100.0)
     assert seen(ada.reached(dial)) == ["up", "connected"]
+
+
+@pytest.mark.parametrize("leased", [True, False])
+def test_who_has_a_lease_is_dialled_however_long_it_was_out_of_reach(leased: bool):
+    ada = Lazy()
+    if leased:
+        ada.lease()
+        (dial,) = only(fx.Dial, ada.handle(fx.Reach(BOB)))
+    else:
+        (dial,) = only(fx.Dial, ada.handle(fx.Seek((Seed.parse(BOB),))))
+    while ada.time < 1.5 * DAY:
+        ada.handle(fx.DialFailed(dial.conn, "unreachable", NodeUnreachable("partition")))
+        dials = ada.dials_until(2 * DAY)
+        if not dials:
+            break
+        (dial,) = dials
+    if leased:
+        assert dials and seen(ada.reached(dial)) == ["up", "connected"]
+    else:
+        assert not dials and not ada.kernel.members.targets, "nobody says that it is there"
 
 
 def test_it_holds_what_is_said_until_the_other_has_answered():
