@@ -255,7 +255,7 @@ class Kernel:
         if there is not None:
             code = "replaced" if there.creation == fact.creation else "superseded"
             self._do(fx.Close(there.conn, code, f"a newer session with {fact.peer} takes its place"))
-            self._session_ended(there.conn, code, returns=True)
+            self._session_broke(there.conn, code, returns=True)
         session = self.members.opened(fact.conn, fact.peer, fact.creation, fact.dialled, self._agenda.now.mono)
         self._mesh.know(fact.peer)
         if self._on_demand is None:
@@ -315,7 +315,7 @@ class Kernel:
             self._on_demand.overflown(fact.peer, fact.reason)
 
     def _connection_closed(self, fact: fx.Closed) -> None:
-        self._session_ended(fact.conn, fact.reason, fact.level)
+        self._session_broke(fact.conn, fact.reason, fact.level)
 
     def _heard(self, fact: fx.Heard) -> None:
         session = self.members.sessions.get(fact.conn)
@@ -388,6 +388,13 @@ class Kernel:
         session.resting = False
         self._do(fx.Close(session.conn, code, reason[:1024]))
         self._session_ended(session.conn, reason, level)
+
+    def _session_broke(self, conn: int, reason: str, level: int = logging.INFO, returns: bool = False) -> None:
+        """A session is over without a goodbye. One that rests ends well all the same, if nothing was lost."""
+        session = self.members.sessions.get(conn)
+        if session is not None and session.resting:
+            session.resting = self._on_demand is not None and self._on_demand.has_nothing_to_lose(session)
+        self._session_ended(conn, reason, level, returns)
 
     def _session_ended(self, conn: int, reason: str, level: int = logging.INFO, returns: bool = False) -> None:
         """A session is over. `returns`: another one with the same peer opens in this very step."""

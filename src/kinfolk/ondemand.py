@@ -21,13 +21,18 @@
 | connected         | the session breaks                                   | unreachable, or gone  | PeerDown       |
 | connected         | its lease ends                                       | connected             |                |
 | resting           | the other end says no                                | connected             |                |
-| resting           | the other end hangs up, or has lost the session      | idle, or gone         |                |
+| resting           | the other end agrees                                 | idle, or gone         |                |
+| resting           | the session breaks, with nothing heard, said or hanging on it since | idle, or gone |         |
+| resting           | the session breaks, with something                   | unreachable, or gone  | PeerDown       |
 | resting           | the other end lives, and does not answer             | unreachable, or gone  | PeerDown       |
 | any               | a later start of it has a lease or a session         | as from gone          | PeerDown first |
 
 Nothing is lost by hanging up. Who asks says nothing more to processes before it is answered, and the other end agrees
 only if it has said nothing for long either and waits for nothing: so nothing is under way, and nobody relies on the
-session. A session is kept while one of the two has no lease: without it, nobody could dial that one.
+session. Only, what the other end said just before it was asked may come later, a link for example, and its no be lost
+together with the session: then the other end counts that as a loss, and so must this one.
+
+A session is kept while one of the two has no lease: without it, nobody could dial that one.
 """
 
 import logging
@@ -179,6 +184,15 @@ class OnDemand:
         """The other end does not want to end a session."""
         session.resting = False
         self._agenda.do(fx.GoOn(session.peer))
+
+    def has_nothing_to_lose(self, session: Session) -> bool:
+        """Whether, of a session that breaks while it rests, the other end can have lost nothing that is known here.
+
+        So it is if no word was heard or said since this end has asked. That is told by the time: before it asked, it
+        was quiet for `idle_after`, of which half is far more than what clocks are read apart.
+        """
+        since = self._agenda.now.mono - session.asked
+        return not self._asks(session.peer) and self._quiet(session.peer) >= since + self._idle_after / 2
 
     def _is_idle(self, session: Session, least: float) -> bool:
         peer = session.peer

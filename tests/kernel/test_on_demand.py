@@ -328,6 +328,8 @@ def test_a_session_that_ends_while_it_waits_for_the_answer_has_ended_well(how: s
     ada.lease()
     ada.connect()
     ada.rest()
+    ada.time += 3.0
+    ada.quiet += 3.0
     if how == "breaks":
         assert seen(ada.close(BOB)) == ["disconnected"]
     else:
@@ -335,10 +337,46 @@ def test_a_session_that_ends_while_it_waits_for_the_answer_has_ended_well(how: s
     assert ada.kernel.peers() == {BOB: 1}
 
 
+def _something_hangs_on_it(ada: Lazy) -> None:
+    ada.quiet = 0.0
+
+
+def _a_word_was_heard_since(ada: Lazy) -> None:
+    ada.time += 9.0
+    ada.quiet = 8.9
+
+
+def _is_asked_and_has_answered(ada: Lazy) -> None:
+    ada.say(BOB, frames.RegistrationAsked(9, "x", 1, 10**8, "message"))
+
+
+@pytest.mark.parametrize("how", ["breaks", "replaced"])
+@pytest.mark.parametrize("because", [_something_hangs_on_it, _a_word_was_heard_since, _is_asked_and_has_answered])
+def test_but_is_lost_if_something_came_that_the_other_end_has_lost(because: Any, how: str):
+    ada = Lazy()
+    ada.lease()
+    ada.connect()
+    ada.rest()
+    because(ada)
+    if how == "breaks":
+        assert seen(ada.close(BOB)) == ["disconnected", "down"] and not ada.kernel.peers()
+    else:
+        assert seen(ada.connect()) == ["disconnected", "down", "up", "connected"]
+
+
+def test_an_end_that_both_have_agreed_on_is_no_loss_whatever_waits_meanwhile():
+    ada = Lazy()
+    ada.lease()
+    ada.connect()
+    ada.rest()
+    ada.quiet = 0.0  # somebody speaks: it waits for the next session
+    assert seen(ada.say(BOB, frames.Goodbye("idle", "yes"))) == ["disconnected"] and ada.kernel.peers() == {BOB: 1}
+
+
 @pytest.mark.parametrize(
     "last", [frames.Goodbye("closed", "bye"), frames.NodeLeft(1), frames.Peers([]), frames.Goodbye("silent", "")]
 )
-def test_but_not_if_the_other_says_that_it_is_gone_or_breaks_the_protocol(last: frames.Operation):
+def test_nor_has_one_that_ends_because_the_other_says_that_it_is_gone_or_breaks_the_protocol(last: frames.Operation):
     ada = Lazy()
     ada.lease()
     ada.connect()
