@@ -328,10 +328,13 @@ class Kernel:
         signs.heard = now
         if session.stalled and now - signs.reported > self.settings.heartbeat:
             session.stalled = False
-            seconds = signs.reported - signs.turned
-            text = f"{session.peer} goes on: its event loop had stood still for {seconds:.1f} s"
-            self._log(logging.INFO, text, peer=session.peer, seconds=seconds)
-            self._do(fx.PeerResumed(session.peer, session.conn, seconds))
+            self._resumed(session)
+
+    def _resumed(self, session: Session) -> None:
+        seconds = session.signs.reported - session.signs.turned
+        text = f"{session.peer} goes on: its event loop had stood still for {seconds:.1f} s"
+        self._log(logging.INFO, text, peer=session.peer, seconds=seconds)
+        self._do(fx.PeerResumed(session.peer, session.conn, seconds))
 
     def _stall_heard(self, fact: fx.StallHeard) -> None:
         session = self.members.sessions.get(fact.conn)
@@ -425,6 +428,8 @@ class Kernel:
         self._agenda.later(("lost", session.peer), self.settings.forget_after)
         if self._on_demand is not None:
             self._on_demand.ended(session, reason)
+            if session.stalled and session.peer in self._on_demand.up:
+                self._resumed(session)  # nobody would hear of it any more: stalls are told of connected nodes only
             if session.resting:
                 return
         else:

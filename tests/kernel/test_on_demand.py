@@ -373,6 +373,24 @@ def test_an_end_that_both_have_agreed_on_is_no_loss_whatever_waits_meanwhile():
     assert seen(ada.say(BOB, frames.Goodbye("idle", "yes"))) == ["disconnected"] and ada.kernel.peers() == {BOB: 1}
 
 
+@pytest.mark.parametrize("how", ["agreed", "breaks", "lost"])
+def test_who_is_stalled_when_its_session_ends_well_is_not_stalled_for_ever(how: str):
+    ada = Lazy()
+    ada.lease()
+    ada.connect()
+    ada.rest()
+    ada.time += 2.0
+    assert only(fx.PeerStalled, ada.handle(fx.StallHeard(ada.conns[BOB], 1.5)))
+    ada.time += 0.3
+    ada.quiet = 0.0 if how == "lost" else IDLE + 2.3
+    effects = ada.say(BOB, frames.Goodbye("idle", "yes")) if how == "agreed" else ada.close(BOB)
+    if how == "lost":
+        assert only(fx.PeerDown, effects) and not only(fx.PeerResumed, effects), "that says it"
+    else:
+        (resumed,) = only(fx.PeerResumed, effects)
+        assert (resumed.peer, resumed.seconds) == (BOB, pytest.approx(1.5)) and not only(fx.PeerDown, effects)
+
+
 @pytest.mark.parametrize(
     "last", [frames.Goodbye("closed", "bye"), frames.NodeLeft(1), frames.Peers([]), frames.Goodbye("silent", "")]
 )
