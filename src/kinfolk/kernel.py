@@ -104,6 +104,7 @@ class Kernel:
             self._joining,
             lambda: len(self.peers()),
             lambda target: self.tenure is not None and target.seed.expects in self.tenure.nodes,
+            lambda target: self._on_demand is not None and self._on_demand.is_idle(target),
             least=settings.redial_min,
             most=settings.redial_max,
             forget_after=settings.forget_after,

@@ -96,6 +96,7 @@ class OnDemand:
         self._end = end
         self._idle_after, self._patience = idle_after, patience
         self.up: dict[str, int] = {}
+        self._wanted: set[str] = set()  # those for whom something waits, and no session has opened since
 
     # --- leases ---
 
@@ -121,6 +122,7 @@ class OnDemand:
         """Something waits to be said to a peer."""
         if peer not in self.up or peer in self._members.by_peer:
             return
+        self._wanted.add(peer)
         target = self._mesh.know(peer)
         if target.conn is None:  # it is wanted from now on, however long ago its last session was
             target.attempts, target.refused, target.wanted_since = 0, False, self._agenda.now.mono
@@ -128,14 +130,20 @@ class OnDemand:
 
     def dial_failed(self, target: Target, error: KinfolkError) -> None:
         """Somebody could not be reached."""
-        peer = target.answers or target.seed.expects
-        if peer not in self._members.by_peer:
+        peer = target.seed.expects  # under another address of it, we know it only from a session
+        if self._members.targets.get(target.seed.address) is target and peer not in self._members.by_peer:
             self._lose(peer, str(error))
+
+    def is_idle(self, target: Target) -> bool:
+        """Whether nothing waits to be said to the peer that a target leads to."""
+        peer = target.answers or target.seed.expects
+        return peer in self.up and peer not in self._wanted
 
     def opened(self, session: Session) -> None:
         """A session is open, and our list of peers is on its way."""
         if self.up.get(session.peer) != session.creation:
             self._come(session.peer, session.creation)
+        self._wanted.discard(session.peer)
         self._agenda.do(fx.Connected(session.peer, session.conn))
 
     def ended(self, session: Session, reason: str) -> None:
@@ -225,6 +233,7 @@ class OnDemand:
                 self._mesh.redial(target)
 
     def _go(self, peer: str, reason: str) -> None:
+        self._wanted.discard(peer)
         creation = self.up.pop(peer, None)
         if creation is not None:
             self._lost(peer)

@@ -224,8 +224,49 @@ def test_an_old_start_that_answers_a_dial_from_before_is_dialled_again():
     (dial,) = only(fx.Dial, ada.handle(fx.Reach(BOB)))
     ada.unlease()
     ada.lease(2)
-    ada.reached(dial, 1)
+    assert seen(ada.reached(dial, 1)) == [] and ada.kernel.peers() == {BOB: 2}
     assert only(fx.Dial, ada.handle(fx.Reach(BOB))) or ada.dials_until(ada.time + 100.0)
+
+
+def _with_an_alias(ada: Lazy) -> tuple[fx.Dial, fx.Dial]:
+    """A session that was reached by another address of bob breaks. The dials to both that follow."""
+    ada.lease()
+    (dial,) = only(fx.Dial, ada.handle(fx.Seek((Seed.parse("h:99"),))))
+    ada.reached(dial)
+    ada.say(BOB, frames.Peers([]))
+    ada.say(BOB, synced())
+    assert seen(ada.close(BOB)) == ["disconnected", "down"]
+    dials = {dial.seed.address.port: dial for _ in range(2) for dial in ada.dials_until(ada.time + 100.0)}
+    return dials[2], dials[99]
+
+
+def test_a_dial_to_another_address_that_fails_says_nothing_about_a_node():
+    ada = Lazy()
+    proper, alias = _with_an_alias(ada)
+    assert seen(ada.lease(2)) == ["up"]
+    assert seen(ada.handle(fx.DialFailed(alias.conn, "unreachable", NodeUnreachable("nobody")))) == []
+    assert ada.kernel.peers() == {BOB: 2}
+    assert seen(ada.handle(fx.DialFailed(proper.conn, "unreachable", NodeUnreachable("nobody")))) == ["down"]
+
+
+def test_nobody_is_dialled_again_who_is_a_peer_and_whom_nothing_waits_for():
+    for waits in (False, True):
+        ada = Lazy()
+        proper, alias = _with_an_alias(ada)
+        for dial in (alias, proper):
+            ada.handle(fx.DialFailed(dial.conn, "unreachable", NodeUnreachable("nobody")))
+        assert seen(ada.lease(2)) == ["up"]
+        if waits:
+            ada.handle(fx.Reach(BOB))
+        assert bool(ada.dials_until(ada.time + DAY / 2)) == waits
+
+
+def test_a_join_dials_again_whom_nothing_waits_for():
+    ada = Lazy()
+    ada.lease()
+    (dial,) = only(fx.Dial, ada.handle(fx.Join(9, (Seed.parse(BOB),), 1000.0, False)))
+    ada.handle(fx.DialFailed(dial.conn, "duplicate", NodeUnreachable("it is dialling")))
+    assert ada.kernel.peers() == {BOB: 1} and ada.dials_until(ada.time + 100.0)
 
 
 @pytest.mark.parametrize("before", ["nothing", "a session"])
