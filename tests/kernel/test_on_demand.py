@@ -291,6 +291,7 @@ def test_who_has_a_lease_is_dialled_however_long_it_was_out_of_reach(leased: boo
         (dial,) = only(fx.Dial, ada.handle(fx.Reach(BOB)))
     else:
         (dial,) = only(fx.Dial, ada.handle(fx.Seek((Seed.parse(BOB),))))
+    dials = [dial]
     while ada.time < 1.5 * DAY:
         ada.handle(fx.DialFailed(dial.conn, "unreachable", NodeUnreachable("partition")))
         dials = ada.dials_until(2 * DAY)
