@@ -103,6 +103,8 @@ class Kernel:
             self.new_connection,
             self._joining,
             lambda: len(self.peers()),
+            lambda target: self.tenure is not None and target.seed.expects in self.tenure.nodes,
+            lambda target: self._on_demand is not None and self._on_demand.is_idle(target),
             least=settings.redial_min,
             most=settings.redial_max,
             forget_after=settings.forget_after,
@@ -258,7 +260,7 @@ class Kernel:
         if there is not None:
             code = "replaced" if there.creation == fact.creation else "superseded"
             self._do(fx.Close(there.conn, code, f"a newer session with {fact.peer} takes its place"))
-            self._session_ended(there.conn, code, returns=True)
+            self._session_broke(there.conn, code, returns=True)
         session = self.members.opened(fact.conn, fact.peer, fact.creation, fact.dialled, self._agenda.now.mono)
         self._mesh.know(fact.peer)
         if self._on_demand is None:
@@ -281,14 +283,14 @@ class Kernel:
 
     def _dial_failed(self, fact: fx.DialFailed) -> None:
         target = self.members.dial_ended(fact.conn)
-        if target is None:
-            return
+        if target is None or self.members.targets.get(target.seed.address) is not target:
+            return  # it was dropped meanwhile, and this says nothing about one that is there in its place
         match fact.code:
             case "duplicate":
                 pass  # the other end dials us, or has us already: its session settles what waits for this one
             case "self":
-                self._mesh.drop(target, fact.error)
                 self._unreachable(target, fact.error)
+                self._mesh.drop(target, fact.error)
                 return
             case "stale" if not (self.members.creations or self.creation_is_final or fact.number >= MAX_CREATION):
                 self._raise_creation(fact.number)
@@ -318,7 +320,7 @@ class Kernel:
             self._on_demand.overflown(fact.peer, fact.reason)
 
     def _connection_closed(self, fact: fx.Closed) -> None:
-        self._session_ended(fact.conn, fact.reason, fact.level)
+        self._session_broke(fact.conn, fact.reason, fact.level)
 
     def _heard(self, fact: fx.Heard) -> None:
         session = self.members.sessions.get(fact.conn)
@@ -331,10 +333,13 @@ class Kernel:
         signs.heard = now
         if session.stalled and now - signs.reported > self.settings.heartbeat:
             session.stalled = False
-            seconds = signs.reported - signs.turned
-            text = f"{session.peer} goes on: its event loop had stood still for {seconds:.1f} s"
-            self._log(logging.INFO, text, peer=session.peer, seconds=seconds)
-            self._do(fx.PeerResumed(session.peer, session.conn, seconds))
+            self._resumed(session)
+
+    def _resumed(self, session: Session) -> None:
+        seconds = session.signs.reported - session.signs.turned
+        text = f"{session.peer} goes on: its event loop had stood still for {seconds:.1f} s"
+        self._log(logging.INFO, text, peer=session.peer, seconds=seconds)
+        self._do(fx.PeerResumed(session.peer, session.conn, seconds))
 
     def _stall_heard(self, fact: fx.StallHeard) -> None:
         session = self.members.sessions.get(fact.conn)
@@ -392,6 +397,13 @@ class Kernel:
         self._do(fx.Close(session.conn, code, reason[:1024]))
         self._session_ended(session.conn, reason, level)
 
+    def _session_broke(self, conn: int, reason: str, level: int = logging.INFO, returns: bool = False) -> None:
+        """A session is over without a goodbye. One that rests ends well all the same, if nothing was lost."""
+        session = self.members.sessions.get(conn)
+        if session is not None and session.resting:
+            session.resting = self._on_demand is not None and self._on_demand.has_nothing_to_lose(session)
+        self._session_ended(conn, reason, level, returns)
+
     def _session_ended(self, conn: int, reason: str, level: int = logging.INFO, returns: bool = False) -> None:
         """A session is over. `returns`: another one with the same peer opens in this very step."""
         session = self.members.closed(conn)
@@ -421,6 +433,8 @@ class Kernel:
         self._agenda.later(("lost", session.peer), self.settings.forget_after)
         if self._on_demand is not None:
             self._on_demand.ended(session, reason)
+            if session.stalled and session.peer in self._on_demand.up:
+                self._resumed(session)  # nobody would hear of it any more: stalls are told of connected nodes only
             if session.resting:
                 return
         else:

@@ -37,6 +37,8 @@ class Mesh:
         new_connection: gives each dial its number.
         joining: told whether any join is in progress, whenever that changes.
         peers: gives how many peers there are.
+        is_known: whether others say that a target is there, so that it is dialled however long it has not been seen.
+        is_idle: whether a target leads to somebody who is a peer without a session, and nothing waits for one.
         least, most: seconds before a lost peer is dialled again; in between, a fifth of its absence.
         forget_after: seconds after which a lost peer is no longer dialled.
         rng: gives the jitter.
@@ -49,6 +51,8 @@ class Mesh:
         new_connection: Callable[[], int],
         joining: Callable[[bool], None],
         peers: Callable[[], int],
+        is_known: Callable[[Target], bool],
+        is_idle: Callable[[Target], bool],
         *,
         least: float,
         most: float,
@@ -60,6 +64,8 @@ class Mesh:
         self._new_connection = new_connection
         self._joining = joining
         self._peers = peers
+        self._is_known = is_known
+        self._is_idle = is_idle
         self._least, self._most, self._forget_after = least, most, forget_after
         self._rng = rng
         self._joins: dict[int, _Join] = {}
@@ -93,7 +99,9 @@ class Mesh:
         target = self._members.targets.get(address)
         if target is None or self._members.session_with(target) is not None:
             return
-        if self._agenda.now.mono - target.wanted_since > self._forget_after:
+        if self._is_idle(target) and not any(address in join.open for join in self._joins.values()):
+            return
+        if self._agenda.now.mono - target.wanted_since > self._forget_after and not self._is_known(target):
             text = f"gives up on {target.seed}, which has not been seen for long"
             self._agenda.log(logging.INFO, text, address=target.seed)
             self.drop(target)

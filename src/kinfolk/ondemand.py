@@ -21,13 +21,18 @@
 | connected         | the session breaks                                   | unreachable, or gone  | PeerDown       |
 | connected         | its lease ends                                       | connected             |                |
 | resting           | the other end says no                                | connected             |                |
-| resting           | the other end hangs up, or has lost the session      | idle, or gone         |                |
+| resting           | the other end agrees                                 | idle, or gone         |                |
+| resting           | the session breaks, with nothing heard, said or hanging on it since | idle, or gone |         |
+| resting           | the session breaks, with something                   | unreachable, or gone  | PeerDown       |
 | resting           | the other end lives, and does not answer             | unreachable, or gone  | PeerDown       |
 | any               | a later start of it has a lease or a session         | as from gone          | PeerDown first |
 
 Nothing is lost by hanging up. Who asks says nothing more to processes before it is answered, and the other end agrees
 only if it has said nothing for long either and waits for nothing: so nothing is under way, and nobody relies on the
-session. A session is kept while one of the two has no lease: without it, nobody could dial that one.
+session. Only, what the other end said just before it was asked may come later, a link for example, and its no be lost
+together with the session: then the other end counts that as a loss, and so must this one.
+
+A session is kept while one of the two has no lease: without it, nobody could dial that one.
 """
 
 import logging
@@ -91,6 +96,7 @@ class OnDemand:
         self._end = end
         self._idle_after, self._patience = idle_after, patience
         self.up: dict[str, int] = {}
+        self._wanted: set[str] = set()  # those for whom something waits, and no session has opened since
 
     # --- leases ---
 
@@ -116,6 +122,7 @@ class OnDemand:
         """Something waits to be said to a peer."""
         if peer not in self.up or peer in self._members.by_peer:
             return
+        self._wanted.add(peer)
         target = self._mesh.know(peer)
         if target.conn is None:  # it is wanted from now on, however long ago its last session was
             target.attempts, target.refused, target.wanted_since = 0, False, self._agenda.now.mono
@@ -123,14 +130,20 @@ class OnDemand:
 
     def dial_failed(self, target: Target, error: KinfolkError) -> None:
         """Somebody could not be reached."""
+        peer = target.seed.expects  # under another address of it, we know it only from a session
+        if self._members.targets.get(target.seed.address) is target and peer not in self._members.by_peer:
+            self._lose(peer, str(error))
+
+    def is_idle(self, target: Target) -> bool:
+        """Whether nothing waits to be said to the peer that a target leads to."""
         peer = target.answers or target.seed.expects
-        if peer not in self._members.by_peer:
-            self._go(peer, str(error))
+        return peer in self.up and peer not in self._wanted
 
     def opened(self, session: Session) -> None:
         """A session is open, and our list of peers is on its way."""
         if self.up.get(session.peer) != session.creation:
             self._come(session.peer, session.creation)
+        self._wanted.discard(session.peer)
         self._agenda.do(fx.Connected(session.peer, session.conn))
 
     def ended(self, session: Session, reason: str) -> None:
@@ -138,7 +151,7 @@ class OnDemand:
         peer = session.peer
         self._agenda.do(fx.Disconnected(peer, session.conn))
         if not session.resting:
-            self._go(peer, reason)
+            self._lose(peer, reason)
         elif peer not in self._leases:
             self._go(peer, "its lease has ended")
         if peer not in self._leases:
@@ -147,7 +160,7 @@ class OnDemand:
     def overflown(self, peer: str, reason: str) -> None:
         """Too much waits to be said to a peer that there is no session with."""
         if peer not in self._members.by_peer:
-            self._go(peer, reason)
+            self._lose(peer, reason)
 
     # --- hanging up ---
 
@@ -180,6 +193,15 @@ class OnDemand:
         session.resting = False
         self._agenda.do(fx.GoOn(session.peer))
 
+    def has_nothing_to_lose(self, session: Session) -> bool:
+        """Whether, of a session that breaks while it rests, the other end can have lost nothing that is known here.
+
+        So it is if no word was heard or said since this end has asked. That is told by the time: before it asked, it
+        was quiet for `idle_after`, of which half is far more than what clocks are read apart.
+        """
+        since = self._agenda.now.mono - session.asked
+        return not self._asks(session.peer) and self._quiet(session.peer) >= since + self._idle_after / 2
+
     def _is_idle(self, session: Session, least: float) -> bool:
         peer = session.peer
         return (
@@ -202,7 +224,16 @@ class OnDemand:
         self._agenda.log(logging.DEBUG, f"{peer} is there", peer=peer)
         self._agenda.do(fx.PeerUp(peer, creation, 0))
 
+    def _lose(self, peer: str, reason: str) -> None:
+        """A peer cannot be reached. As long as it has a lease, somebody dials it: nothing that is said to it does."""
+        self._go(peer, reason)
+        if peer in self._leases:
+            target = self._mesh.know(peer)
+            if target.conn is None:
+                self._mesh.redial(target)
+
     def _go(self, peer: str, reason: str) -> None:
+        self._wanted.discard(peer)
         creation = self.up.pop(peer, None)
         if creation is not None:
             self._lost(peer)

@@ -9,7 +9,7 @@ import pytest
 
 from kinfolk import effects as fx
 from kinfolk.errors import NodeLost, NodeUnreachable
-from kinfolk.ids import Pid
+from kinfolk.ids import Pid, Seed
 from kinfolk.kernel import Kernel
 from kinfolk.tempo import Settings
 from kinfolk.tenure import Held, Member
@@ -18,6 +18,7 @@ from tests.kernel.test_replication import ADA, BOB, CARL, CREATION, Ada, only, s
 
 LEASE = 5
 IDLE, HALF = 10.0, 5.0
+DAY = 86400.0
 ASKS, SAYS_NO = frames.Rest(True), frames.Rest(False)
 
 
@@ -72,6 +73,16 @@ class Lazy(Ada):
             self.time = due
             self.handle(fx.TimePassed())
         return [said for said in self.said[BOB] if not isinstance(said, frames.Ping)]
+
+    def dials_until(self, end: float) -> list[fx.Dial]:
+        """The dials that its timers lead to, up to the first moment at which there are any."""
+        while (due := self.kernel.next_deadline()) is not None and due <= end:
+            self.time = due
+            dials = only(fx.Dial, self.handle(fx.TimePassed()))
+            if dials:
+                return dials
+        self.time = end
+        return []
 
     def rest(self) -> None:
         """Ask bob to end the session."""
@@ -198,6 +209,101 @@ def test_it_is_dialled_anew_soon_however_long_ago_the_last_session_was():
     assert only(fx.Dial, ada.handle(fx.TimePassed())), "and so it can be found again"
 
 
+def test_a_dial_that_has_outlived_the_lease_it_was_for_says_nothing_about_the_next_start():
+    ada = Lazy()
+    ada.lease(1)
+    (dial,) = only(fx.Dial, ada.handle(fx.Reach(BOB)))
+    assert seen(ada.unlease()) == ["down"] and seen(ada.lease(2)) == ["up"]
+    assert seen(ada.handle(fx.DialFailed(dial.conn, "unreachable", NodeUnreachable("timeout")))) == []
+    assert ada.kernel.peers() == {BOB: 2} and only(fx.Dial, ada.handle(fx.Reach(BOB)))
+
+
+def test_an_old_start_that_answers_a_dial_from_before_is_dialled_again():
+    ada = Lazy()
+    ada.lease(1)
+    (dial,) = only(fx.Dial, ada.handle(fx.Reach(BOB)))
+    ada.unlease()
+    ada.lease(2)
+    assert seen(ada.reached(dial, 1)) == [] and ada.kernel.peers() == {BOB: 2}
+    assert only(fx.Dial, ada.handle(fx.Reach(BOB))) or ada.dials_until(ada.time + 100.0)
+
+
+def _with_an_alias(ada: Lazy) -> tuple[fx.Dial, fx.Dial]:
+    """A session that was reached by another address of bob breaks. The dials to both that follow."""
+    ada.lease()
+    (dial,) = only(fx.Dial, ada.handle(fx.Seek((Seed.parse("h:99"),))))
+    ada.reached(dial)
+    ada.say(BOB, frames.Peers([]))
+    ada.say(BOB, synced())
+    assert seen(ada.close(BOB)) == ["disconnected", "down"]
+    dials = {dial.seed.address.port: dial for _ in range(2) for dial in ada.dials_until(ada.time + 100.0)}
+    return dials[2], dials[99]
+
+
+def test_a_dial_to_another_address_that_fails_says_nothing_about_a_node():
+    ada = Lazy()
+    proper, alias = _with_an_alias(ada)
+    assert seen(ada.lease(2)) == ["up"]
+    assert seen(ada.handle(fx.DialFailed(alias.conn, "unreachable", NodeUnreachable("nobody")))) == []
+    assert ada.kernel.peers() == {BOB: 2}
+    assert seen(ada.handle(fx.DialFailed(proper.conn, "unreachable", NodeUnreachable("nobody")))) == ["down"]
+
+
+def test_nobody_is_dialled_again_who_is_a_peer_and_whom_nothing_waits_for():
+    for waits in (False, True):
+        ada = Lazy()
+        proper, alias = _with_an_alias(ada)
+        for dial in (alias, proper):
+            ada.handle(fx.DialFailed(dial.conn, "unreachable", NodeUnreachable("nobody")))
+        assert seen(ada.lease(2)) == ["up"]
+        if waits:
+            ada.handle(fx.Reach(BOB))
+        assert bool(ada.dials_until(ada.time + DAY / 2)) == waits
+
+
+def test_a_join_dials_again_whom_nothing_waits_for():
+    ada = Lazy()
+    ada.lease()
+    (dial,) = only(fx.Dial, ada.handle(fx.Join(9, (Seed.parse(BOB),), 1000.0, False)))
+    ada.handle(fx.DialFailed(dial.conn, "duplicate", NodeUnreachable("it is dialling")))
+    assert ada.kernel.peers() == {BOB: 1} and ada.dials_until(ada.time + 100.0)
+
+
+@pytest.mark.parametrize("before", ["nothing", "a session"])
+def test_who_is_given_up_undialled_is_dialled_as_long_as_it_has_a_lease(before: str):
+    ada = Lazy()
+    ada.lease()
+    if before == "a session":
+        ada.connect()
+        ada.rest()
+        ada.say(BOB, frames.Goodbye("idle", "yes"))
+        del ada.conns[BOB]
+    assert seen(ada.handle(fx.Unsaid(BOB, "too much"))) == ["down"]
+    (dial,) = ada.dials_until(ada.time + 100.0)
+    assert seen(ada.reached(dial)) == ["up", "connected"]
+
+
+@pytest.mark.parametrize("leased", [True, False])
+def test_who_has_a_lease_is_dialled_however_long_it_was_out_of_reach(leased: bool):
+    ada = Lazy()
+    if leased:
+        ada.lease()
+        (dial,) = only(fx.Dial, ada.handle(fx.Reach(BOB)))
+    else:
+        (dial,) = only(fx.Dial, ada.handle(fx.Seek((Seed.parse(BOB),))))
+    dials = [dial]
+    while ada.time < 1.5 * DAY:
+        ada.handle(fx.DialFailed(dial.conn, "unreachable", NodeUnreachable("partition")))
+        dials = ada.dials_until(2 * DAY)
+        if not dials:
+            break
+        (dial,) = dials
+    if leased:
+        assert dials and seen(ada.reached(dial)) == ["up", "connected"]
+    else:
+        assert not dials and not ada.kernel.members.targets, "nobody says that it is there"
+
+
 def test_it_holds_what_is_said_until_the_other_has_answered():
     ada = Lazy()
     ada.lease()
@@ -264,6 +370,8 @@ def test_a_session_that_ends_while_it_waits_for_the_answer_has_ended_well(how: s
     ada.lease()
     ada.connect()
     ada.rest()
+    ada.time += 3.0
+    ada.quiet += 3.0
     if how == "breaks":
         assert seen(ada.close(BOB)) == ["disconnected"]
     else:
@@ -271,10 +379,64 @@ def test_a_session_that_ends_while_it_waits_for_the_answer_has_ended_well(how: s
     assert ada.kernel.peers() == {BOB: 1}
 
 
+def _something_hangs_on_it(ada: Lazy) -> None:
+    ada.quiet = 0.0
+
+
+def _a_word_was_heard_since(ada: Lazy) -> None:
+    ada.time += 9.0
+    ada.quiet = 8.9
+
+
+def _is_asked_and_has_answered(ada: Lazy) -> None:
+    ada.say(BOB, frames.RegistrationAsked(9, "x", 1, 10**8, "message"))
+
+
+@pytest.mark.parametrize("how", ["breaks", "replaced"])
+@pytest.mark.parametrize("because", [_something_hangs_on_it, _a_word_was_heard_since, _is_asked_and_has_answered])
+def test_but_is_lost_if_something_came_that_the_other_end_has_lost(because: Any, how: str):
+    ada = Lazy()
+    ada.lease()
+    ada.connect()
+    ada.rest()
+    because(ada)
+    if how == "breaks":
+        assert seen(ada.close(BOB)) == ["disconnected", "down"] and not ada.kernel.peers()
+    else:
+        assert seen(ada.connect()) == ["disconnected", "down", "up", "connected"]
+
+
+def test_an_end_that_both_have_agreed_on_is_no_loss_whatever_waits_meanwhile():
+    ada = Lazy()
+    ada.lease()
+    ada.connect()
+    ada.rest()
+    ada.quiet = 0.0  # somebody speaks: it waits for the next session
+    assert seen(ada.say(BOB, frames.Goodbye("idle", "yes"))) == ["disconnected"] and ada.kernel.peers() == {BOB: 1}
+
+
+@pytest.mark.parametrize("how", ["agreed", "breaks", "lost"])
+def test_who_is_stalled_when_its_session_ends_well_is_not_stalled_for_ever(how: str):
+    ada = Lazy()
+    ada.lease()
+    ada.connect()
+    ada.rest()
+    ada.time += 2.0
+    assert only(fx.PeerStalled, ada.handle(fx.StallHeard(ada.conns[BOB], 1.5)))
+    ada.time += 0.3
+    ada.quiet = 0.0 if how == "lost" else IDLE + 2.3
+    effects = ada.say(BOB, frames.Goodbye("idle", "yes")) if how == "agreed" else ada.close(BOB)
+    if how == "lost":
+        assert only(fx.PeerDown, effects) and not only(fx.PeerResumed, effects), "that says it"
+    else:
+        (resumed,) = only(fx.PeerResumed, effects)
+        assert (resumed.peer, resumed.seconds) == (BOB, pytest.approx(1.5)) and not only(fx.PeerDown, effects)
+
+
 @pytest.mark.parametrize(
     "last", [frames.Goodbye("closed", "bye"), frames.NodeLeft(1), frames.Peers([]), frames.Goodbye("silent", "")]
 )
-def test_but_not_if_the_other_says_that_it_is_gone_or_breaks_the_protocol(last: frames.Operation):
+def test_nor_has_one_that_ends_because_the_other_says_that_it_is_gone_or_breaks_the_protocol(last: frames.Operation):
     ada = Lazy()
     ada.lease()
     ada.connect()
