@@ -269,6 +269,8 @@ class Follow(Struct, frozen=True):
     """Tell all changes after this revision; 0: all that is there, and then its changes."""
 
     after: int
+    known: int = 0
+    """The latest revision that any answer has told of: whoever is not there yet has another history."""
 
 
 class Release(Struct, frozen=True):

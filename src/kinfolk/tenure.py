@@ -187,6 +187,8 @@ class Tenure:
         self._seen: dict[str, _Seen] = {}
         self._floors: OrderedDict[str, int] = OrderedDict()  # names given up, with the revision of what is known
         self._revision = 0  # all up to this one is in the view
+        self._answered = 0  # the latest that an answer has told of: what is told of it may come later
+        self._expected = 0  # the latest known when the following under way was asked for
         self._complete = False  # whether a snapshot has been taken in as a whole
         self._unseen: set[str] = set()  # keys that a snapshot has not shown so far
         self._followed = 0.0  # when the following under way was asked for
@@ -387,6 +389,8 @@ class Tenure:
     def consulted(self, fact: fx.Consulted) -> None:
         """A request has been answered, or has not been."""
         self._look_at_clock()
+        if isinstance(fact.answer, fx.Done | fx.Fact):
+            self._answered = max(self._answered, fact.answer.revision)
         match fact.request, fact.answer:
             case (fx.Put(key=key) | fx.Remove(key=key)) as request, answer if key.startswith(_GROUPS):
                 self.rosters.consulted(request, answer)
@@ -415,7 +419,7 @@ class Tenure:
     def snapshot(self, part: fx.Snapshot) -> None:
         """Some of all that was there at one revision."""
         if part.first:
-            if part.revision < self._revision:
+            if part.revision < max(self._revision, self._expected):
                 self._begin_anew()
             self._complete = False
             self._unseen = {_NAMES + name for name in self._seen} | {_NODES + node for node in self.nodes}
@@ -443,7 +447,10 @@ class Tenure:
         for node in list(self.nodes):
             self._forget_node(node)
         self._floors.clear()
-        self._revision = 0
+        self._revision = self._answered = self._expected = 0
+        for own in self._own.values():
+            if own.state is State.HELD and own.name not in self._seen:  # won in the new history, and held to be old
+                self._show(own.name, _Seen(own.pid, own.number, own.revision))
 
     def changed(self, told: fx.Changed) -> None:
         """The next changes."""
@@ -788,7 +795,8 @@ class Tenure:
 
     def _follow(self) -> None:
         self._followed = self._agenda.now.mono
-        self._consult(fx.Follow(self._revision if self._complete else 0))
+        self._expected = max(self._revision, self._answered)
+        self._consult(fx.Follow(self._revision if self._complete else 0, self._expected))
 
     def _fold(self, fact: fx.Fact) -> None:
         """Somebody has written this."""

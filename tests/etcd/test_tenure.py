@@ -196,6 +196,30 @@ def test_an_etcd_that_has_lost_its_data_takes_all_names_and_they_can_be_register
     assert ref in ada.succeeded and bob.told == ["y"]
 
 
+def test_another_history_is_known_by_the_answers_that_the_old_one_gave_and_hides_nothing_that_is_held():
+    world = ByHand()
+    ada = world.nodes["ada"]
+    world.register(ada, "x")
+    world.finish(ada)
+    world.check()
+    known, told = ada.tenure._answered, ada.tenure._revision
+    assert known > told, "the watch has not told of it yet"
+    world.etcd = Etcd()
+    ada.known.clear()
+    ada.do("unfollowed", fx.Unfollowed(False))
+    ada.tenure._lose_lease("of a test")
+    world.finish(ada)
+    ref = world.register(ada, "x")
+    world.finish(ada)
+    assert ref in ada.succeeded and ada.told == ["x"]
+    assert known > world.etcd.revision, "so what is won there looks old"
+    world.pass_time(1.0)
+    assert ada.tenure._expected == known
+    ada.tenure._complete = False  # whoever asks etcd has found it behind that
+    ada.do("snapshot", fx.Snapshot(world.etcd.revision, list(world.etcd.keys.values()), True, True))
+    assert ada.view.keys() == {"x"} and not ada.tenure._floors
+
+
 def test_what_is_no_fact_is_passed_over():
     world = ByHand()
     ada = world.nodes["ada"]

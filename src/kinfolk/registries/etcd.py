@@ -143,10 +143,10 @@ class Client:
         if self._closed:
             return
         match request:
-            case fx.Follow(after=after):
+            case fx.Follow(after=after, known=latest):
                 if self._following is not None:
                     self._following.cancel()
-                self._following = self._start(self._follow(after), "follow")
+                self._following = self._start(self._follow(after, latest), "follow")
             case fx.Release(lease=lease):
                 self._closed = True
                 for task in list(self._tasks):
@@ -265,14 +265,14 @@ class Client:
 
     # --- the watch ---
 
-    async def _follow(self, after: int) -> None:
+    async def _follow(self, after: int, latest: int) -> None:
         """Tell what is there and what changes, until that ends; it is taken up again where the node wants it."""
         compacted, endpoint = False, self._endpoint
         try:
             await self._log_in()
             if not after:
-                after = await self._snapshot()
-            compacted = await self._watch(after)
+                after = latest = await self._snapshot()
+            compacted = await self._watch(after, latest)
         except self._failures as error:
             self._failed(endpoint, error)
         self._tell(fx.Unfollowed(compacted))
@@ -292,8 +292,12 @@ class Client:
             key, first = page.kvs[-1].key + b"\0", False
             await asyncio.sleep(0)
 
-    async def _watch(self, after: int) -> bool:
-        """Tell all changes after this revision. Returns, once that cannot go on, whether they have been compacted."""
+    async def _watch(self, after: int, latest: int) -> bool:
+        """Tell all changes after this revision. Returns, once that cannot go on, whether they have been compacted.
+
+        Args:
+            latest: a revision that there has been already.
+        """
         known = self._known
         stream = self._methods.watch(metadata=self._metadata(leader=True))
         asked: list[float] = []
@@ -307,7 +311,7 @@ class Client:
                         told = await stream.read()
                     if told is rpc.module_of_errors().EOF:
                         raise TimeoutError("the watch has ended")
-                    if told.created and told.header.revision < after:
+                    if told.created and told.header.revision < max(after, latest):
                         return True  # this etcd has another history: it was made anew, or from an old backup
                     if told.canceled and told.compact_revision:
                         return True
