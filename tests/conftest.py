@@ -1,6 +1,7 @@
 """Settings that hold for every test."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,10 @@ from kinfolk.demo import etcd
 # The same examples in every run, and no limit on how long one takes: a busy machine is not a failure.
 settings.register_profile("kinfolk", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("kinfolk")
+
+# Whoever starts the tests in the background may ignore SIGINT, and programs started by the tests would as well.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -126,6 +126,7 @@ async def _spawn_on(ada: Node, bob: Node) -> None:
 async def _register_for_a_process_there(ada: Node, bob: Node) -> None:
     pid = bob.spawn(idle)
     assert (await ada.names.register("away", pid)).pid == pid
+    await ada.names.wait_for("away", timeout=5)  # what etcd has granted to another node is seen a moment later
     await ada.names.unregister("away")
     assert bob.names.whereis("away") is None
 
