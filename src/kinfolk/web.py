@@ -12,10 +12,10 @@ import hmac
 import ipaddress
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager
-from http.cookies import SimpleCookie
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config, Server
@@ -93,8 +93,7 @@ class Guard:
         assert self._token is not None, "only then it is asked for"
         kind, _, shown = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer":
-            morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-            shown = "" if morsel is None else morsel.value
+            shown = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
         return hmac.compare_digest(shown.encode(), self._token.reveal().encode())
 
 

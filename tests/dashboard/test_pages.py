@@ -113,6 +113,14 @@ async def test_a_token_may_have_any_sign_of_ascii():
         assert (await web.get("/api/about")).status_code == 200
 
 
+@pytest.mark.parametrize("other", ['pref={"dark": true}', "a/b=1", "a,b=1", "[x]=1", "alone", "é=1"])
+async def test_the_cookie_is_found_among_whatever_others_of_that_host(other: str):
+    async with client(app(Told("ada"), token=TOKEN)) as web:
+        cookies = f"{other}; kinfolk_token={TOKEN}".encode("latin-1")
+        assert (await web.get("/api/about", headers={b"Cookie": cookies})).status_code == 200
+        assert (await web.get("/api/about", headers={b"Cookie": cookies[:-1]})).status_code == 401
+
+
 async def test_mounted_anywhere_all_addresses_are_relative_and_the_cookie_is_for_that_place(nodes: Nodes):
     web = Starlette()
     web.mount("/a/kinfolk", app(Told("ada"), token=TOKEN))
