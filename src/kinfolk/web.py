@@ -12,7 +12,7 @@ import hmac
 import ipaddress
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
@@ -74,7 +74,7 @@ class Guard:
         if not self._is_ours(host):
             return PlainTextResponse(f"this is not {host!r}: ask for it by its own address\n", 421)
         origin = headers.get("origin")
-        if origin is not None and scope.get("method") not in _SAFE and urlsplit(origin).netloc != host:
+        if origin is not None and scope.get("method") not in _SAFE and _split(origin).netloc != host:
             return PlainTextResponse("a page from elsewhere may not do this\n", 403)
         if self._token is not None and not self._is_shown(headers):
             return PlainTextResponse(
@@ -86,7 +86,7 @@ class Guard:
         """A name that a foreign page has made to lead here (DNS rebinding) is not one of ours."""
         if self._hosts is None:
             return True
-        name = (urlsplit(f"//{host}").hostname or "").lower()
+        name = (_split(f"//{host}").hostname or "").lower()
         return name in self._hosts or name == "localhost" or _is_loopback(name)
 
     def _is_shown(self, headers: Headers) -> bool:
@@ -163,6 +163,14 @@ class _Server(Server):
     def capture_signals(self) -> Generator[None]:
         """Take no signal."""
         yield
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of an address that anybody may have sent; of one that is none, empty parts."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _is_from_here(scope: Scope, headers: Headers) -> bool:

@@ -99,6 +99,43 @@ async def test_with_a_token_whoever_shows_it_may_look_from_anywhere():
         assert (await web.get("/api/about", headers={"Authorization": f"Bearer {TOKEN}"})).status_code == 200
 
 
+async def test_what_makes_no_sense_is_refused_and_is_no_error_of_the_server():
+    async with client(app(Told("ada"))) as web:
+        for host in ("[", "[::1", "[foo]", "a]b"):
+            assert (await web.get("/", headers={"Host": host})).status_code == 421
+        for origin in ("http://[", "http://[foo]", "null", ""):
+            assert (await web.post("/login", headers={"Origin": origin})).status_code == 403
+    async with client(app(Told("ada"), token=TOKEN)) as web:
+        deep = b'{"token":' + b"[" * 2000 + b"]" * 2000 + b"}"
+        answer = await web.post("/login", content=deep, headers=MARK)
+        assert answer.status_code == 400 and "no JSON object" in answer.text
+
+
+async def test_a_request_that_is_cut_short_is_no_error_of_the_server():
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/login",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1"), (b"x-kinfolk", b"page")],
+        "client": HERE,
+    }
+    came: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    said: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return came.pop(0)
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    await app(Told("ada"), token=TOKEN)(scope, receive, send)
+    assert said[0]["status"] == 400 and b"ends before" in said[1]["body"]
+
+
 @pytest.mark.parametrize(("token", "why"), [("sesame", "16 characters"), ("sesame" * 3 + "ä", "printable ASCII")])
 def test_a_token_that_is_short_or_fits_no_header_is_refused_and_not_shown(token: str, why: str):
     with pytest.raises(ValueError, match=why) as caught:

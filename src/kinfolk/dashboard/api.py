@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import DecodeError, json
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
@@ -202,13 +202,16 @@ async def body_of(request: Request) -> dict[str, Any]:
         BadRequest: it carries something else.
     """
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > _MAX_BODY:
-            raise BadRequest(f"the request is longer than {_MAX_BODY} bytes")
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > _MAX_BODY:
+                raise BadRequest(f"the request is longer than {_MAX_BODY} bytes")
+    except ClientDisconnect:
+        raise BadRequest("the request ends before its body does") from None
     try:
         return json.decode(bytes(body), type=dict[str, Any])
-    except DecodeError as error:
+    except (DecodeError, RecursionError) as error:
         raise BadRequest(f"the request is no JSON object: {error}") from None
 
 
