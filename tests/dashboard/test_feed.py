@@ -101,6 +101,37 @@ async def test_whoever_comes_later_hears_first_of_all_that_is_known():
             assert hello["pulse"]["name"] == told.name
 
 
+@pytest.mark.parametrize("key", ["creation", "held", "cpu", "peers"])
+async def test_a_peer_of_another_version_is_silent_until_it_is_understood(key: str):
+    told = Told("ada", "bob", "cyd")
+    _, bob, cyd = told.names
+    told.strange = {bob: key}
+    async with listening(told) as messages:
+
+        async def row_of(node: str, *, silent: bool) -> dict[str, Any]:
+            while True:
+                rows: list[dict[str, Any]] = (await heard(messages, "mesh"))["nodes"]
+                for row in rows:
+                    if row["name"] == node and (silent or "held" in row) and (row["state"] == "silent") is silent:
+                        return row
+
+        await row_of(cyd, silent=False)
+        del told.strange[bob]
+        await row_of(bob, silent=False)
+        told.strange = {bob: key}
+        assert key in (await row_of(bob, silent=True))["why"]
+
+
+@pytest.mark.parametrize("key", ["creation", "clock", "held", "peers", "stalled"])
+async def test_a_node_of_another_version_is_away_until_it_is_understood(key: str):
+    told = Told("ada", "bob")
+    told.strange = {told.name: key}
+    async with listening(told) as messages:
+        assert key in (await heard(messages, "away"))["why"]
+        told.strange = {}
+        assert (await heard(messages, "pulse"))["name"] == told.name
+
+
 async def test_the_picture_tells_states_and_missing_sessions():
     told = Told("ada", "bob", "cyd", "dan")
     ada, bob, cyd, dan = told.names
