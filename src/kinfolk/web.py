@@ -1,7 +1,8 @@
 """What the pages of a node have in common (metrics, dashboard): who may see them, and a server on the node's loop.
 
 On loopback anybody on this machine may look, but no page from elsewhere that a browser has loaded: the Host header must
-name this machine, and the Origin header, where there is one, the same place. Beyond loopback a token is needed.
+name this machine, the Origin header, where there is one, the same place, and a browser must not say that another site
+asks, unless its user goes to a page. Beyond loopback a token is needed.
 
 Needs the packages of the extra ``kinfolk[metrics]`` or ``kinfolk[dashboard]``.
 """
@@ -27,7 +28,6 @@ from kinfolk.shell.machine import listening
 COOKIE = "kinfolk_token"
 MIN_TOKEN = 16
 """Characters of the shortest token that is taken."""
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FAREWELL = 2  # seconds that open requests may take when the server ends
 
 
@@ -73,8 +73,7 @@ class Guard:
         host = headers.get("host", "")
         if not self._is_ours(host):
             return PlainTextResponse(f"this is not {host!r}: ask for it by its own address\n", 421)
-        origin = headers.get("origin")
-        if origin is not None and scope.get("method") not in _SAFE and _split(origin).netloc != host:
+        if _is_foreign(headers, host):
             return PlainTextResponse("a page from elsewhere may not do this\n", 403)
         if self._token is not None and not self._is_shown(headers):
             return PlainTextResponse(
@@ -171,6 +170,15 @@ def _split(url: str) -> SplitResult:
         return urlsplit(url)
     except ValueError:
         return urlsplit("")
+
+
+def _is_foreign(headers: Headers, host: str) -> bool:
+    """Whether a page of another site asks, not a user who goes to a page of ours."""
+    origin = headers.get("origin")
+    if origin is not None and (not host or _split(origin).netloc != host):
+        return True
+    asks = headers.get("sec-fetch-site", "none")
+    return asks in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate"
 
 
 def _is_from_here(scope: Scope, headers: Headers) -> bool:

@@ -99,6 +99,30 @@ async def test_with_a_token_whoever_shows_it_may_look_from_anywhere():
         assert (await web.get("/api/about", headers={"Authorization": f"Bearer {TOKEN}"})).status_code == 200
 
 
+@pytest.mark.parametrize("token", [None, TOKEN])
+async def test_no_page_of_another_site_may_ask_for_anything(token: str | None):
+    at, evil = "http://127.0.0.1:4380", "http://evil.example"
+    async with client(app(Told("ada"), token=token), headers={"Authorization": f"Bearer {TOKEN}"}) as web:
+
+        async def answer(method: str, path: str, **headers: str) -> int:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            asked: httpx.Response = await web.request(method, path, headers=named)
+            return asked.status_code
+
+        for path in ("/", "/static/main.js", "/api/about", "/api/names"):
+            for method in ("GET", "HEAD", "OPTIONS", "POST"):
+                assert await answer(method, path, Origin=evil) == 403
+                assert await answer(method, path, Origin="null", Sec_Fetch_Mode="navigate") == 403
+            for site in ("cross-site", "same-site"):
+                assert await answer("GET", path, Sec_Fetch_Site=site, Sec_Fetch_Mode="no-cors") == 403
+                assert await answer("GET", path, Sec_Fetch_Site=site) == 403
+        for path in ("/", "/static/main.js", "/api/about"):
+            assert await answer("GET", path, Origin=at) == 200
+            assert await answer("GET", path, Sec_Fetch_Site="same-origin", Sec_Fetch_Mode="cors") == 200
+            assert await answer("GET", path, Sec_Fetch_Site="none", Sec_Fetch_Mode="navigate") == 200
+        assert await answer("GET", "/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate") == 200, "by a link"
+
+
 async def test_what_makes_no_sense_is_refused_and_is_no_error_of_the_server():
     async with client(app(Told("ada"))) as web:
         for host in ("[", "[::1", "[foo]", "a]b"):
