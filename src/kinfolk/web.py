@@ -28,6 +28,7 @@ from kinfolk.shell.machine import listening
 COOKIE = "kinfolk_token"
 MIN_TOKEN = 16
 """Characters of the shortest token that is taken."""
+_PASSED_ON = frozenset({"forwarded", "via", "x-real-ip", "cf-connecting-ip"})  # and x-forwarded-*
 _FAREWELL = 2  # seconds that open requests may take when the server ends
 
 
@@ -38,7 +39,8 @@ class Guard:
         app: the application.
         token: what must be shown, as ``Authorization: Bearer`` or in the cookie `COOKIE`; None for nothing.
         hosts: names under which this machine may be asked for, beside those of loopback; None for any.
-        only_here: lets in nobody from another machine, also if a proxy on this one has passed the request on.
+        only_here: lets in nobody from another machine, also if a proxy on this one has passed the request on, and
+            says so in one of the usual headers.
 
     Raises:
         ValueError: the token is too short, or no header can carry it.
@@ -183,7 +185,7 @@ def _is_foreign(headers: Headers, host: str) -> bool:
 
 def _is_from_here(scope: Scope, headers: Headers) -> bool:
     client = scope.get("client")
-    passed_on = "forwarded" in headers or "x-forwarded-for" in headers
+    passed_on = any(name in _PASSED_ON or name.startswith("x-forwarded-") for name in headers)
     return client is not None and _is_loopback(client[0]) and not passed_on
 
 

@@ -77,7 +77,8 @@ async def test_without_a_token_only_programs_of_this_machine_may_look():
     async with client(pages) as web:
         assert (await web.get("/api/about")).json()["acts"] is False
         assert (await web.get("/", headers={"Host": "evil.example"})).status_code == 421
-        assert (await web.get("/", headers={"X-Forwarded-For": "10.0.0.9"})).status_code == 403
+        for name in ("Forwarded", "Via", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto", "CF-Connecting-IP"):
+            assert (await web.get("/", headers={name: "10.0.0.9"})).status_code == 403
     async with client(pages, who=ELSEWHERE) as web:
         assert (await web.get("/")).status_code == (await web.get("/api/about")).status_code == 403
 
