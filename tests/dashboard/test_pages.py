@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -258,6 +258,26 @@ async def test_why_is_told_by_the_node_and_by_its_peers(nodes: Nodes):
         assert (await web.get("/api/why")).status_code == 400
         answer = await web.get("/api/why", params={"name": "db", "node": "eve@127.0.0.1:1"})
         assert answer.status_code == 503 and "eve@127.0.0.1:1" in answer.json()["error"]
+
+
+async def test_why_is_asked_for_a_few_at_a_time():
+    asked, answer = list[object](), asyncio.Event()
+
+    class Slow(Told):
+        async def ask(self, request: Sequence[object], timeout: float = 5.0) -> Any:
+            asked.append(request)
+            await answer.wait()
+            return {}
+
+    async with client(app(Slow("ada"))) as web:
+        gets = [asyncio.create_task(web.get("/api/why", params={"name": "db"})) for _ in range(20)]
+        await until(lambda: len(asked) == 4)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert len(asked) == 4
+        answer.set()
+        assert {(await get).status_code for get in gets} == {200}
+    assert len(asked) == 20
 
 
 async def test_groups_are_told_with_their_sizes_and_their_members_in_pages(nodes: Nodes):

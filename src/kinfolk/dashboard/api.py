@@ -111,7 +111,7 @@ class Api:
         )
 
     async def _why(self, request: Request) -> Response:
-        return _json(await self._source.at(self._node(request), ["why", _needed(request, "name")]))
+        return await self._look(["why", _needed(request, "name")], self._node(request))
 
     async def _groups(self, request: Request) -> Response:
         given = request.query_params
