@@ -212,6 +212,19 @@ async def test_beyond_loopback_it_is_not_served_without_a_token():
             pass
 
 
+async def test_who_sends_half_a_request_and_no_more_is_hung_up_on(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("kinfolk.dashboard.api._BODY", 0.1)
+    async with serve(Told("ada"), "127.0.0.1:0", token=TOKEN) as where:
+        reader, writer = await asyncio.open_connection(where.host, where.port)
+        writer.write(b"POST /login HTTP/1.1\r\nHost: localhost\r\nX-Kinfolk: 1\r\nContent-Length: 10\r\n\r\n{")
+        try:
+            async with asyncio.timeout(4):  # before uvicorn would end an idle connection
+                answer = await reader.read()
+        finally:
+            writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 ") and b"has not come in 0.1 s" in answer
+
+
 # --- what it tells ---
 
 

@@ -34,6 +34,7 @@ _LOOKING = 4  # questions that go through tables, at a time
 _KILL = 5.0  # seconds
 _DRAIN = 3600.0  # seconds; whoever drains is asked for nothing else in this session
 _MAX_BODY = 8192
+_BODY = 5.0  # seconds in which all of it must come: whoever sends half of one has shown no token yet
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -203,10 +204,13 @@ async def body_of(request: Request) -> dict[str, Any]:
     """
     body = bytearray()
     try:
-        async for part in request.stream():
-            body += part
-            if len(body) > _MAX_BODY:
-                raise BadRequest(f"the request is longer than {_MAX_BODY} bytes")
+        async with asyncio.timeout(_BODY):
+            async for part in request.stream():
+                body += part
+                if len(body) > _MAX_BODY:
+                    raise BadRequest(f"the request is longer than {_MAX_BODY} bytes")
+    except TimeoutError:
+        raise BadRequest(f"the request has not come in {_BODY:g} s: send all of it") from None
     except ClientDisconnect:
         raise BadRequest("the request ends before its body does") from None
     try:
