@@ -185,7 +185,10 @@ class Auction(Server):
 
     async def place(self, message: Place) -> Lot:
         bid = Bid(message.id, message.who, message.amount, now(self.node))
-        if self.lot.accepted(bid.id) is not None:
+        known = self.lot.accepted(bid.id)
+        if known is not None:
+            if (known.who, known.amount) != (bid.who, bid.amount):
+                raise Refused("another bid has this id: make up a new one")
             return self.lot
         if self.lot.closed or bid.at >= self.lot.closes_at:
             raise Refused("the auction is over")

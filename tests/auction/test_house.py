@@ -67,6 +67,10 @@ async def test_a_bid_on_any_node_is_in_the_books_of_all_when_it_is_accepted(node
     with pytest.raises(Refused, match="bob offers 10: bid more"):
         await ask(ada, auction(1), Place("b", "ada", 10))
     assert await ask(ada, auction(1), Place("a", "bob", 10)) == accepted, "the same bid again is the same bid"
+    for who, amount in (("bob", 20), ("ada", 10)):
+        with pytest.raises(Refused, match="another bid has this id"):
+            await ask(ada, auction(1), Place("a", who, amount))
+    assert await lot(ada) == accepted
 
 
 async def test_whoever_watches_hears_of_each_bid_wherever_it_is_made(nodes: Nodes):
