@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
-from examples.auction.lots import Bid, Lot
+from examples.auction.lots import Bid, Lot, Receipt
 from kinfolk import (
     CallFailed,
     CallTimeout,
@@ -173,7 +173,7 @@ class Place(Request[Lot], frozen=True, tag="auction.place"):
 class Close(Request[Lot], frozen=True, tag="auction.close"):
     """The time is up; or, with a receipt, let the winner have it."""
 
-    receipt: str = ""
+    receipt: Receipt | None = None
 
 
 class Auction(Server):
@@ -185,7 +185,10 @@ class Auction(Server):
 
     async def place(self, message: Place) -> Lot:
         bid = Bid(message.id, message.who, message.amount, now(self.node))
-        if self.lot.has(bid):
+        known = self.lot.accepted(bid.id)
+        if known is not None:
+            if (known.who, known.amount) != (bid.who, bid.amount):
+                raise Refused("another bid has this id: make up a new one")
             return self.lot
         if self.lot.closed or bid.at >= self.lot.closes_at:
             raise Refused("the auction is over")
@@ -194,13 +197,13 @@ class Auction(Server):
         return await self._learn(bids=(bid,))
 
     async def close(self, message: Close) -> Lot:
-        return await self._learn(closed=True, receipt=message.receipt)
+        return await self._learn(closed=True, receipts=() if message.receipt is None else (message.receipt,))
 
     async def hand_over(self) -> Lot:
         return self.lot
 
     async def take_over(self, state: Lot) -> None:  # of the one that ran elsewhere; or of a rival, after a partition
-        await self._learn(bids=state.bids, closed=state.closed, receipt=state.receipt)
+        await self._learn(bids=state.bids, closed=state.closed, receipts=state.receipts)
 
     async def _learn(self, **news: object) -> Lot:
         """Nobody hears of it before it is in the books."""
@@ -253,9 +256,9 @@ class Auctioneer(Server):
             try:
                 if not lot.closed and now(self.node) >= lot.closes_at:
                     lot = await ask(self.node, auction(lot.number), Close())
-                if lot.closed and lot.bids and not lot.receipt:
+                if lot.closed and lot.best is not None and not lot.receipt:
                     clerk = random.choice(self.me.groups.members(CLERKS))
-                    receipt = await self.me.call(clerk, Write(lot))
+                    receipt = Receipt(lot.best.id, await self.me.call(clerk, Write(lot)))
                     await ask(self.node, auction(lot.number), Close(receipt))
             except (KinfolkError, TimeoutError, IndexError):
                 continue  # somebody has just gone: the next tick comes soon

@@ -12,6 +12,7 @@ the server is told. So it is when somebody else lets the node leave.
 """
 
 import asyncio
+import logging
 import signal
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -19,7 +20,10 @@ from contextlib import asynccontextmanager
 from types import FrameType
 from typing import Any
 
+from kinfolk.logs import fields
 from kinfolk.node import Node
+
+_log = logging.getLogger("kinfolk")
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
@@ -40,7 +44,7 @@ async def lifespan(node: Node, *then: Callable[[], Awaitable[object]]) -> AsyncG
         node: one that has not started. Make it where the application is made, not where a module is imported that may
             then be forked.
         then: called once the node has closed, and before the server is told: what ends streams that no process feeds,
-            as in ``lifespan(node, dashboard.close)``.
+            as in ``lifespan(node, dashboard.close)``. What one of them raises is logged, and the next is called.
 
     Raises:
         Exception: what `Node.start` raises.
@@ -52,17 +56,25 @@ async def lifespan(node: Node, *then: Callable[[], Awaitable[object]]) -> AsyncG
         farewell = asyncio.create_task(_farewell(node, then, signals), name=f"kinfolk: {node.name} in an application")
         try:
             yield node
+            signals.application_ends()
+            _ = await node.drain()
         finally:
             signals.application_ends()
-        _ = await node.drain()
-        await farewell
+            await node.close()
+            await farewell
 
 
 async def _farewell(node: Node, then: Sequence[Callable[[], Awaitable[object]]], signals: "_Signals") -> None:
     await node.wait_closed()
-    for call in then:
-        await call()
-    signals.node_has_left()
+    try:
+        for call in then:
+            try:
+                await call()
+            except Exception as error:  # noqa: BLE001 - it is of the application, and logged
+                about = fields(node.name, reason=repr(error))
+                _log.exception("what an application does once its node has closed has failed", extra=about)
+    finally:
+        signals.node_has_left()
 
 
 class _Signals:

@@ -1,7 +1,8 @@
 """What the pages of a node have in common (metrics, dashboard): who may see them, and a server on the node's loop.
 
 On loopback anybody on this machine may look, but no page from elsewhere that a browser has loaded: the Host header must
-name this machine, and the Origin header, where there is one, the same place. Beyond loopback a token is needed.
+name this machine, the Origin header, where there is one, the same place, and a browser must not say that another site
+asks, unless its user goes to a page. Beyond loopback a token is needed.
 
 Needs the packages of the extra ``kinfolk[metrics]`` or ``kinfolk[dashboard]``.
 """
@@ -12,10 +13,10 @@ import hmac
 import ipaddress
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager
-from http.cookies import SimpleCookie
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config, Server
@@ -27,7 +28,7 @@ from kinfolk.shell.machine import listening
 COOKIE = "kinfolk_token"
 MIN_TOKEN = 16
 """Characters of the shortest token that is taken."""
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_PASSED_ON = frozenset({"forwarded", "via", "x-real-ip", "cf-connecting-ip"})  # and x-forwarded-*
 _FAREWELL = 2  # seconds that open requests may take when the server ends
 
 
@@ -38,7 +39,8 @@ class Guard:
         app: the application.
         token: what must be shown, as ``Authorization: Bearer`` or in the cookie `COOKIE`; None for nothing.
         hosts: names under which this machine may be asked for, beside those of loopback; None for any.
-        only_here: lets in nobody from another machine, also if a proxy on this one has passed the request on.
+        only_here: lets in nobody from another machine, also if a proxy on this one has passed the request on, and
+            says so in one of the usual headers.
 
     Raises:
         ValueError: the token is too short, or no header can carry it.
@@ -73,8 +75,7 @@ class Guard:
         host = headers.get("host", "")
         if not self._is_ours(host):
             return PlainTextResponse(f"this is not {host!r}: ask for it by its own address\n", 421)
-        origin = headers.get("origin")
-        if origin is not None and scope.get("method") not in _SAFE and urlsplit(origin).netloc != host:
+        if _is_foreign(headers, host):
             return PlainTextResponse("a page from elsewhere may not do this\n", 403)
         if self._token is not None and not self._is_shown(headers):
             return PlainTextResponse(
@@ -86,15 +87,14 @@ class Guard:
         """A name that a foreign page has made to lead here (DNS rebinding) is not one of ours."""
         if self._hosts is None:
             return True
-        name = (urlsplit(f"//{host}").hostname or "").lower()
+        name = (_split(f"//{host}").hostname or "").lower()
         return name in self._hosts or name == "localhost" or _is_loopback(name)
 
     def _is_shown(self, headers: Headers) -> bool:
         assert self._token is not None, "only then it is asked for"
         kind, _, shown = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer":
-            morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-            shown = "" if morsel is None else morsel.value
+            shown = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
         return hmac.compare_digest(shown.encode(), self._token.reveal().encode())
 
 
@@ -166,9 +166,26 @@ class _Server(Server):
         yield
 
 
+def _split(url: str) -> SplitResult:
+    """The parts of an address that anybody may have sent; of one that is none, empty parts."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
+
+
+def _is_foreign(headers: Headers, host: str) -> bool:
+    """Whether a page of another site asks, not a user who goes to a page of ours."""
+    origin = headers.get("origin")
+    if origin is not None and (not host or _split(origin).netloc != host):
+        return True
+    asks = headers.get("sec-fetch-site", "none")
+    return asks in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate"
+
+
 def _is_from_here(scope: Scope, headers: Headers) -> bool:
     client = scope.get("client")
-    passed_on = "forwarded" in headers or "x-forwarded-for" in headers
+    passed_on = any(name in _PASSED_ON or name.startswith("x-forwarded-") for name in headers)
     return client is not None and _is_loopback(client[0]) and not passed_on
 
 

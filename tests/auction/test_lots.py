@@ -6,7 +6,7 @@ from itertools import permutations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples.auction.lots import Bid, Lot
+from examples.auction.lots import Bid, Lot, Receipt
 
 # One bid may have been accepted twice, at different times: once on each side of a partition.
 BIDS = st.builds(
@@ -19,7 +19,9 @@ LOTS = st.builds(
     st.integers(0, 3).map(float),
     st.lists(BIDS, unique_by=lambda bid: bid.id).map(tuple),
     st.booleans(),
-    st.sampled_from(["", "for ada", "for bob"]),
+    st.sets(st.builds(Receipt, st.sampled_from("012"), st.sampled_from(["for ada", "for bob"]))).map(
+        lambda receipts: tuple(sorted(receipts))
+    ),
 )
 
 
@@ -34,4 +36,14 @@ def test_in_whichever_order_and_however_often_what_is_known_comes_it_is_the_same
 def test_of_two_equal_bids_the_earlier_wins():
     late, early = Bid("a", "ada", 5, 2.0), Bid("b", "bob", 5, 1.0)
     both = Lot(1, "a chair", 9.0, (late,)).joined(Lot(1, "a chair", 9.0, (early,)))
-    assert both.best == early and both.has(late)
+    assert both.best == early and both.accepted("a") == late and both.accepted("c") is None
+
+
+def test_of_two_winners_on_both_sides_of_a_partition_the_better_one_has_the_receipt():
+    amy, zed = Bid("1", "Amy", 900, 1.0), Bid("2", "Zed", 5, 1.0)
+    here = Lot(1, "a chair", 9.0, (amy,), closed=True, receipts=(Receipt("1", "goes to Amy for 900"),))
+    there = Lot(1, "a chair", 9.0, (zed,), closed=True, receipts=(Receipt("2", "goes to Zed for 5"),))
+    assert (here.receipt, there.receipt) == ("goes to Amy for 900", "goes to Zed for 5")
+    assert here.joined(there).receipt == there.joined(here).receipt == "goes to Amy for 900"
+    unwritten = Lot(1, "a chair", 9.0, (amy,), closed=True)
+    assert there.joined(unwritten).receipt == "", "so it is written anew"

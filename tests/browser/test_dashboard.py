@@ -58,6 +58,15 @@ def overflows(page: Any) -> Any:
 # --- looking ---
 
 
+@pytest.mark.parametrize("path", ["nowhere", "constructor", "toString", "__proto__"])
+def test_an_address_of_no_page_shows_the_overview(shops: Shops, tab, path):
+    _, _, address = shops
+    page = tab()
+    page.goto(f"{address}/#/{path}")
+    live(page)
+    page.wait_for_selector(".mesh .node")
+
+
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_is_whole_and_accessible(shops: Shops, tab, size, scheme):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kinfolk.cli.top import Look, Wanted, in_order
+from kinfolk.errors import CallTimeout
 from tests.system.fleet import free_port
 
 QUICK = ("top", "--every", "0.2")
@@ -210,4 +211,35 @@ async def test_the_cursor_stays_on_its_process_and_a_paused_screen_asks_nobody()
             while table.row_count != 11:
                 await pilot.pause(0.01)
         assert asked.requests[-1][:3] == ["top", "waiting", "f4"] or ["top", "waiting", "f4", 20] in asked.requests
+        await pilot.press("q")
+
+
+async def test_a_peer_that_does_not_tell_of_its_process_is_not_our_session_lost():
+    from textual.widgets import Static
+
+    from kinfolk.cli.live import Live
+    from kinfolk.cli.top import look
+
+    class Silent(Asked):
+        async def act(self, request: list[Any], *, timeout: float | None = None) -> Any:
+            raise CallTimeout("bob@h:1 has not answered in 1 s")
+
+    asked = Silent()
+    for row in asked.rows:
+        row["pid"] = row["pid"].replace("ada@h:1", "bob@h:1")
+    node: Any = asked
+    wanted = Wanted("waiting", "", 20)
+    app = Live(node, wanted, await look(node, wanted), every=0.1)
+    async with app.run_test(size=(120, 40)) as pilot:
+        about = app.query_one("#about", Static)
+        await pilot.press("enter")
+        async with asyncio.timeout(10):
+            while "no answer: " not in str(about.content):
+                assert "LOST" not in str(app.query_one("#status", Static).content)
+                await pilot.pause(0.01)
+        assert "bob@h:1 has not answered" in str(about.content)
+        before = len(asked.requests)
+        async with asyncio.timeout(10):
+            while len(asked.requests) < before + 6:  # it goes on looking
+                await pilot.pause(0.01)
         await pilot.press("q")

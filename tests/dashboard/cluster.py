@@ -15,6 +15,7 @@ class Told(Source):
         events: what is told next to whoever follows; None as an event makes the node be away.
         pulses: how often a node was asked for its pulse, by its name.
         away: why the node does not answer; None if it does.
+        strange: nodes whose pulses lack something, and what.
     """
 
     def __init__(self, *words: str) -> None:
@@ -22,6 +23,7 @@ class Told(Source):
         self.events: asyncio.Queue[list[list[Any]]] = asyncio.Queue()
         self.pulses = dict.fromkeys(self.names, 0)
         self.away: str | None = None
+        self.strange: dict[str, str] = {}
         self.creation = 0x18EB_0000_0000_0000
         self.stalled: dict[str, float] = {}
         self.missing: set[frozenset[str]] = set()
@@ -55,7 +57,7 @@ class Told(Source):
         self.pulses[node] += 1
         self.clock += 0.01
         times, load = self.pulses[node], self.loads[self.names.index(node)]
-        return {
+        told = {
             "name": node,
             "creation": self.creation + self.names.index(node) * 10**9,
             "clock": self.clock,
@@ -73,3 +75,4 @@ class Told(Source):
             },
             "stalled": self.stalled if node == self.name else {},
         }
+        return {key: value for key, value in told.items() if key != self.strange.get(node)}

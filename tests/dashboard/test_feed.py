@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -99,6 +99,37 @@ async def test_whoever_comes_later_hears_first_of_all_that_is_known():
             assert {node["name"] for node in hello["nodes"]} == set(told.names)
             assert [event[1:3] for event in hello["events"]] == [["added", "db"]]
             assert hello["pulse"]["name"] == told.name
+
+
+@pytest.mark.parametrize("key", ["creation", "held", "cpu", "peers"])
+async def test_a_peer_of_another_version_is_silent_until_it_is_understood(key: str):
+    told = Told("ada", "bob", "cyd")
+    _, bob, cyd = told.names
+    told.strange = {bob: key}
+    async with listening(told) as messages:
+
+        async def row_of(node: str, *, silent: bool) -> dict[str, Any]:
+            while True:
+                rows: list[dict[str, Any]] = (await heard(messages, "mesh"))["nodes"]
+                for row in rows:
+                    if row["name"] == node and (silent or "held" in row) and (row["state"] == "silent") is silent:
+                        return row
+
+        await row_of(cyd, silent=False)
+        del told.strange[bob]
+        await row_of(bob, silent=False)
+        told.strange = {bob: key}
+        assert key in (await row_of(bob, silent=True))["why"]
+
+
+@pytest.mark.parametrize("key", ["creation", "clock", "held", "peers", "stalled"])
+async def test_a_node_of_another_version_is_away_until_it_is_understood(key: str):
+    told = Told("ada", "bob")
+    told.strange = {told.name: key}
+    async with listening(told) as messages:
+        assert key in (await heard(messages, "away"))["why"]
+        told.strange = {}
+        assert (await heard(messages, "pulse"))["name"] == told.name
 
 
 async def test_the_picture_tells_states_and_missing_sessions():
@@ -267,3 +298,49 @@ def test_rates_are_of_what_came_between_two_looks_and_a_new_session_counts_from_
 def test_without_an_earlier_look_there_are_no_rates():
     assert sampling.peer_rates(look(1.0, bob=[9, 9, 9, 9, 0, None]), None) == {"bob": [0.0] * 4}
     assert sampling.totals({}) == [0.0] * 4
+
+
+class Counted:
+    """An observer whose node answers when it is told to.
+
+    Attributes:
+        opened: the sessions that were opened.
+        answer: set when the node answers.
+    """
+
+    name = "ada@10.0.0.1:4370"
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.answer = asyncio.Event()
+
+    def another(self) -> "Counted":
+        return self
+
+    async def open(self) -> "Counted":
+        self.opened += 1
+        return self
+
+    async def call(self, request: Sequence[object], *, timeout: float) -> Any:
+        await self.answer.wait()
+        return ["done", request]
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_however_many_ask_at_once_few_sessions_are_opened_and_whoever_waits_holds_up_nobody():
+    counted = Counted()
+    observer: Any = counted
+    source = Afar(observer)
+    waiting: list[list[object]] = [["events", 1, 10.0], ["at", "bob@10.0.0.2:4370", ["drain", None]]]
+    waits = [asyncio.create_task(source.ask(request)) for request in waiting * 10]
+    await until(lambda: counted.opened == 20)
+    asked = [asyncio.create_task(source.ask(["at", "bob@10.0.0.2:4370", ["why", "db"]])) for _ in range(50)]
+    await until(lambda: counted.opened == 32)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert counted.opened == 32
+    counted.answer.set()
+    async with asyncio.timeout(10):
+        assert len(await asyncio.gather(*waits, *asked)) == 70

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -77,7 +77,8 @@ async def test_without_a_token_only_programs_of_this_machine_may_look():
     async with client(pages) as web:
         assert (await web.get("/api/about")).json()["acts"] is False
         assert (await web.get("/", headers={"Host": "evil.example"})).status_code == 421
-        assert (await web.get("/", headers={"X-Forwarded-For": "10.0.0.9"})).status_code == 403
+        for name in ("Forwarded", "Via", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto", "CF-Connecting-IP"):
+            assert (await web.get("/", headers={name: "10.0.0.9"})).status_code == 403
     async with client(pages, who=ELSEWHERE) as web:
         assert (await web.get("/")).status_code == (await web.get("/api/about")).status_code == 403
 
@@ -99,6 +100,67 @@ async def test_with_a_token_whoever_shows_it_may_look_from_anywhere():
         assert (await web.get("/api/about", headers={"Authorization": f"Bearer {TOKEN}"})).status_code == 200
 
 
+@pytest.mark.parametrize("token", [None, TOKEN])
+async def test_no_page_of_another_site_may_ask_for_anything(token: str | None):
+    at, evil = "http://127.0.0.1:4380", "http://evil.example"
+    async with client(app(Told("ada"), token=token), headers={"Authorization": f"Bearer {TOKEN}"}) as web:
+
+        async def answer(method: str, path: str, **headers: str) -> int:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            asked: httpx.Response = await web.request(method, path, headers=named)
+            return asked.status_code
+
+        for path in ("/", "/static/main.js", "/api/about", "/api/names"):
+            for method in ("GET", "HEAD", "OPTIONS", "POST"):
+                assert await answer(method, path, Origin=evil) == 403
+                assert await answer(method, path, Origin="null", Sec_Fetch_Mode="navigate") == 403
+            for site in ("cross-site", "same-site"):
+                assert await answer("GET", path, Sec_Fetch_Site=site, Sec_Fetch_Mode="no-cors") == 403
+                assert await answer("GET", path, Sec_Fetch_Site=site) == 403
+        for path in ("/", "/static/main.js", "/api/about"):
+            assert await answer("GET", path, Origin=at) == 200
+            assert await answer("GET", path, Sec_Fetch_Site="same-origin", Sec_Fetch_Mode="cors") == 200
+            assert await answer("GET", path, Sec_Fetch_Site="none", Sec_Fetch_Mode="navigate") == 200
+        assert await answer("GET", "/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate") == 200, "by a link"
+
+
+async def test_what_makes_no_sense_is_refused_and_is_no_error_of_the_server():
+    async with client(app(Told("ada"))) as web:
+        for host in ("[", "[::1", "[foo]", "a]b"):
+            assert (await web.get("/", headers={"Host": host})).status_code == 421
+        for origin in ("http://[", "http://[foo]", "null", ""):
+            assert (await web.post("/login", headers={"Origin": origin})).status_code == 403
+    async with client(app(Told("ada"), token=TOKEN)) as web:
+        deep = b'{"token":' + b"[" * 2000 + b"]" * 2000 + b"}"
+        answer = await web.post("/login", content=deep, headers=MARK)
+        assert answer.status_code == 400 and "no JSON object" in answer.text
+
+
+async def test_a_request_that_is_cut_short_is_no_error_of_the_server():
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/login",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1"), (b"x-kinfolk", b"page")],
+        "client": HERE,
+    }
+    came: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    said: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return came.pop(0)
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    await app(Told("ada"), token=TOKEN)(scope, receive, send)
+    assert said[0]["status"] == 400 and b"ends before" in said[1]["body"]
+
+
 @pytest.mark.parametrize(("token", "why"), [("sesame", "16 characters"), ("sesame" * 3 + "ä", "printable ASCII")])
 def test_a_token_that_is_short_or_fits_no_header_is_refused_and_not_shown(token: str, why: str):
     with pytest.raises(ValueError, match=why) as caught:
@@ -111,6 +173,14 @@ async def test_a_token_may_have_any_sign_of_ascii():
     async with client(app(Told("ada"), token=token)) as web:
         await web.post("/login", json={"token": token}, headers=MARK)
         assert (await web.get("/api/about")).status_code == 200
+
+
+@pytest.mark.parametrize("other", ['pref={"dark": true}', "a/b=1", "a,b=1", "[x]=1", "alone", "é=1"])
+async def test_the_cookie_is_found_among_whatever_others_of_that_host(other: str):
+    async with client(app(Told("ada"), token=TOKEN)) as web:
+        cookies = f"{other}; kinfolk_token={TOKEN}".encode("latin-1")
+        assert (await web.get("/api/about", headers={b"Cookie": cookies})).status_code == 200
+        assert (await web.get("/api/about", headers={b"Cookie": cookies[:-1]})).status_code == 401
 
 
 async def test_mounted_anywhere_all_addresses_are_relative_and_the_cookie_is_for_that_place(nodes: Nodes):
@@ -140,6 +210,19 @@ async def test_beyond_loopback_it_is_not_served_without_a_token():
     with pytest.raises(ValueError, match="give a token"):
         async with serve(Told("ada"), "0.0.0.0:0"):
             pass
+
+
+async def test_who_sends_half_a_request_and_no_more_is_hung_up_on(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("kinfolk.dashboard.api._BODY", 0.1)
+    async with serve(Told("ada"), "127.0.0.1:0", token=TOKEN) as where:
+        reader, writer = await asyncio.open_connection(where.host, where.port)
+        writer.write(b"POST /login HTTP/1.1\r\nHost: localhost\r\nX-Kinfolk: 1\r\nContent-Length: 10\r\n\r\n{")
+        try:
+            async with asyncio.timeout(4):  # before uvicorn would end an idle connection
+                answer = await reader.read()
+        finally:
+            writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 ") and b"has not come in 0.1 s" in answer
 
 
 # --- what it tells ---
@@ -188,6 +271,26 @@ async def test_why_is_told_by_the_node_and_by_its_peers(nodes: Nodes):
         assert (await web.get("/api/why")).status_code == 400
         answer = await web.get("/api/why", params={"name": "db", "node": "eve@127.0.0.1:1"})
         assert answer.status_code == 503 and "eve@127.0.0.1:1" in answer.json()["error"]
+
+
+async def test_why_is_asked_for_a_few_at_a_time():
+    asked, answer = list[object](), asyncio.Event()
+
+    class Slow(Told):
+        async def ask(self, request: Sequence[object], timeout: float = 5.0) -> Any:
+            asked.append(request)
+            await answer.wait()
+            return {}
+
+    async with client(app(Slow("ada"))) as web:
+        gets = [asyncio.create_task(web.get("/api/why", params={"name": "db"})) for _ in range(20)]
+        await until(lambda: len(asked) == 4)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert len(asked) == 4
+        answer.set()
+        assert {(await get).status_code for get in gets} == {200}
+    assert len(asked) == 20
 
 
 async def test_groups_are_told_with_their_sizes_and_their_members_in_pages(nodes: Nodes):

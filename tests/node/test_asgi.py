@@ -111,6 +111,39 @@ async def test_what_fails_in_the_application_closes_the_node(nodes: Nodes, serve
     assert server.told == []
 
 
+async def test_what_ends_streams_is_called_also_when_the_application_fails_and_awaited(nodes: Nodes, server: Server):
+    ended: list[str] = []
+
+    async def then() -> None:
+        await asyncio.sleep(0.01)
+        ended.append("then")
+
+    with pytest.raises(RuntimeError, match="its own"):
+        async with lifespan(nodes.make("ada"), then):
+            raise RuntimeError("its own")
+    assert ended == ["then"] and server.told == []
+
+
+async def test_the_server_is_told_although_what_comes_before_fails(
+    nodes: Nodes, server: Server, caplog: pytest.LogCaptureFixture
+):
+    called: list[str] = []
+
+    async def fails() -> None:
+        raise RuntimeError("boom")
+
+    async def then() -> None:
+        called.append("then")
+
+    async with lifespan(nodes.make("ada"), fails, then) as node:
+        server.node = node
+        signal.raise_signal(signal.SIGTERM)
+        await until(lambda: server.told)
+    assert server.told == [(signal.SIGTERM, "(closed)>")] and called == ["then"]
+    (record,) = [record for record in caplog.records if "once its node has closed" in record.message]
+    assert (getattr(record, "node"), getattr(record, "reason")) == (node.name, "RuntimeError('boom')")  # noqa: B009
+
+
 def test_outside_of_the_main_thread_no_signal_is_taken(server: Server, tmp_path: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("KINFOLK_HOME", str(tmp_path))
     seen: list[object] = []

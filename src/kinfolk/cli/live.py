@@ -162,8 +162,12 @@ class Live(App[int]):
         if self._chosen is None:
             return
         name, pid = self._chosen
-        told = await process(self._node, name, pid)
-        lines = [f"{pid} has ended"] if told is None else [f"{word}: {_text(value)}" for word, value in told.items()]
+        try:
+            lines = _lines(pid, await process(self._node, name, pid))
+        except KinfolkError as error:
+            if name == self._node.name:
+                raise
+            lines = [f"no answer: {exits.line_of(error)}"]  # of a peer; our own session would fail at the next look
         if self._chosen == (name, pid):
             about.update("\n".join(map(printable, lines)))
 
@@ -249,6 +253,10 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 def _node_cells(row: dict[str, Any]) -> list[str]:
     return [row["node"], row["state"], *(str(row.get(word, "")) for word in ("processes", "waiting", "names"))]
+
+
+def _lines(pid: str, told: dict[str, Any] | None) -> list[str]:
+    return [f"{pid} has ended"] if told is None else [f"{word}: {_text(value)}" for word, value in told.items()]
 
 
 def _text(value: object) -> str:

@@ -99,7 +99,7 @@ class Dashboard:
         try:
             given = Hidden(str((await body_of(request)).get("token", "")))
         except BadRequest as error:
-            return PlainTextResponse(f"{error}\n", 400)
+            return PlainTextResponse(f"{error}\n", 400, {"Connection": "close"})  # more of it may be to come
         if not hmac.compare_digest(given.reveal().encode(), self._token.reveal().encode()):
             return PlainTextResponse("this is not the token\n", 401)
         answer = Response(status_code=204)

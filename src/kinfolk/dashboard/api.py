@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import DecodeError, json
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
@@ -34,6 +34,7 @@ _LOOKING = 4  # questions that go through tables, at a time
 _KILL = 5.0  # seconds
 _DRAIN = 3600.0  # seconds; whoever drains is asked for nothing else in this session
 _MAX_BODY = 8192
+_BODY = 5.0  # seconds in which all of it must come: whoever sends half of one has shown no token yet
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -111,7 +112,7 @@ class Api:
         )
 
     async def _why(self, request: Request) -> Response:
-        return _json(await self._source.at(self._node(request), ["why", _needed(request, "name")]))
+        return await self._look(["why", _needed(request, "name")], self._node(request))
 
     async def _groups(self, request: Request) -> Response:
         given = request.query_params
@@ -202,13 +203,19 @@ async def body_of(request: Request) -> dict[str, Any]:
         BadRequest: it carries something else.
     """
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > _MAX_BODY:
-            raise BadRequest(f"the request is longer than {_MAX_BODY} bytes")
+    try:
+        async with asyncio.timeout(_BODY):
+            async for part in request.stream():
+                body += part
+                if len(body) > _MAX_BODY:
+                    raise BadRequest(f"the request is longer than {_MAX_BODY} bytes")
+    except TimeoutError:
+        raise BadRequest(f"the request has not come in {_BODY:g} s: send all of it") from None
+    except ClientDisconnect:
+        raise BadRequest("the request ends before its body does") from None
     try:
         return json.decode(bytes(body), type=dict[str, Any])
-    except DecodeError as error:
+    except (DecodeError, RecursionError) as error:
         raise BadRequest(f"the request is no JSON object: {error}") from None
 
 

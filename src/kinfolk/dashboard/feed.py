@@ -47,6 +47,8 @@ _GAP = 0.25  # seconds between two batches of events
 _WAIT = 10.0  # seconds that the node may have no event to tell
 _ASKED = 4  # peers in one beat
 _PATIENCE = 3.0  # seconds
+_STRANGE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What reading the pulse of a node may raise that is of another version."""
 
 
 class TooMany(Exception):
@@ -208,13 +210,18 @@ class Feed:
             began = loop.time()
             try:
                 told = await self._source.ask(["pulse"])
-            except KinfolkError as error:
-                self._away = str(error)
-                self._say("away", {"why": self._away})
-            else:
                 self._felt(Look(told, loop.time(), loop.time() - began))
+            except KinfolkError as error:
+                self._is_away(str(error))
+            except _STRANGE as error:
+                self._look = None  # the next one is not compared with it
+                self._is_away(_strange(error))
             beat = self._beat if self._samples or self._away else self._beat / 5  # the second makes the first rates
             await asyncio.sleep(max(self._beat / 10, began + beat - loop.time()))
+
+    def _is_away(self, why: str) -> None:
+        self._away = why
+        self._say("away", {"why": why})
 
     def _felt(self, new: Look) -> None:
         self._away = None
@@ -304,12 +311,20 @@ class Feed:
         loop, began = asyncio.get_running_loop(), asyncio.get_running_loop().time()
         try:
             told = await self._source.at(node, ["pulse"], _PATIENCE)
+            self._answered(node, Look(told, loop.time(), loop.time() - began))
         except KinfolkError as error:
-            if node in self._rows:
-                self._rows[node] = {**self._rows[node], "state": "silent", "why": str(error)}
-                self._say("mesh", {"nodes": [self._rows[node]], "gone": []})
-            return
-        new, old = Look(told, loop.time(), loop.time() - began), self._others.get(node)
+            self._is_silent(node, str(error))
+        except _STRANGE as error:
+            self._others.pop(node, None)  # the next one is not compared with it
+            self._is_silent(node, _strange(error))
+
+    def _is_silent(self, node: str, why: str) -> None:
+        if node in self._rows:
+            self._rows[node] = {**self._rows[node], "state": "silent", "why": why}
+            self._say("mesh", {"nodes": [self._rows[node]], "gone": []})
+
+    def _answered(self, node: str, new: Look) -> None:
+        told, old = new.told, self._others.get(node)
         if node not in self._rows or self._look is None:
             return
         self._others[node] = new
@@ -360,6 +375,10 @@ class Feed:
         self._lost_at[node] = asyncio.get_running_loop().time()
         self._rows[node] = sampling.bare_row(node, "down", reason)
         self._say("mesh", {"nodes": [self._rows[node]], "gone": []})
+
+
+def _strange(error: Exception) -> str:
+    return f"it tells of itself otherwise than this version understands: {error!r}"
 
 
 def _message(event: str, data: object) -> bytes:

@@ -1,8 +1,10 @@
 """Whom the dashboard asks: a node of this program, or any other one through sessions of an observer."""
 
+import asyncio
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from kinfolk.errors import CallFailed, NodeLost
 from kinfolk.observer import Observer, came_of
@@ -15,6 +17,10 @@ ANSWER = 5.0
 """Seconds in which an answer must come."""
 _IDLE = 4
 """Sessions that are kept open for the next questions."""
+_AT_ONCE = 12
+"""Questions that are asked at a time, each in a session of its own; those of `_WAITING` do not count."""
+_WAITING = frozenset({"events", "drain"})
+"""What is answered when something has happened, which may take long."""
 
 
 class Source(ABC):
@@ -74,6 +80,7 @@ class Afar(Source):
         self._name = observer.name
         self._observer = observer
         self._idle: list[Observer] = []
+        self._asking = asyncio.Semaphore(_AT_ONCE)
         self._closed = False
 
     @property
@@ -83,6 +90,10 @@ class Afar(Source):
 
     async def ask(self, request: Sequence[object], timeout: float = ANSWER) -> Any:
         """See `Source`."""
+        async with contextlib.nullcontext() if _waits(request) else self._asking:
+            return await self._ask(request, timeout)
+
+    async def _ask(self, request: Sequence[object], timeout: float) -> Any:
         while self._idle:
             try:
                 return await self._through(self._idle.pop(), request, timeout)
@@ -110,3 +121,9 @@ class Afar(Source):
             else:
                 await session.close()
         return answer
+
+
+def _waits(request: Sequence[object]) -> bool:
+    """Whether it is one of `_WAITING`, of the node itself or of a peer."""
+    asked = cast("Sequence[object]", request[2]) if request[0] == "at" else request
+    return asked[0] in _WAITING

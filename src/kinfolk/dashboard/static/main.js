@@ -21,7 +21,7 @@ let shown = null; // the page, what ends it, and what it can be told
 /** The page and what belongs to it, as the address has them: #/names?q=db */
 function place() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  const name = path in PAGES ? path : "overview";
+  const name = Object.hasOwn(PAGES, path) ? path : "overview";
   return { name, params: new URLSearchParams(query) };
 }
 
