@@ -1,6 +1,7 @@
 """An observer asks a node's own service, and is no part of the mesh."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,19 @@ import msgspec
 import pytest
 
 import kinfolk.observer
-from kinfolk import CallTimeout, Cookie, Node, NodeLost, Pid, Refused, looking, new_cookie
+from kinfolk import (
+    CallFailed,
+    CallTimeout,
+    Child,
+    Cookie,
+    MessageTooLarge,
+    Node,
+    NodeLost,
+    Pid,
+    Refused,
+    looking,
+    new_cookie,
+)
 from kinfolk import effects as fx
 from kinfolk.observer import Observer
 from kinfolk.service import SERVICE_NAME
@@ -102,6 +115,50 @@ async def test_the_service_refuses_what_it_does_not_know_and_lives_on(node, requ
         with pytest.raises(Refused, match="unknown request"):
             await seen.call(request_)
         assert await seen.call(["whereis", "nobody"]) is None
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [["ps", 0, 10], ["top", "age", "", 10], ["process", "PID"], ["why", "db"], ["find names", "", "", "", 9]],
+)
+async def test_the_service_survives_an_answer_that_cannot_be_sent(node, monkeypatch, request_):
+    pid = node.spawn(idle)
+    await node.names.register("db", pid)
+    service = node.names.local.whereis(SERVICE_NAME)
+    asked = [str(pid) if each == "PID" else each for each in request_]
+    async with observer(node) as seen:
+        watch = await seen.call(["watch", "none"])
+        encode: Callable[[Any], bytes] = node._codec.encode
+
+        def strict(value: Any) -> bytes:
+            if isinstance(value, dict):
+                raise MessageTooLarge("it is too large")
+            return encode(value)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(node._codec, "encode", strict)
+            with pytest.raises(CallFailed, match="could not be sent: it is too large"):
+                await seen.call(asked)
+        assert await seen.call(["events", watch, 0]) == [], "the watch is still there"
+    assert node.names.local.whereis(SERVICE_NAME) == service
+
+
+async def test_the_service_survives_a_refusal_that_cannot_be_sent():
+    async with Node("ada", cookie=COOKIE, join=[], max_message=10_000) as node:
+        service = node.names.local.whereis(SERVICE_NAME)
+        async with observer(node) as seen:
+            with pytest.raises(CallFailed, match="could not be sent"):
+                await seen.call(["top", "\n" * 9_000, "", 1])
+            assert await seen.call(["whereis", "nobody"]) is None
+        assert node.names.local.whereis(SERVICE_NAME) == service
+
+
+async def test_of_very_many_trees_so_many_are_told_as_are_asked_for(node):
+    for _ in range(3):
+        await node.supervise([Child(idle), Child(idle)])
+    async with observer(node) as seen:
+        assert [len(root["children"]) for root in await seen.call(["tree", 2])] == [2, 2]
+        assert len(await seen.call(["tree"])) == len(await seen.call(["tree", 2**64 - 1])) == 3
 
 
 async def test_names_come_in_pages_each_in_order_and_of_the_prefix(node, monkeypatch):

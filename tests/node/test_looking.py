@@ -172,6 +172,20 @@ async def test_of_a_process_all_is_told_as_long_as_it_lives(nodes: Nodes):
     assert looking.process(ada, Pid("bob@h:1", 1, 1)) is None
 
 
+async def test_of_a_process_with_very_many_names_the_oldest_are_told(nodes: Nodes):
+    ada = await nodes.start("ada")
+    pid = ada.spawn(idle)
+    names = [f"n{number:03}" for number in range(150)]
+    for name in names:
+        ada.names.register_nowait(name, pid)
+    await until(lambda: len(ada.names) == len(names))
+    (_, listed) = (await looking.processes(ada, 0, 10))["processes"]
+    (_, on_top) = (await looking.top(ada, "age", "", 10))["top"]
+    told = looking.process(ada, pid)
+    assert told is not None
+    assert listed["names"] == on_top["names"] == names[:10] and told["names"] == names[:100]
+
+
 @pytest.mark.parametrize("what", ["names", "groups", "processes", "top", "mailboxes"])
 async def test_others_have_their_turn_after_every_slice(nodes: Nodes, monkeypatch: pytest.MonkeyPatch, what: str):
     monkeypatch.setattr(looking, "_SLICE", 20)
