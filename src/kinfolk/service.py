@@ -18,6 +18,7 @@ from kinfolk.ids import Pid
 from kinfolk.leaving import Drain, Undone
 from kinfolk.messages import Call
 from kinfolk.process import Process
+from kinfolk.seconds import check_seconds
 from kinfolk.shell.dataplane import Target
 from kinfolk.watches import Watches
 from kinfolk.wire.session import OBSERVED
@@ -185,7 +186,7 @@ def _act(call: Call[Any], tasks: asyncio.TaskGroup, doing: Coroutine[Any, Any, o
             outcome: list[object] = ["done", await doing]
         except TimeoutError as error:
             outcome = ["failed", CallTimeout.__name__, str(error)]
-        except (KinfolkError, ValueError) as error:
+        except (KinfolkError, TypeError, ValueError) as error:
             outcome = ["failed", type(error).__name__, str(error)]
         _reply(call, outcome)
 
@@ -210,6 +211,7 @@ async def _shell(me: Process, consoles: Consoles, number: int, source: str) -> s
 
 async def _kill(me: Process, target: Pid | str, seconds: float) -> list[str]:
     """End a process, and wait for its end. Returns its pid and the reason."""
+    check_seconds(seconds, "seconds")  # before anybody is killed
     pid = me.names.whereis(target) if isinstance(target, str) else target
     if pid is None:
         raise NameUnknown(str(target))
@@ -291,7 +293,7 @@ def _drain(me: Process, call: Call[Any], seconds: float | None) -> None:
     """Drain the node. Answered when all is done, or the time is up, before the node closes."""
     try:
         _ = me.node.start_draining(seconds)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         _fail(call, error)
         return
 

@@ -23,6 +23,7 @@ from kinfolk import (
     new_cookie,
 )
 from kinfolk import effects as fx
+from kinfolk.errors import KinfolkError
 from kinfolk.observer import Observer
 from kinfolk.service import SERVICE_NAME
 from kinfolk.shell import transport
@@ -151,6 +152,32 @@ async def test_the_service_survives_a_refusal_that_cannot_be_sent():
                 await seen.call(["top", "\n" * 9_000, "", 1])
             assert await seen.call(["whereis", "nobody"]) is None
         assert node.names.local.whereis(SERVICE_NAME) == service
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("-inf"), -1, True])
+async def test_the_service_refuses_what_is_no_number_of_seconds_and_does_nothing(node, wrong):
+    pid = node.spawn(idle)
+    service = node.names.local.whereis(SERVICE_NAME)
+    async with observer(node) as seen:
+        watch = await seen.call(["watch", "none"])
+        for request in (["events", watch, wrong], ["drain", wrong]):
+            if request[0] == "events" and wrong < 0:
+                continue  # it waits for nothing
+            with pytest.raises(Refused, match=r"give 0 or more"):
+                await seen.call(request)
+        for request in (["kill", pid, wrong], ["call", pid, 1, wrong]):
+            with pytest.raises(KinfolkError, match=r"give 0 or more"):
+                await seen.act(request)
+        assert await seen.call(["events", watch, 0]) == []
+        for ask in seen.call, seen.act:
+            with pytest.raises((TypeError, ValueError), match="give 0 or more"):
+                await ask(["info"], timeout=wrong)
+        with pytest.raises((TypeError, ValueError), match="give 0 or more"):
+            await seen.wait_end(wrong)
+    assert node.is_alive(pid) and node.draining is None
+    assert node.names.local.whereis(SERVICE_NAME) == service
+    with pytest.raises((TypeError, ValueError), match="give 0 or more"):
+        Observer(node.name, cookies=[COOKIE], cluster=node.cluster, timeout=wrong)
 
 
 async def test_of_very_many_trees_so_many_are_told_as_are_asked_for(node):
