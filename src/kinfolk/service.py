@@ -76,7 +76,7 @@ async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call
         case ["find members", str(group), None | Pid(), int(limit)] if limit > 0:
             _find(call, tasks, finding.members(me.node, group, call.body[2], min(limit, looking.PAGE)))
         case ["find processes", str(text), str(order), int(skip), int(limit)] if limit > 0 and order in finding.ORDERS:
-            _find(call, tasks, finding.processes(me.node, text, order, max(skip, 0), min(limit, looking.PAGE)))
+            _find(call, tasks, finding.processes(me.node, text, order, max(skip, 0), min(limit, looking.PROCESSES)))
         case ["whereis", str(name)]:
             holder = me.node.names.whereis(name)
             _reply(call, None if holder is None else str(holder))
