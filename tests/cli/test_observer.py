@@ -188,6 +188,34 @@ async def test_of_very_many_trees_so_many_are_told_as_are_asked_for(node):
         assert len(await seen.call(["tree"])) == len(await seen.call(["tree", 2**64 - 1])) == 3
 
 
+async def test_not_too_many_look_at_a_time_and_none_for_a_caller_who_is_gone(node, monkeypatch):
+    running, most, begun, go = 0, 0, 0, asyncio.Event()
+
+    async def held(*_: object) -> int:
+        nonlocal running, most, begun
+        running, begun = running + 1, begun + 1
+        most = max(most, running)
+        try:
+            await go.wait()
+        finally:
+            running -= 1
+        return 1
+
+    monkeypatch.setattr("kinfolk.finding.groups", held)
+    service, request = (SERVICE_NAME, node.name), ["find groups", "", "", 1]
+    patient = [asyncio.create_task(node.call(service, request, timeout=None)) for _ in range(2)]
+    hasty = [asyncio.create_task(node.call(service, request, timeout=0.2)) for _ in range(5)]
+    assert [type(outcome) for outcome in await asyncio.gather(*hasty, return_exceptions=True)] == [CallTimeout] * 5
+    await until(lambda: running == 2)
+    assert (most, begun) == (4, 4), "the others waited, and their callers went"
+    more = [asyncio.create_task(node.call(service, request, timeout=60)) for _ in range(5)]
+    await until(lambda: running == 4)
+    assert (await node.call(service, ["pulse"]))["ready"]
+    go.set()
+    assert await asyncio.gather(*patient, *more) == [1] * 7
+    assert most == 4
+
+
 async def test_names_come_in_pages_each_in_order_and_of_the_prefix(node, monkeypatch):
     monkeypatch.setattr(looking, "PAGE", 3)
     monkeypatch.setattr(looking, "_SLICE", 4)
