@@ -30,6 +30,8 @@ _COST = 2  # of a row that is put in order, in those of one that is only walked 
 _LOOKED_AT = 100
 _TOLD = 6
 """Names of one process."""
+DEEPEST = 10_000
+"""Processes that may be skipped: all before those that are told are put in order for it."""
 
 ORDERS = ("start", "waiting", "received")
 """How processes may be ordered: by their start, or the one first that has most messages."""
@@ -54,6 +56,8 @@ async def first(
         after: only rows beyond this one are returned; those before it count all the same.
     """
     found: list[T] = []
+    kept = limit + 1  # one more than wanted tells that there are more
+    last: T | None = None  # of those that are kept, once there are so many
     count = 0
     async for some in Turns().over(rows, _COST):
         if wanted is not None:
@@ -61,12 +65,14 @@ async def first(
         count += len(some)
         if after is not None:
             some = [row for row in some if after < row]
-        if len(found) > limit:
-            last = found[limit]
+        if last is not None:
             some = [row for row in some if row < last]
         found += some
-        found.sort()
-        del found[limit + 1 :]  # one more than wanted tells that there are more
+        if len(found) >= 2 * kept:  # not after each slice: to sort many again for a few more takes long
+            found.sort()
+            del found[kept:]
+            last = found[-1]
+    found.sort()
     return Found(found[:limit], len(found) > limit, count)
 
 
@@ -109,6 +115,7 @@ async def members(node: "Node", group: str, after: Pid | None, limit: int) -> di
 async def processes(node: "Node", text: str, order: str, skip: int, limit: int) -> dict[str, Any]:
     """The processes of this node whose function or names contain a text, in this order, from the one at `skip` on.
 
+    Beyond `DEEPEST` nobody comes: what is told from there on is the last there is to be had, whoever else there may be.
     Of a process that has very many names, only the oldest `_LOOKED_AT` are looked at, and only the oldest `_TOLD` told.
     """
     has = containing(text)
@@ -117,11 +124,12 @@ async def processes(node: "Node", text: str, order: str, skip: int, limit: int) 
         process = row[2]
         return has is None or has(process.function) or any(map(has, names_of(node, process, _LOOKED_AT)))
 
+    skip = min(skip, DEEPEST)
     rows = ((_rank(process, order), process.pid.local, process) for process in node.processes())
     found = await first(rows, skip + limit, None if has is None else wanted)
     now = asyncio.get_running_loop().time()
     shown = [row(node, process, now, _TOLD) for _, _, process in found.rows[skip:]]
-    return {"processes": shown, "more": found.more, "count": found.matching}
+    return {"processes": shown, "more": found.more and skip < DEEPEST, "count": found.matching}
 
 
 def _rank(process: "Process", order: str) -> int:

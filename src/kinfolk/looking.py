@@ -36,6 +36,8 @@ _REST = 4  # times as long as a slice took
 _LISTINGS = 4  # that are kept until their next page is asked for
 _FORGET = 30.0  # seconds after which one is not
 _SHOWN = 20  # links, and groups, of one process
+_TOLD = 10  # names of one process among many, the oldest: so that no number of names makes an answer too large
+_ALL_TOLD = 100  # names of one that is asked about alone
 _NEXT = 5  # messages that wait for it, the oldest
 _NOT_SHOWN = (os.path.dirname(__file__), os.path.dirname(asyncio.__file__))  # of the code that a process is in
 
@@ -275,7 +277,7 @@ def _has(node: "Node", pattern: str) -> Callable[["Process"], bool] | None:
     return has
 
 
-def names_of(node: "Node", process: "Process", limit: int | None) -> list[str]:
+def names_of(node: "Node", process: "Process", limit: int) -> list[str]:
     """The names of a process of this node, so many at most: those first that the whole cluster knows."""
     return [*node.names.of(process.pid, limit), *node.names.local.of(process.pid)][:limit]
 
@@ -285,11 +287,11 @@ def names_of(node: "Node", process: "Process", limit: int | None) -> list[str]:
 
 async def _rows(node: "Node", turns: Turns, processes: "list[Process]") -> list[dict[str, Any]]:
     now = asyncio.get_running_loop().time()
-    return [row(node, process, now) async for some in turns.over(processes, _WRITTEN) for process in some]
+    return [row(node, process, now, _TOLD) async for some in turns.over(processes, _WRITTEN) for process in some]
 
 
-def row(node: "Node", process: "Process", now: float, names: int | None = None) -> dict[str, Any]:
-    """What is told of a process of this node, with so many of its names; None for all."""
+def row(node: "Node", process: "Process", now: float, names: int) -> dict[str, Any]:
+    """What is told of a process of this node, with so many of its names: the oldest."""
     return {
         "pid": str(process.pid),
         "names": names_of(node, process, names),
@@ -301,14 +303,14 @@ def row(node: "Node", process: "Process", now: float, names: int | None = None) 
 
 
 def process(node: "Node", pid: Pid) -> dict[str, Any] | None:
-    """All there is to tell of one process of this node; None if it is dead or lives elsewhere."""
+    """What there is to tell of one process of this node, all within bounds; None if it is dead or lives elsewhere."""
     alive = node.processes()
     found = alive[bisect_left(alive, pid.local, key=_local) :][:1]
     if not found or found[0].pid != pid:
         return None
     supervisor = node.supervisors.get(pid.local)
     return {
-        **row(node, found[0], asyncio.get_running_loop().time()),
+        **row(node, found[0], asyncio.get_running_loop().time(), _ALL_TOLD),
         "parent": None if found[0].parent is None else str(found[0].parent),
         "links": [str(link) for link in node.signals.relations.links(pid.local)[:_SHOWN]],
         "groups": node.kernel.groups_of(pid.local)[:_SHOWN],

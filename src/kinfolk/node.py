@@ -869,6 +869,7 @@ class Node:
         Raises:
             TimeoutError: it was still alive then.
             NodeClosed: this node is closed.
+            ValueError, TypeError: `timeout` is no number of seconds.
         """
         self.check_open()
         return await self._parts.signals.wait_exit(pid, timeout)

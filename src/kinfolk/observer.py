@@ -24,6 +24,7 @@ from kinfolk.errors import (
     RemoteProtocolError,
 )
 from kinfolk.ids import Seed
+from kinfolk.seconds import check_seconds
 from kinfolk.service import SERVICE_NAME
 from kinfolk.shell.tls import SERVER_NAME, Credentials, OwnCertificates, named_nodes, node_uri, peer_fingerprint
 from kinfolk.shell.transport import dial_error, refusal_error
@@ -65,7 +66,7 @@ class Observer:
         self._seed = Seed.parse(where)
         self._credentials = Credentials.of(cookies, tls)
         self._cluster = cluster
-        self._timeout = timeout
+        self._timeout = check_seconds(timeout)
         self._codec = codec.Codec()
         self._begin()
 
@@ -117,14 +118,14 @@ class Observer:
             CallFailed: it failed.
             NodeLost: the session has ended.
         """
-        seconds = self._timeout if timeout is None else timeout
+        seconds = self._timeout if timeout is None else check_seconds(timeout)
         async with self._calling:
             if self._session is None:
                 raise NodeLost(f"the session with {self.name or self._seed} is not open: use `async with` or open()")
             self._reference += 1
             self._answer = None
             body = msgspec.Raw(self._codec.encode(request))
-            asked = frames.Called(SERVICE_NAME, None, self._reference, int(seconds * 1000), body)
+            asked = frames.Called(SERVICE_NAME, None, self._reference, frames.milliseconds_of(seconds), body)
             self._session.outbox.encode(asked)
             try:
                 outcome, encoded = await self._answered_within(seconds)
@@ -165,7 +166,7 @@ class Observer:
             CallTimeout: it has not, within so many seconds.
         """
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(check_seconds(timeout)):
                 while self._session is not None:
                     await self._turn()
         except TimeoutError:

@@ -5,8 +5,10 @@ It has the node-scoped name "kinfolk". The command line asks it, through an obse
 """
 
 import asyncio
+import itertools
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import kinfolk
@@ -17,11 +19,13 @@ from kinfolk.ids import Pid
 from kinfolk.leaving import Drain, Undone
 from kinfolk.messages import Call
 from kinfolk.process import Process
+from kinfolk.seconds import check_seconds
 from kinfolk.shell.dataplane import Target
 from kinfolk.watches import Watches
 from kinfolk.wire.session import OBSERVED
 
 SERVICE_NAME = OBSERVED
+_LOOKS = 4  # requests that look through tables at a time, each with a copy of one
 _SHOWN = 10  # processes that a draining node waits for
 
 
@@ -29,10 +33,10 @@ async def service(me: Process) -> None:
     """Answer until the node closes."""
     async with asyncio.TaskGroup() as tasks:
         watches = Watches(me.names, me.node.kernel.peers, tasks)
-        kept = _Kept(watches, Consoles(me), looking.Listings(me.node))
+        kept = _Kept(watches, Consoles(me), looking.Listings(me.node), asyncio.Semaphore(_LOOKS))
         try:
             async for call in me.calls():
-                await _answer(me, kept, tasks, call)
+                _answer(me, kept, tasks, call)
         finally:
             watches.close()
 
@@ -43,58 +47,61 @@ class _Kept(NamedTuple):
     watches: Watches
     consoles: Consoles
     listings: looking.Listings
+    looks: asyncio.Semaphore
 
 
-async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call[Any]) -> None:
-    watches, consoles, listings = kept
+def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call[Any]) -> None:
+    watches, consoles, listings, looks = kept
+    look = partial(_look, call, looks, tasks)
     match call.body:
         case ["info"]:
-            call.reply(_info(me))
+            _reply(call, _info(me))
         case ["pulse"]:
-            call.reply(_pulse(me))
+            _reply(call, _pulse(me))
         case ["nodes"]:
-            call.reply(_nodes(me))
+            _reply(call, _nodes(me))
         case ["stalled"]:
-            call.reply(me.node.stalled())
+            _reply(call, me.node.stalled())
         case ["connected"]:
-            call.reply(me.node.connected())
+            _reply(call, me.node.connected())
         case ["names", str(prefix), str(after), int(limit)] if limit > 0:
-            call.reply(await listings.names(prefix, after, limit))
+            look(lambda: listings.names(prefix, after, limit))
         case ["groups", str(prefix), str(group), str(member), int(limit)] if limit > 0:
             try:
                 last = (group, Pid.parse(member)) if member else None
             except ValueError as error:
-                call.fail(str(error))
+                _fail(call, error)
             else:
-                call.reply(await listings.groups(prefix, last, limit))
+                look(lambda: listings.groups(prefix, last, limit))
         case ["find names", str(text), str(where), str(after), int(limit)] if limit > 0:
-            _find(call, tasks, finding.names(me.node, text, where, after, min(limit, looking.PAGE)))
+            look(lambda: finding.names(me.node, text, where, after, min(limit, looking.PAGE)))
         case ["find groups", str(text), str(after), int(limit)] if limit > 0:
-            _find(call, tasks, finding.groups(me.node, text, after, min(limit, looking.PAGE)))
+            look(lambda: finding.groups(me.node, text, after, min(limit, looking.PAGE)))
         case ["find members", str(group), None | Pid(), int(limit)] if limit > 0:
-            _find(call, tasks, finding.members(me.node, group, call.body[2], min(limit, looking.PAGE)))
+            look(lambda: finding.members(me.node, group, call.body[2], min(limit, looking.PAGE)))
         case ["find processes", str(text), str(order), int(skip), int(limit)] if limit > 0 and order in finding.ORDERS:
-            _find(call, tasks, finding.processes(me.node, text, order, max(skip, 0), min(limit, looking.PAGE)))
+            look(lambda: finding.processes(me.node, text, order, max(skip, 0), min(limit, looking.PROCESSES)))
         case ["whereis", str(name)]:
             holder = me.node.names.whereis(name)
-            call.reply(None if holder is None else str(holder))
+            _reply(call, None if holder is None else str(holder))
         case ["why", str(name)]:
             try:
-                call.reply(me.node.explain(name).builtins())
+                why = me.node.explain(name).builtins()
             except ValueError as error:
-                call.fail(str(error))
-        case ["ps", int(after), int(limit)] if limit > 0:
-            call.reply(await looking.processes(me.node, after, limit))
+                _fail(call, error)
+            else:
+                _reply(call, why)
+        case ["ps", int(local), int(limit)] if limit > 0:
+            look(lambda: looking.processes(me.node, local, limit))
         case ["top", str(sort), str(pattern), int(limit)] if limit > 0:
-            try:
-                call.reply(await looking.top(me.node, sort, pattern, limit))
-            except ValueError as error:
-                call.fail(str(error))
+            look(lambda: looking.top(me.node, sort, pattern, limit))
         case ["process", str(pid)]:
             try:
-                call.reply(looking.process(me.node, Pid.parse(pid)))
+                process = looking.process(me.node, Pid.parse(pid))
             except ValueError as error:
-                call.fail(str(error))
+                _fail(call, error)
+            else:
+                _reply(call, process)
         case ["send", (Pid() | str() | [str(), str()]) as target, body]:
             _act(call, tasks, _send(me, _target(target), body))
         case ["call", (Pid() | str() | [str(), str()]) as target, body, int() | float() as seconds]:
@@ -107,15 +114,17 @@ async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call
             request: list[object] = call.body[2]
             _act(call, tasks, me.call((SERVICE_NAME, node), request, timeout=call.remaining))
         case ["tree"]:
-            call.reply(_trees(me, None))
+            _reply(call, _trees(me, None))
         case ["tree", int(limit)] if limit > 0:
-            call.reply(_trees(me, limit))
+            _reply(call, _trees(me, min(limit, looking.PAGE)))
         case ["watch", str(pattern)] | ["watch", str(pattern), "nodes" | "changes"]:
+            what = call.body[2] if len(call.body) == 3 else ""
             try:
-                what = call.body[2] if len(call.body) == 3 else ""
-                call.reply(watches.open(pattern, nodes=what != "", changes=what == "changes"))
+                watch = watches.open(pattern, nodes=what != "", changes=what == "changes")
             except ValueError as error:
-                call.fail(str(error))
+                _fail(call, error)
+            else:
+                _reply(call, watch)
         case ["events", int(watch), int() | float() as seconds]:
             watches.fetch(call, watch, seconds)
         case ["drain", None | int() | float() as seconds]:
@@ -135,16 +144,40 @@ async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call
             )
 
 
-def _find(call: Call[Any], tasks: asyncio.TaskGroup, looking: Coroutine[Any, Any, object]) -> None:
-    """Answer with what is found, and others meanwhile."""
+def _reply(call: Call[Any], value: object) -> None:
+    """Answer with a value. One that cannot be sent is its caller's loss, and nobody else's: the caller is told so."""
+    try:
+        call.reply(value)
+    except KinfolkError as error:
+        if not call.answered:
+            _fail(call, error)
 
-    async def find() -> None:
+
+def _fail(call: Call[Any], error: Exception) -> None:
+    """Answer with the text of an error."""
+    try:
+        call.fail(str(error))
+    except KinfolkError:
+        pass  # not even that can be sent: it has what was asked for in it
+
+
+def _look(
+    call: Call[Any], looks: asyncio.Semaphore, tasks: asyncio.TaskGroup, look: Callable[[], Awaitable[object]]
+) -> None:
+    """Answer with what is seen, and others meanwhile. Few look at a time, and none for a caller who has given up."""
+
+    async def see() -> None:
         try:
-            call.reply(await looking)
-        except KinfolkError:
-            pass  # the node has closed; or it cannot be sent, which the caller has been told
+            async with asyncio.timeout(call.remaining), looks:
+                seen = await look()
+        except TimeoutError:
+            call.drop()
+        except (KinfolkError, ValueError) as error:
+            _fail(call, error)
+        else:
+            _reply(call, seen)
 
-    tasks.create_task(find())
+    tasks.create_task(see())
 
 
 # --- what is done for somebody ---
@@ -158,12 +191,9 @@ def _act(call: Call[Any], tasks: asyncio.TaskGroup, doing: Coroutine[Any, Any, o
             outcome: list[object] = ["done", await doing]
         except TimeoutError as error:
             outcome = ["failed", CallTimeout.__name__, str(error)]
-        except (KinfolkError, ValueError) as error:
+        except (KinfolkError, TypeError, ValueError) as error:
             outcome = ["failed", type(error).__name__, str(error)]
-        try:
-            call.reply(outcome)
-        except KinfolkError:
-            pass  # it cannot be sent, which the caller has been told
+        _reply(call, outcome)
 
     tasks.create_task(act())
 
@@ -186,6 +216,7 @@ async def _shell(me: Process, consoles: Consoles, number: int, source: str) -> s
 
 async def _kill(me: Process, target: Pid | str, seconds: float) -> list[str]:
     """End a process, and wait for its end. Returns its pid and the reason."""
+    check_seconds(seconds, "seconds")  # before anybody is killed
     pid = me.names.whereis(target) if isinstance(target, str) else target
     if pid is None:
         raise NameUnknown(str(target))
@@ -267,13 +298,13 @@ def _drain(me: Process, call: Call[Any], seconds: float | None) -> None:
     """Drain the node. Answered when all is done, or the time is up, before the node closes."""
     try:
         _ = me.node.start_draining(seconds)
-    except ValueError as error:
-        call.fail(str(error))
+    except (TypeError, ValueError) as error:
+        _fail(call, error)
         return
 
     def tell(done: bool, undone: list[Undone]) -> None:
         if not call.answered:
-            call.reply({"done": done, "undone": _texts(undone), "processes": len(undone)})
+            _reply(call, {"done": done, "undone": _texts(undone), "processes": len(undone)})
 
     drain = me.node.draining
     assert drain is not None, "it has just begun"
@@ -289,12 +320,12 @@ def _nodes(me: Process) -> dict[str, int]:
 def _trees(me: Process, limit: int | None) -> list[dict[str, Any]]:
     """The supervisors that no other of this node supervises, each with what is below it.
 
-    Of each supervisor so many children are told, and how many are left out.
+    With a limit only so many of them are told; and so many children of each, and how many of these are left out.
     """
     supervisors = list(me.node.supervisors.values())
     pids = {each.me.pid for each in supervisors}
+    roots = (each for each in supervisors if each.me.parent not in pids)
     return [
         {"id": "supervisor", "pid": str(root.me.pid), "runs": root.me.function, **root.tree(limit)}
-        for root in supervisors
-        if root.me.parent not in pids
+        for root in itertools.islice(roots, limit)
     ]

@@ -13,6 +13,7 @@ from kinfolk.effects import NameAdded, NameRemoved, PeerDown, PeerResumed, PeerS
 from kinfolk.errors import KinfolkError, NodeClosed
 from kinfolk.messages import Call
 from kinfolk.registry import ClusterWatch, Names, NameWatch, Resync
+from kinfolk.seconds import check_seconds
 
 BATCH = 1000
 """Events in one answer: with the longest names and node names that stays below 1 MiB."""
@@ -83,9 +84,15 @@ class Watches:
         elif watch.forgetting is None:
             call.fail(f"the events of watch {number} are being waited for already")
         else:
+            try:
+                # A NaN would be a time in no order: no timer of the loop would run. What is negative waits for nothing.
+                seconds = check_seconds(max(seconds, 0.0), "seconds")
+            except (TypeError, ValueError) as error:
+                call.fail(str(error))
+                return
             watch.forgetting.cancel()
             watch.forgetting = None
-            self._tasks.create_task(self._answer(call, number, watch, min(max(seconds, 0.0), MAX_WAIT)))
+            self._tasks.create_task(self._answer(call, number, watch, min(seconds, MAX_WAIT)))
 
     async def _answer(self, call: Call[object], number: int, watch: "_Watch", seconds: float) -> None:
         try:

@@ -1,6 +1,7 @@
 """An observer asks a node's own service, and is no part of the mesh."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -8,8 +9,21 @@ import msgspec
 import pytest
 
 import kinfolk.observer
-from kinfolk import CallTimeout, Cookie, Node, NodeLost, Pid, Refused, looking, new_cookie
+from kinfolk import (
+    CallFailed,
+    CallTimeout,
+    Child,
+    Cookie,
+    MessageTooLarge,
+    Node,
+    NodeLost,
+    Pid,
+    Refused,
+    looking,
+    new_cookie,
+)
 from kinfolk import effects as fx
+from kinfolk.errors import KinfolkError
 from kinfolk.observer import Observer
 from kinfolk.service import SERVICE_NAME
 from kinfolk.shell import transport
@@ -102,6 +116,129 @@ async def test_the_service_refuses_what_it_does_not_know_and_lives_on(node, requ
         with pytest.raises(Refused, match="unknown request"):
             await seen.call(request_)
         assert await seen.call(["whereis", "nobody"]) is None
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [["ps", 0, 10], ["top", "age", "", 10], ["process", "PID"], ["why", "db"], ["find names", "", "", "", 9]],
+)
+async def test_the_service_survives_an_answer_that_cannot_be_sent(node, monkeypatch, request_):
+    pid = node.spawn(idle)
+    await node.names.register("db", pid)
+    service = node.names.local.whereis(SERVICE_NAME)
+    asked = [str(pid) if each == "PID" else each for each in request_]
+    async with observer(node) as seen:
+        watch = await seen.call(["watch", "none"])
+        encode: Callable[[Any], bytes] = node._codec.encode
+
+        def strict(value: Any) -> bytes:
+            if isinstance(value, dict):
+                raise MessageTooLarge("it is too large")
+            return encode(value)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(node._codec, "encode", strict)
+            with pytest.raises(CallFailed, match="could not be sent: it is too large"):
+                await seen.call(asked)
+        assert await seen.call(["events", watch, 0]) == [], "the watch is still there"
+    assert node.names.local.whereis(SERVICE_NAME) == service
+
+
+async def test_the_service_survives_a_refusal_that_cannot_be_sent():
+    async with Node("ada", cookie=COOKIE, join=[], max_message=10_000) as node:
+        service = node.names.local.whereis(SERVICE_NAME)
+        async with observer(node) as seen:
+            with pytest.raises(CallFailed, match="could not be sent"):
+                await seen.call(["top", "\n" * 9_000, "", 1])
+            assert await seen.call(["whereis", "nobody"]) is None
+        assert node.names.local.whereis(SERVICE_NAME) == service
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("-inf"), -1, True])
+async def test_the_service_refuses_what_is_no_number_of_seconds_and_does_nothing(node, wrong):
+    pid = node.spawn(idle)
+    service = node.names.local.whereis(SERVICE_NAME)
+    async with observer(node) as seen:
+        watch = await seen.call(["watch", "none"])
+        for request in (["events", watch, wrong], ["drain", wrong]):
+            if request[0] == "events" and wrong < 0:
+                continue  # it waits for nothing
+            with pytest.raises(Refused, match=r"give 0 or more"):
+                await seen.call(request)
+        for request in (["kill", pid, wrong], ["call", pid, 1, wrong]):
+            with pytest.raises(KinfolkError, match=r"give 0 or more"):
+                await seen.act(request)
+        assert await seen.call(["events", watch, 0]) == []
+        for ask in seen.call, seen.act:
+            with pytest.raises((TypeError, ValueError), match="give 0 or more"):
+                await ask(["info"], timeout=wrong)
+        with pytest.raises((TypeError, ValueError), match="give 0 or more"):
+            await seen.wait_end(wrong)
+    assert node.is_alive(pid) and node.draining is None
+    assert node.names.local.whereis(SERVICE_NAME) == service
+    with pytest.raises((TypeError, ValueError), match="give 0 or more"):
+        Observer(node.name, cookies=[COOKIE], cluster=node.cluster, timeout=wrong)
+
+
+async def test_of_very_many_trees_so_many_are_told_as_are_asked_for(node):
+    for _ in range(3):
+        await node.supervise([Child(idle), Child(idle)])
+    async with observer(node) as seen:
+        assert [len(root["children"]) for root in await seen.call(["tree", 2])] == [2, 2]
+        assert len(await seen.call(["tree"])) == len(await seen.call(["tree", 2**64 - 1])) == 3
+
+
+@pytest.mark.parametrize(
+    "request_", [["names", "", "", 9], ["groups", "", "", "", 9], ["ps", 0, 9], ["top", "age", "", 9]]
+)
+async def test_others_are_answered_while_somebody_looks_through_a_table(node, monkeypatch, request_):
+    pid = node.spawn(idle)
+    await node.names.register("db", pid)
+    await node.groups.join("room", pid)
+    over, begun, go = looking.Turns.over, asyncio.Event(), asyncio.Event()
+
+    async def held(turns: looking.Turns, rows: Any, cost: int = 1) -> Any:
+        begun.set()
+        await go.wait()
+        async for some in over(turns, rows, cost):
+            yield some
+
+    monkeypatch.setattr(looking.Turns, "over", held)
+    service = (SERVICE_NAME, node.name)
+    asked = asyncio.create_task(node.call(service, request_, timeout=60))
+    await begun.wait()
+    assert (await node.call(service, ["pulse"]))["names"] == 1
+    assert not asked.done()
+    go.set()
+    assert str(pid) in str(await asked)
+
+
+async def test_not_too_many_look_at_a_time_and_none_for_a_caller_who_is_gone(node, monkeypatch):
+    running, most, begun, go = 0, 0, 0, asyncio.Event()
+
+    async def held(*_: object) -> int:
+        nonlocal running, most, begun
+        running, begun = running + 1, begun + 1
+        most = max(most, running)
+        try:
+            await go.wait()
+        finally:
+            running -= 1
+        return 1
+
+    monkeypatch.setattr("kinfolk.finding.groups", held)
+    service, request = (SERVICE_NAME, node.name), ["find groups", "", "", 1]
+    patient = [asyncio.create_task(node.call(service, request, timeout=None)) for _ in range(2)]
+    hasty = [asyncio.create_task(node.call(service, request, timeout=0.2)) for _ in range(5)]
+    assert [type(outcome) for outcome in await asyncio.gather(*hasty, return_exceptions=True)] == [CallTimeout] * 5
+    await until(lambda: running == 2)
+    assert (most, begun) == (4, 4), "the others waited, and their callers went"
+    more = [asyncio.create_task(node.call(service, request, timeout=60)) for _ in range(5)]
+    await until(lambda: running == 4)
+    assert (await node.call(service, ["pulse"]))["ready"]
+    go.set()
+    assert await asyncio.gather(*patient, *more) == [1] * 7
+    assert most == 4
 
 
 async def test_names_come_in_pages_each_in_order_and_of_the_prefix(node, monkeypatch):

@@ -112,6 +112,24 @@ async def test_a_listing_goes_on_where_it_was_and_begins_anew_where_nobody_was(
     assert len(listings._open) == looking._LISTINGS
 
 
+async def test_listings_at_once_each_come_to_all_there_is(nodes: Nodes, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(looking, "_SLICE", 7)
+    ada, _ = await populated(nodes, 120)
+    listings = looking.Listings(ada)
+
+    async def walk(limit: int) -> list[str]:
+        names: list[str] = []
+        more = True
+        while more:
+            page = await listings.names("", names[-1] if names else "", limit)
+            names, more = names + [name for name, _ in page["names"]], page["more"]
+        return names
+
+    every = sorted(ada.names.snapshot())
+    for walked in await asyncio.gather(*(walk(limit) for limit in (7, 7, 7, 14, 5, 60))):
+        assert walked == every
+
+
 async def test_the_top_is_what_sorting_all_would_put_first(nodes: Nodes, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(looking, "_SLICE", 19)
     ada, pids = await populated(nodes, 200)
@@ -170,6 +188,20 @@ async def test_of_a_process_all_is_told_as_long_as_it_lives(nodes: Nodes):
     ada.kill(child)
     assert looking.process(ada, child) is None
     assert looking.process(ada, Pid("bob@h:1", 1, 1)) is None
+
+
+async def test_of_a_process_with_very_many_names_the_oldest_are_told(nodes: Nodes):
+    ada = await nodes.start("ada")
+    pid = ada.spawn(idle)
+    names = [f"n{number:03}" for number in range(150)]
+    for name in names:
+        ada.names.register_nowait(name, pid)
+    await until(lambda: len(ada.names) == len(names))
+    (_, listed) = (await looking.processes(ada, 0, 10))["processes"]
+    (_, on_top) = (await looking.top(ada, "age", "", 10))["top"]
+    told = looking.process(ada, pid)
+    assert told is not None
+    assert listed["names"] == on_top["names"] == names[:10] and told["names"] == names[:100]
 
 
 @pytest.mark.parametrize("what", ["names", "groups", "processes", "top", "mailboxes"])

@@ -25,6 +25,11 @@ WAYS: dict[str, Timed] = {
     "wait_for": lambda node, pid, timeout: node.names.wait_for("held", timeout=timeout),
     "call": lambda node, pid, timeout: node.call(pid, 1, timeout=timeout),
     "call by name": lambda node, pid, timeout: node.call("held", 1, timeout=timeout),
+    "wait_exit": lambda node, pid, timeout: node.wait_exit(pid, timeout=timeout),
+    "send_when_clear": lambda node, pid, timeout: node.send_when_clear(pid, 1, timeout=timeout),
+    "transfer": lambda node, pid, timeout: node.names.transfer("held", pid, timeout=timeout),
+    "spawn_on": lambda node, pid, timeout: node.spawn_on("bob@h:1", echo, timeout=timeout),
+    "drain": lambda node, pid, timeout: node.drain(timeout),
     "connect": lambda node, pid, timeout: node.connect("127.0.0.1:9", timeout=timeout),
 }
 

@@ -18,6 +18,7 @@ from kinfolk.ids import Pid, check_name, check_node_name
 from kinfolk.logs import fields
 from kinfolk.messages import Down, Exit, PeerDown, PeerResumed, PeerStalled, PeerUp, Ref
 from kinfolk.reasons import KILL, Reason, heard, told
+from kinfolk.seconds import check_seconds
 from kinfolk.shell.tasks import Processes
 from kinfolk.wire import frames
 from kinfolk.wire.fragments import ANYBODY
@@ -128,6 +129,8 @@ class Signals:
     async def wait_exit(self, pid: Pid, timeout: float | None) -> Reason:
         """See `Node.wait_exit`."""
         _checked(pid)
+        if timeout is not None:
+            check_seconds(timeout)
         ref, changes = self.relations.monitor(OUTSIDE, pid)
         future: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
         self._waiting[ref] = future

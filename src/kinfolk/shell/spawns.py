@@ -33,6 +33,7 @@ from kinfolk.ids import Pid, check_node_name
 from kinfolk.logs import fields
 from kinfolk.messages import Ref, Unknown
 from kinfolk.reasons import KILL
+from kinfolk.seconds import check_seconds
 from kinfolk.shell.signals import Peer, Signals
 from kinfolk.wire import frames
 from kinfolk.wire.codec import Codec
@@ -104,6 +105,8 @@ class Spawns:
         function = check_function_name(body) if isinstance(body, str) else name_of(body)
         if max_mailbox is not None and max_mailbox < 1:
             raise ValueError(f"max_mailbox={max_mailbox}: a mailbox holds at least one message")
+        if timeout is not None:
+            check_seconds(timeout)
         encoded = msgspec.Raw(self._codec.encode(list(args)))
         peer = self._peers.get(check_node_name(node))
         if peer is None:
