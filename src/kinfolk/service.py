@@ -7,7 +7,8 @@ It has the node-scoped name "kinfolk". The command line asks it, through an obse
 import asyncio
 import itertools
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import kinfolk
@@ -24,6 +25,7 @@ from kinfolk.watches import Watches
 from kinfolk.wire.session import OBSERVED
 
 SERVICE_NAME = OBSERVED
+_LOOKS = 4  # requests that look through tables at a time, each with a copy of one
 _SHOWN = 10  # processes that a draining node waits for
 
 
@@ -31,7 +33,7 @@ async def service(me: Process) -> None:
     """Answer until the node closes."""
     async with asyncio.TaskGroup() as tasks:
         watches = Watches(me.names, me.node.kernel.peers, tasks)
-        kept = _Kept(watches, Consoles(me), looking.Listings(me.node))
+        kept = _Kept(watches, Consoles(me), looking.Listings(me.node), asyncio.Semaphore(_LOOKS))
         try:
             async for call in me.calls():
                 await _answer(me, kept, tasks, call)
@@ -45,10 +47,12 @@ class _Kept(NamedTuple):
     watches: Watches
     consoles: Consoles
     listings: looking.Listings
+    looks: asyncio.Semaphore
 
 
 async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call[Any]) -> None:
-    watches, consoles, listings = kept
+    watches, consoles, listings, looks = kept
+    look = partial(_look, call, looks, tasks)
     match call.body:
         case ["info"]:
             _reply(call, _info(me))
@@ -70,13 +74,13 @@ async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call
             else:
                 _reply(call, await listings.groups(prefix, last, limit))
         case ["find names", str(text), str(where), str(after), int(limit)] if limit > 0:
-            _find(call, tasks, finding.names(me.node, text, where, after, min(limit, looking.PAGE)))
+            look(lambda: finding.names(me.node, text, where, after, min(limit, looking.PAGE)))
         case ["find groups", str(text), str(after), int(limit)] if limit > 0:
-            _find(call, tasks, finding.groups(me.node, text, after, min(limit, looking.PAGE)))
+            look(lambda: finding.groups(me.node, text, after, min(limit, looking.PAGE)))
         case ["find members", str(group), None | Pid(), int(limit)] if limit > 0:
-            _find(call, tasks, finding.members(me.node, group, call.body[2], min(limit, looking.PAGE)))
+            look(lambda: finding.members(me.node, group, call.body[2], min(limit, looking.PAGE)))
         case ["find processes", str(text), str(order), int(skip), int(limit)] if limit > 0 and order in finding.ORDERS:
-            _find(call, tasks, finding.processes(me.node, text, order, max(skip, 0), min(limit, looking.PROCESSES)))
+            look(lambda: finding.processes(me.node, text, order, max(skip, 0), min(limit, looking.PROCESSES)))
         case ["whereis", str(name)]:
             holder = me.node.names.whereis(name)
             _reply(call, None if holder is None else str(holder))
@@ -87,8 +91,8 @@ async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call
                 _fail(call, error)
             else:
                 _reply(call, why)
-        case ["ps", int(after), int(limit)] if limit > 0:
-            _reply(call, await looking.processes(me.node, after, limit))
+        case ["ps", int(local), int(limit)] if limit > 0:
+            _reply(call, await looking.processes(me.node, local, limit))
         case ["top", str(sort), str(pattern), int(limit)] if limit > 0:
             try:
                 on_top = await looking.top(me.node, sort, pattern, limit)
@@ -162,17 +166,23 @@ def _fail(call: Call[Any], error: Exception) -> None:
         pass  # not even that can be sent: it has what was asked for in it
 
 
-def _find(call: Call[Any], tasks: asyncio.TaskGroup, looking: Coroutine[Any, Any, object]) -> None:
-    """Answer with what is found, and others meanwhile."""
+def _look(
+    call: Call[Any], looks: asyncio.Semaphore, tasks: asyncio.TaskGroup, look: Callable[[], Awaitable[object]]
+) -> None:
+    """Answer with what is seen, and others meanwhile. Few look at a time, and none for a caller who has given up."""
 
-    async def find() -> None:
+    async def see() -> None:
         try:
-            found = await looking
-        except KinfolkError:
-            return  # the node has closed
-        _reply(call, found)
+            async with asyncio.timeout(call.remaining), looks:
+                seen = await look()
+        except TimeoutError:
+            call.drop()
+        except (KinfolkError, ValueError) as error:
+            _fail(call, error)
+        else:
+            _reply(call, seen)
 
-    tasks.create_task(find())
+    tasks.create_task(see())
 
 
 # --- what is done for somebody ---

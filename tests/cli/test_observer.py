@@ -188,6 +188,42 @@ async def test_of_very_many_trees_so_many_are_told_as_are_asked_for(node):
         assert len(await seen.call(["tree"])) == len(await seen.call(["tree", 2**64 - 1])) == 3
 
 
+async def test_not_too_many_look_at_a_time_and_none_for_a_caller_who_is_gone(node, monkeypatch):
+    running, most, begun, go = 0, 0, 0, asyncio.Event()
+
+    async def held(*_: object) -> int:
+        nonlocal running, most, begun
+        running, begun = running + 1, begun + 1
+        most = max(most, running)
+        try:
+            await go.wait()
+        finally:
+            running -= 1
+        return 1
+
+    monkeypatch.setattr("kinfolk.finding.groups", held)
+    service, request = (SERVICE_NAME, node.name), ["find groups", "", "", 1]
+
+    def ask(count: int, timeout: float) -> list[asyncio.Task[Any]]:
+        return [asyncio.create_task(node.call(service, request, timeout=timeout)) for _ in range(count)]
+
+    async def given_up(asked: list[asyncio.Task[Any]]) -> None:
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [CallTimeout] * len(asked)
+
+    await given_up(ask(3, 0.5))
+    await until(lambda: begun > 0 and running == 0)
+    patient, before = ask(4, 60), begun
+    await until(lambda: running == 4)
+    await given_up(ask(5, 0.2))
+    more = ask(3, 60)
+    assert (await node.call(service, ["pulse"]))["ready"]
+    assert begun == before + 4, "the others wait, and nobody looks for those who went"
+    go.set()
+    assert await asyncio.gather(*patient, *more) == [1] * 7
+    assert (most, begun) == (4, before + 7)
+
+
 async def test_names_come_in_pages_each_in_order_and_of_the_prefix(node, monkeypatch):
     monkeypatch.setattr(looking, "PAGE", 3)
     monkeypatch.setattr(looking, "_SLICE", 4)
