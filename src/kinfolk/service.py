@@ -36,7 +36,7 @@ async def service(me: Process) -> None:
         kept = _Kept(watches, Consoles(me), looking.Listings(me.node), asyncio.Semaphore(_LOOKS))
         try:
             async for call in me.calls():
-                await _answer(me, kept, tasks, call)
+                _answer(me, kept, tasks, call)
         finally:
             watches.close()
 
@@ -50,7 +50,7 @@ class _Kept(NamedTuple):
     looks: asyncio.Semaphore
 
 
-async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call[Any]) -> None:
+def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call[Any]) -> None:
     watches, consoles, listings, looks = kept
     look = partial(_look, call, looks, tasks)
     match call.body:
@@ -65,14 +65,14 @@ async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call
         case ["connected"]:
             _reply(call, me.node.connected())
         case ["names", str(prefix), str(after), int(limit)] if limit > 0:
-            _reply(call, await listings.names(prefix, after, limit))
+            look(lambda: listings.names(prefix, after, limit))
         case ["groups", str(prefix), str(group), str(member), int(limit)] if limit > 0:
             try:
                 last = (group, Pid.parse(member)) if member else None
             except ValueError as error:
                 _fail(call, error)
             else:
-                _reply(call, await listings.groups(prefix, last, limit))
+                look(lambda: listings.groups(prefix, last, limit))
         case ["find names", str(text), str(where), str(after), int(limit)] if limit > 0:
             look(lambda: finding.names(me.node, text, where, after, min(limit, looking.PAGE)))
         case ["find groups", str(text), str(after), int(limit)] if limit > 0:
@@ -92,14 +92,9 @@ async def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call
             else:
                 _reply(call, why)
         case ["ps", int(local), int(limit)] if limit > 0:
-            _reply(call, await looking.processes(me.node, local, limit))
+            look(lambda: looking.processes(me.node, local, limit))
         case ["top", str(sort), str(pattern), int(limit)] if limit > 0:
-            try:
-                on_top = await looking.top(me.node, sort, pattern, limit)
-            except ValueError as error:
-                _fail(call, error)
-            else:
-                _reply(call, on_top)
+            look(lambda: looking.top(me.node, sort, pattern, limit))
         case ["process", str(pid)]:
             try:
                 process = looking.process(me.node, Pid.parse(pid))

@@ -188,6 +188,31 @@ async def test_of_very_many_trees_so_many_are_told_as_are_asked_for(node):
         assert len(await seen.call(["tree"])) == len(await seen.call(["tree", 2**64 - 1])) == 3
 
 
+@pytest.mark.parametrize(
+    "request_", [["names", "", "", 9], ["groups", "", "", "", 9], ["ps", 0, 9], ["top", "age", "", 9]]
+)
+async def test_others_are_answered_while_somebody_looks_through_a_table(node, monkeypatch, request_):
+    pid = node.spawn(idle)
+    await node.names.register("db", pid)
+    await node.groups.join("room", pid)
+    over, begun, go = looking.Turns.over, asyncio.Event(), asyncio.Event()
+
+    async def held(turns: looking.Turns, rows: Any, cost: int = 1) -> Any:
+        begun.set()
+        await go.wait()
+        async for some in over(turns, rows, cost):
+            yield some
+
+    monkeypatch.setattr(looking.Turns, "over", held)
+    service = (SERVICE_NAME, node.name)
+    asked = asyncio.create_task(node.call(service, request_, timeout=60))
+    await begun.wait()
+    assert (await node.call(service, ["pulse"]))["names"] == 1
+    assert not asked.done()
+    go.set()
+    assert str(pid) in str(await asked)
+
+
 async def test_not_too_many_look_at_a_time_and_none_for_a_caller_who_is_gone(node, monkeypatch):
     running, most, begun, go = 0, 0, 0, asyncio.Event()
 

@@ -112,6 +112,24 @@ async def test_a_listing_goes_on_where_it_was_and_begins_anew_where_nobody_was(
     assert len(listings._open) == looking._LISTINGS
 
 
+async def test_listings_at_once_each_come_to_all_there_is(nodes: Nodes, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(looking, "_SLICE", 7)
+    ada, _ = await populated(nodes, 120)
+    listings = looking.Listings(ada)
+
+    async def walk(limit: int) -> list[str]:
+        names: list[str] = []
+        more = True
+        while more:
+            page = await listings.names("", names[-1] if names else "", limit)
+            names, more = names + [name for name, _ in page["names"]], page["more"]
+        return names
+
+    every = sorted(ada.names.snapshot())
+    for walked in await asyncio.gather(*(walk(limit) for limit in (7, 7, 7, 14, 5, 60))):
+        assert walked == every
+
+
 async def test_the_top_is_what_sorting_all_would_put_first(nodes: Nodes, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(looking, "_SLICE", 19)
     ada, pids = await populated(nodes, 200)
