@@ -601,8 +601,11 @@ class Kernel:
         if self._acknowledging is not None and self._acknowledging[0] == change.peer:
             self._acknowledging[1].append(change.position)
             return
+        session = self.members.by_peer.get(change.peer)
+        if session is None:
+            return  # its session has just ended, and the next acknowledges anew what is so then
         positions = [change.position]
-        self._send(self.members.by_peer[change.peer], frames.Acknowledged(positions))
+        self._send(session, frames.Acknowledged(positions))
         self._acknowledging = change.peer, positions
 
     def _acknowledge_through(self, change: core.AcknowledgeThrough) -> None:

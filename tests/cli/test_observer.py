@@ -228,17 +228,25 @@ async def test_not_too_many_look_at_a_time_and_none_for_a_caller_who_is_gone(nod
 
     monkeypatch.setattr("kinfolk.finding.groups", held)
     service, request = (SERVICE_NAME, node.name), ["find groups", "", "", 1]
-    patient = [asyncio.create_task(node.call(service, request, timeout=None)) for _ in range(2)]
-    hasty = [asyncio.create_task(node.call(service, request, timeout=0.2)) for _ in range(5)]
-    assert [type(outcome) for outcome in await asyncio.gather(*hasty, return_exceptions=True)] == [CallTimeout] * 5
-    await until(lambda: running == 2)
-    assert (most, begun) == (4, 4), "the others waited, and their callers went"
-    more = [asyncio.create_task(node.call(service, request, timeout=60)) for _ in range(5)]
+
+    def ask(count: int, timeout: float) -> list[asyncio.Task[Any]]:
+        return [asyncio.create_task(node.call(service, request, timeout=timeout)) for _ in range(count)]
+
+    async def given_up(asked: list[asyncio.Task[Any]]) -> None:
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [CallTimeout] * len(asked)
+
+    await given_up(ask(3, 0.5))
+    await until(lambda: begun > 0 and running == 0)
+    patient, before = ask(4, 60), begun
     await until(lambda: running == 4)
+    await given_up(ask(5, 0.2))
+    more = ask(3, 60)
     assert (await node.call(service, ["pulse"]))["ready"]
+    assert begun == before + 4, "the others wait, and nobody looks for those who went"
     go.set()
     assert await asyncio.gather(*patient, *more) == [1] * 7
-    assert most == 4
+    assert (most, begun) == (4, before + 7)
 
 
 async def test_names_come_in_pages_each_in_order_and_of_the_prefix(node, monkeypatch):
