@@ -661,7 +661,9 @@ class Kernel:
         if winner.after != loser.identity:  # else it only has not heard yet that its name has moved
             self._do(fx.Count("names_contested"))
             self.history.contested(self._agenda.now.wall_ms, "contested", loser, winner)
-        self._send(self.members.by_peer[change.peer], _contest(loser, winner, change.confirmed))
+        session = self.members.by_peer.get(change.peer)
+        if session is not None:  # else it has just ended
+            self._send(session, _contest(loser, winner, change.confirmed))
 
     def _synced(self, change: core.Synced) -> None:
         self.members.by_peer[change.peer].synced = True

@@ -52,6 +52,13 @@ def test_no_schedule_breaks_a_promise(network, first):
         assert not violations, report(network, seed, violations)
 
 
+@pytest.mark.parametrize("seed", [504046, 508710, 516170])
+def test_who_is_no_longer_connected_is_told_nothing(seed):
+    """What he had asked for is given up as his session ends, and then his own claim is the only one left."""
+    violations = Schedule("faults", seed).run()
+    assert not violations, report("faults", seed, violations)
+
+
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_without_one_rule_some_schedule_breaks_a_promise(mutant):
     network = MUTANTS[mutant].network
