@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from kinfolk.ids import Pid
-from kinfolk.looking import Turns, names_of, row
+from kinfolk.looking import SORTS, Turns, names_of, row
 
 if TYPE_CHECKING:
     from kinfolk.node import Node
@@ -125,15 +125,9 @@ async def processes(node: "Node", text: str, order: str, skip: int, limit: int) 
         return has is None or has(process.function) or any(map(has, names_of(node, process, _LOOKED_AT)))
 
     skip = min(skip, DEEPEST)
-    rows = ((_rank(process, order), process.pid.local, process) for process in node.processes())
+    rank = SORTS["age" if order == "start" else order](node)
+    rows = ((rank(process), process.pid.local, process) for process in node.processes())
     found = await first(rows, skip + limit, None if has is None else wanted)
     now = asyncio.get_running_loop().time()
     shown = [row(node, process, now, _TOLD) for _, _, process in found.rows[skip:]]
     return {"processes": shown, "more": found.more and skip < DEEPEST, "count": found.matching}
-
-
-def _rank(process: "Process", order: str) -> int:
-    """What comes before the start in this order; the least goes first."""
-    if order == "waiting":
-        return -len(process.mailbox)
-    return -process.mailbox.taken if order == "received" else 0
