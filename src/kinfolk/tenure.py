@@ -45,16 +45,14 @@ from kinfolk.errors import (
     NotConfirmed,
 )
 from kinfolk.ids import Pid, check_name, check_node_name
+from kinfolk.rosters import AGAIN, Rosters
 from kinfolk.rosters import PREFIX as _GROUPS
-from kinfolk.rosters import Rosters
 
 T = TypeVar("T")
 
 MARGIN = 1.0
 """Seconds by which a lease ends earlier for its node than for the authority: for clocks that run at different speeds,
 and for a deposed leader of etcd, which goes on renewing until it notices (one election timeout)."""
-AGAIN = 0.2
-"""Seconds after which something that was not answered is asked again."""
 _NODES, _NAMES = "nodes/", "names/"
 
 
