@@ -18,6 +18,7 @@ from kinfolk import effects as fx
 from kinfolk.cookie import Cookie, new_cookie
 from kinfolk.ids import Seed
 from kinfolk.shell.machine import TcpCaller
+from kinfolk.shell.transport import Link
 from kinfolk.wire import frames
 from kinfolk.wire.frames import HEADER_BYTES, Operation, decode_payload, encode_frame
 from kinfolk.wire.handshake import NONCE_BYTES, Dialler, Fingerprints, Identity, Listener, Proved, Purpose
@@ -89,6 +90,8 @@ class Pipe(asyncio.Transport):
             count = min(len(room), len(rest))
             room[:count], rest = rest[:count], rest[count:]
             protocol.buffer_updated(count)
+            if cast(Link, protocol).session.parting:  # who hears a goodbye hangs up
+                self.close()
 
 
 class PipeLoop(asyncio.SelectorEventLoop):

@@ -22,6 +22,7 @@ from kinfolk import (
 from kinfolk.node import CLOSE_TIMEOUT
 from tests.node import jobs
 from tests.node.nodes import HEARTBEAT, Nodes, collect, echo, ended, holders, idle, until
+from tests.node.relay import between
 from tests.node.test_singletons import History, alternate
 
 
@@ -86,6 +87,32 @@ async def test_whoever_named_a_node_to_join_it_finds_its_next_start(nodes: Nodes
     await until(lambda: ada.peers() == [])
     again = await nodes.start(bob.name)  # which has nobody to join
     await until(lambda: again.peers() == [ada.name])
+
+
+async def test_the_last_word_of_a_node_is_heard_whatever_is_on_its_way_to_it(nodes: Nodes):
+    """To say something to a socket that is closed resets the connection, and that may overtake what it said before."""
+    heard: list[Any] = []
+
+    async def watch(me: Process) -> None:
+        me.monitor_node()
+        while True:
+            heard.append(await me.receive())
+
+    async with between(nodes, "ada", "bob") as way:
+        ada, bob = way.nodes
+        ada.spawn(watch)
+        arrived: list[Any] = []
+        target = bob.spawn(collect, arrived)
+        way.delay(0.05)
+        closing = None
+        while not any(isinstance(told, PeerDown) for told in heard):
+            ada.send(target, "more")
+            await asyncio.sleep(0.001)
+            if arrived and closing is None:
+                closing = asyncio.create_task(bob.close())
+        assert closing is not None
+        await closing
+    assert "ended the session (closed)" in heard[-1].reason
 
 
 async def test_closing_without_a_drain_is_no_leaving(nodes: Nodes):

@@ -6,11 +6,12 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from kinfolk.shell import transport
 from kinfolk.shell.transport import FEED_AT_ONCE, WRITE_BUFFER, Link
 from kinfolk.wire.fragments import Assemblies
-from kinfolk.wire.frames import FRAGMENT_BYTES, MAX_FRAME, Fragment, Goodbye, Operation, Ping, Sent
+from kinfolk.wire.frames import FRAGMENT_BYTES, MAX_FRAME, Fragment, Goodbye, Operation, Ping, Sent, encode_frame
 from kinfolk.wire.reader import FrameReader, read_operations
-from kinfolk.wire.session import State
+from kinfolk.wire.session import Event, State
 from tests.wire.test_session import open_dialler
 
 
@@ -53,6 +54,9 @@ class Tls:
         self.closing = True
 
     abort = close
+
+    def happened(self, link: Link, event: Event) -> None:
+        pass
 
     def drained(self, link: Link) -> None:
         self.drains.append(len(self.written))
@@ -157,7 +161,6 @@ async def test_what_was_said_before_an_orderly_end_comes_before_the_goodbye(take
     tls.link.post_from(*large(1, 10))
     await asyncio.sleep(0)
     tls.link.close("closed", "bye")
-    assert tls.closing
     assemblies, whole = Assemblies(), 0
     for operation in tls.read():
         if isinstance(operation, Fragment):
@@ -175,3 +178,34 @@ async def test_a_link_that_is_over_keeps_nothing_of_what_waited():
     assert tls.link._held == 0 and not tls.link.session.backlog
     tls.link.post_from(*large(1))
     assert tls.link.session.state is State.CLOSED and not tls.link.session.backlog
+
+
+def feed(link: Link, *operations: Operation) -> None:
+    """These have come from the other end."""
+    data = encode_frame(operations)
+    link.get_buffer(len(data))[: len(data)] = data
+    link.buffer_updated(len(data))
+
+
+async def test_who_has_said_goodbye_does_not_hang_up_before_the_other_end_has_heard_it():
+    tls = Tls()
+    tls.link.close("closed", "bye")
+    feed(tls.link, Ping(1))  # on its way when we said it
+    tls.link.close()
+    assert not tls.closing and names(tls.read()) == ["Goodbye"]
+    feed(tls.link, Goodbye("closed", "me too"))
+    assert tls.closing
+
+    heard = Tls()
+    feed(heard.link, Goodbye("closed", "bye"))
+    assert heard.closing, "who has heard it hangs up"
+
+
+async def test_who_does_not_hang_up_after_a_goodbye_is_given_a_moment_only(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(transport, "LINGER", 0.01)
+    tls = Tls()
+    tls.link.close("protocol", "you are mad")
+    async with asyncio.timeout(10):
+        while not tls.closing:
+            feed(tls.link, Ping(1))
+            await asyncio.sleep(0)

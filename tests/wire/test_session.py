@@ -241,6 +241,43 @@ def test_a_session_that_ends_keeps_nothing_of_what_is_half_said_or_half_heard():
         assert len(session._assemblies) == 0 and not session.backlog and len(session.backlog) == 0
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda session: session.feed(encode_frame([Ping(1)]) + encode_frame([Goodbye("closed", "")])),
+        lambda session: session.feed(b"\xff" * 100),
+        lambda session: session.connection_lost(),
+    ],
+    ids=["goodbye", "garbage", "hung up"],
+)
+def test_after_a_goodbye_a_session_listens_for_the_other_end_to_part_and_for_nothing_else(end):
+    session = open_listener()
+    session.close("closed", "")
+    session.outbox.take()
+    assert list(session.feed(encode_frame([Ping(1)]))) == []
+    assert session.parting
+    assert not isinstance(said := end(session), Iterator) or list(said) == []
+    assert not session.parting and not session.outbox
+
+
+def test_who_hears_a_goodbye_or_says_none_has_nothing_to_wait_for():
+    session = open_listener()
+    session.close("", "")
+    assert not session.parting
+    session = open_listener()
+    list(session.feed(encode_frame([Goodbye("closed", "")])))
+    assert session.state is State.CLOSED and not session.parting
+
+
+def test_a_goodbye_that_comes_in_the_same_read_as_what_made_us_say_ours_is_heard():
+    session = open_listener()
+    events = session.feed(encode_frame([Ping(1)]) + encode_frame([Goodbye("closed", "")]))
+    assert isinstance(next(events), Operations)
+    session.close("closed", "")
+    assert list(events) == []
+    assert not session.parting
+
+
 def test_nothing_comes_out_of_a_frame_of_fragments_once_the_session_is_closed():
     data = encode_operation(Sent(1, None, msgspec.Raw(b"\xc0")))
     parts: list[Operation] = [Fragment(number, Sent.TAG, len(data), data) for number in range(3)]

@@ -51,6 +51,8 @@ WRITE_BUFFER = 64 * 1024
 """Bytes handed to TLS and not yet written, above which the rest waits in the outbox: nothing can overtake them."""
 WRITE_PART = 64 * 1024
 """TLS encrypts in records of 16 KiB; far larger writes only copy more."""
+LINGER = 1.0
+"""Seconds after a goodbye in which the other end may hang up, before this end does."""
 HOLD = 0.0002
 """Seconds after a write for which more is gathered, as long as each turn of the loop adds to it."""
 RIDE = 0.001
@@ -104,6 +106,7 @@ class Link(asyncio.BufferedProtocol):
         self._unread = False  # whether frames wait in the buffer for their turn
         self._then: Callable[[], None] | None = None  # what is to be done when they have been handled
         self._wants_drain = False
+        self._lingers = False  # whether there is a timer for the end
         self._heard = 0.0
         self.conn = conn
         self.seed = seed
@@ -180,7 +183,7 @@ class Link(asyncio.BufferedProtocol):
         if not self._may_wait or len(session.outbox) != self._may_wait:
             self._flush()
         if session.state is State.CLOSED:
-            self._end()
+            self._part(session)
         elif session.state is State.OPEN:
             self._heard = self._owner.heard(self, self._heard)
         if self._then is not None and not self._unread:
@@ -335,14 +338,16 @@ class Link(asyncio.BufferedProtocol):
         self._posted(self.session)
 
     def close(self, code: str = "", detail: str = "") -> None:
-        """End the session, with a goodbye if there is a code, and close the connection once that is written."""
+        """End the session, with a goodbye if there is a code, and close the connection once that has been heard."""
         session = self._session
-        if session is not None:
+        if session is None:
+            self._end()
+        else:
             while session.state is State.OPEN and session.backlog:
                 session.backlog.feed(session.outbox)
             session.close(code, detail)
             self._write_all(session)
-        self._end()
+            self._part(session)
 
     def abort(self) -> None:
         """Close the connection without writing what waits."""
@@ -453,6 +458,14 @@ class Link(asyncio.BufferedProtocol):
         """Nothing that has been taken out of the outbox will be written."""
         self._rest = _NOTHING
         self._held = 0
+
+    def _part(self, session: Session) -> None:
+        """Hang up, now or when the other end has heard our goodbye."""
+        if not session.parting:
+            self._end()
+        elif not self._lingers:
+            self._lingers = True
+            self._owner.loop.call_later(LINGER, self._end)
 
     def _end(self) -> None:
         if self._tls is not None and not self._tls.is_closing():

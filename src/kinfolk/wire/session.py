@@ -3,7 +3,7 @@
     HANDSHAKE   NAME, CHALLENGE, REPLY, ACK or REFUSED; frames of at most 4 KiB
     ADMITTED    listener only: ACK is on its way, the dialler may still change its mind
     OPEN        everything else; frames of at most 16 MiB
-    CLOSED      nothing is taken in or sent any more
+    CLOSED      nothing is taken in or sent any more; who said GOODBYE waits for the other end to hang up
 
 | from      | what happens                                         | to       | events                |
 | HANDSHAKE | the dialler has proved itself (listener)             |          | Proved                |
@@ -17,6 +17,10 @@
 | any       | a breach of the protocol                             | CLOSED   | RemoteProtocolError   |
 | any       | close(), connection_lost()                           | CLOSED   |                       |
 
+Who has said GOODBYE does not hang up as well: what the other end says before it has heard it would come to nobody, TCP
+would answer with a reset, and a reset overtakes what was said before it. So it is `parting` until the other end has
+said GOODBYE too, or has hung up; the driver gives it a second for that.
+
 An `asyncio.BufferedProtocol` drives it like this::
 
     def get_buffer(self, hint):
@@ -29,7 +33,7 @@ An `asyncio.BufferedProtocol` drives it like this::
         except RemoteProtocolError as error:
             self.log_and_close(error)
         self.flush()                                    # transport.write(self.session.outbox.take())
-        if self.session.state is State.CLOSED:
+        if self.session.state is State.CLOSED and not self.session.parting:
             self.transport.close()
 
 Source: the shape is that of python-websockets' `Protocol`.
@@ -115,6 +119,7 @@ class Session:
 
     `outbox` is what to send: the driver takes and writes it after each batch of events and after each call below.
     `backlog` is what large messages hold up, and these: the driver feeds the outbox from it before it takes that.
+    `parting` is whether this end has said GOODBYE, and the other has not heard it yet, as far as is known.
     `peer` is who the other end is, once it has proved so. `frames` counts those that came, `ignored` those of a later
     minor version.
     """
@@ -123,6 +128,7 @@ class Session:
         self.state = _HANDSHAKE
         self.outbox = Outbox()
         self.backlog = Backlog()
+        self.parting = False
         self.peer: Proved | None = None
         self.ignored = 0
         self.frames = 0
@@ -142,7 +148,7 @@ class Session:
 
     def get_buffer(self, hint: int = -1) -> memoryview:
         """Where to put the next bytes: never empty."""
-        if self.state is _CLOSED:
+        if self.state is _CLOSED and not self.parting:
             return memoryview(bytearray(_DISCARDED_BYTES))  # what was under way when we closed
         return self._reader.get_buffer(hint)
 
@@ -153,7 +159,7 @@ class Session:
             RemoteProtocolError: while iterating, when the other end breaks the protocol. The session is CLOSED then,
                 and a GOODBYE in the outbox if there is somebody to say it to.
         """
-        if self.state is _CLOSED:
+        if self.state is _CLOSED and not self.parting:
             return iter(())
         self._reader.advance(count)
         return self._events()
@@ -175,6 +181,7 @@ class Session:
         """No more bytes will come. Returns what was under way, in words for a log line."""
         state = self.state
         self._end()
+        self.parting = False
         if state is _HANDSHAKE:
             return f"the connection ended while {self._handshake.state.value}"
         if state is _CLOSED:
@@ -206,6 +213,7 @@ class Session:
         """End the session, once: with a code, and if the handshake is over, say GOODBYE."""
         if code and self.state in (_ADMITTED, _OPEN):
             self.outbox.encode(Goodbye(code, detail[:MAX_DETAIL]))
+            self.parting = True
         self._end()
 
     def _end(self) -> None:
@@ -226,8 +234,9 @@ class Session:
         try:
             for tag, payload in self._reader.frames():
                 self.frames += 1
-                if self.state is _CLOSED:  # by the caller, while it handled an event
-                    return
+                if self.state is _CLOSED:  # by the caller, perhaps while it handled an event
+                    self.parting = self.parting and tag != Goodbye.TAG
+                    continue
                 if self.state is _HANDSHAKE:
                     event = self._shake_hands(tag, payload)
                     if event is not None:
@@ -246,6 +255,9 @@ class Session:
                     self._end()
                 yield Operations(tag, operations)
         except RemoteProtocolError as error:
+            if self.state is _CLOSED:  # it has been told so, and whatever else it says is no matter
+                self.parting = False
+                return
             self.close("protocol", str(error))
             raise
 
