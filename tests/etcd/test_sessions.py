@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kinfolk import Down, Exit, LinkCongested, Node, NodeLost, PeerDown, PeerUp, Pid, Process
+from kinfolk import CallTimeout, Down, Exit, LinkCongested, Node, NodeLost, PeerDown, PeerUp, Pid, Process
 from tests.etcd.nodes import EtcdNodes
 from tests.node.nodes import HEARTBEAT, collect, echo, ended, idle, until
 from tests.node.relay import between
@@ -288,6 +288,21 @@ async def test_a_node_that_cannot_be_reached_is_no_peer_until_it_can_and_all_is_
     await until(lambda: bob.name not in tenure.nodes)
     assert ada.names.whereis("x") is None and not ada.kernel.members.targets
     assert ada.is_alive(watcher)
+
+
+async def test_a_call_whose_caller_has_given_up_before_there_was_a_session_is_not_made(nodes: EtcdNodes):
+    async with between(nodes, "ada", "bob", heartbeat=0.05, down_after=5.0, idle_after=0.1) as two:
+        ada, bob = two.nodes
+        heard: list[Any] = []
+        target = bob.spawn(collect, heard)
+        await settle(ada, bob)
+        two.stall()
+        with pytest.raises(CallTimeout):
+            await ada.call(target, "too late", timeout=0.1)
+        ada.send(target, "after")
+        two.heal()
+        await until(lambda: heard)
+        assert heard == ["after"]
 
 
 async def test_a_dial_that_fails_tells_all_that_waited_for_it(nodes: EtcdNodes):

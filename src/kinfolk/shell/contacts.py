@@ -93,8 +93,13 @@ class Contact:
         self._say(operation.TAG, 0, lambda link: link.post(operation))
 
     def post_from(self, operation: frames.Operation, sender: int, target: int | None, size: int = 0) -> None:
-        """See `Link.post_from`."""
-        self._say(operation.TAG, size, lambda link: link.post_from(operation, sender, target, size))
+        """See `Link.post_from`. A call that still waits when its caller gives up is not made."""
+
+        def say(link: "Link") -> None:
+            if type(operation) is not frames.Called or operation.reference in self.calls:
+                link.post_from(operation, sender, target, size)
+
+        self._say(operation.TAG, size, say)
 
     def post_encoded_from(self, tag: int, operation: bytes, sender: int, target: int | None) -> None:
         """See `Link.post_encoded_from`."""
