@@ -34,7 +34,7 @@ HAPPENED: Mapping[str, str] = MappingProxyType(
         "own_stalls": "times at which this node's own event loop stood still",
         "stall_reports_dropped": "reports of stalls that were forged, repeated, or for a session that is over",
         "links_congested": "times at which more than `high_water` came to wait for a peer",
-        "outbox_overflows": "sessions closed because the peer did not read",
+        "outbox_overflows": "sessions ended, or nodes given up, because more than `max_outbox` waited for them",
         "protocol_errors": "sessions closed because the other end broke the protocol",
         "handshakes_failed": "connections that did not prove the cookie",
         "half_open_dropped": "connections closed before their handshake, to make room for others",

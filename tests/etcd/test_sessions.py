@@ -335,6 +335,7 @@ async def test_more_than_may_wait_for_a_node_that_is_being_dialled_is_refused(no
     assert 50 < said < 100
     with pytest.raises(LinkCongested):
         ada.send(pid, "too much")
+    assert ada.counters["links_congested"] == 1
     cleared = asyncio.create_task(ada.send_when_clear(pid, "clear"))
     answered = asyncio.create_task(ada.call(bob.spawn(echo), "hi"))
     assert await answered == "hi"
@@ -367,6 +368,7 @@ async def test_a_node_for_which_too_much_waits_is_given_up_until_it_is_reached(n
     ada.spawn(greedy)
     await until(lambda: PeerUp(bob.name) in heard)
     assert [told.reason for told in heard if isinstance(told, Down)] == ["noconnection"] * 1000
+    assert ada.counters["outbox_overflows"] == 1
 
 
 async def test_a_node_that_starts_anew_is_another_and_what_waits_for_the_old_one_is_told_so(nodes: EtcdNodes):

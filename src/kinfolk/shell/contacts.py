@@ -112,8 +112,15 @@ class Contact:
             say(link)
         elif not self._gone:
             self._waiting.append((tag, say))
-            self._size += size + _ITEM_BYTES
+            before, self._size = self._size, self._size + size + _ITEM_BYTES
+            self._count(before, self._contacts.high_water, "links_congested")
+            self._count(before, self._contacts.max_outbox, "outbox_overflows")
             self._tell()
+
+    def _count(self, before: int, limit: int, counter: str) -> None:
+        """Count that more waits now than this limit, and did not before."""
+        if before <= limit < self._size:
+            self._contacts.counters[counter] += 1
 
     def _tell(self) -> None:
         """Let the kernel know that something waits, or that too much does."""
