@@ -231,7 +231,9 @@ class Mesh:
             if any(self._reached(seed) for seed in join.seeds):
                 for address in [address for address in join.open if address in join.failed]:
                     del join.open[address]
-            refused = any(seed.refused and seed.seed.address in join.failed for seed in join.seeds)
+            # A refusal that came after its seed was found out of reach, with others to join, ends nothing.
+            errors = ((seed.refused, join.failed.get(seed.seed.address)) for seed in join.seeds)
+            refused = any(refused and isinstance(error, AuthenticationFailed) for refused, error in errors)
             if not join.open or (refused and join.order.patient):
                 self._over(join)
 

@@ -59,6 +59,12 @@ def test_who_is_no_longer_connected_is_told_nothing(seed):
     assert not violations, report("faults", seed, violations)
 
 
+def test_a_refusal_by_a_seed_that_was_out_of_reach_before_does_not_end_a_join():
+    """It is dialled again while the join waits for others, and has meanwhile started under another name."""
+    violations = Schedule("joins", 509939).run()
+    assert not violations, report("joins", 509939, violations)
+
+
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_without_one_rule_some_schedule_breaks_a_promise(mutant):
     network = MUTANTS[mutant].network
