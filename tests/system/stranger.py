@@ -77,12 +77,12 @@ class Stranger:
         return self
 
     async def turn(self) -> bool:
-        """Say what waits, and take in what comes next. False at the end."""
+        """Say what waits, and take in what comes next. False at the end, and when it has been told goodbye."""
         assert self.session is not None
         self.writer.write(bytes(self.session.outbox.take()))
         data = await self.reader.read(65536)
         self.events += list(self.session.feed(data))
-        return bool(data)
+        return bool(data) and self.session.state is not State.CLOSED
 
     async def say(self, data: bytes) -> None:
         """Send bytes."""
