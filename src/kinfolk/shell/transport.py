@@ -106,7 +106,7 @@ class Link(asyncio.BufferedProtocol):
         self._unread = False  # whether frames wait in the buffer for their turn
         self._then: Callable[[], None] | None = None  # what is to be done when they have been handled
         self._wants_drain = False
-        self._lingers = False  # whether there is a timer for the end
+        self._lingering: asyncio.TimerHandle | None = None  # until the other end has heard our goodbye
         self._heard = 0.0
         self.conn = conn
         self.seed = seed
@@ -212,6 +212,8 @@ class Link(asyncio.BufferedProtocol):
 
     def _lost(self, exc: Exception | None) -> None:
         self._release()
+        if self._lingering is not None:
+            self._lingering.cancel()  # it would keep all that the link holds
         what = self._session.connection_lost() if self._session else "the connection ended during TLS"
         self._owner.lost(self, f"{what} ({exc})" if exc else what, exc)
 
@@ -463,9 +465,8 @@ class Link(asyncio.BufferedProtocol):
         """Hang up, now or when the other end has heard our goodbye."""
         if not session.parting:
             self._end()
-        elif not self._lingers:
-            self._lingers = True
-            self._owner.loop.call_later(LINGER, self._end)
+        elif self._lingering is None:
+            self._lingering = self._owner.loop.call_later(LINGER, self._end)
 
     def _end(self) -> None:
         if self._tls is not None and not self._tls.is_closing():
