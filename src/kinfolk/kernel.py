@@ -770,6 +770,7 @@ class Kernel:
             raise RemoteProtocolError(f"syncs creation {operation.creation:x} in a session of {session.creation:x}")
         if (operation.names or operation.groups) and self._claims_with_mesh(session):
             return
+        session.parts += 1
         if not self.names.is_syncing(peer):
             session.mistrusted = False
             self._do(fx.Count("mirrors_synced"))

@@ -26,6 +26,8 @@ class _Join(Struct):
     open: dict[Address, Target]
     seen: set[Address]
     failed: dict[Address, KinfolkError]
+    parts: dict[Address, int] = {}
+    """How far the syncs of these had come when its time was up."""
 
 
 class Mesh:
@@ -200,6 +202,7 @@ class Mesh:
             else:
                 # Who is not on its list came after us, and has met us since.
                 self._include(join, (*self._members.listed_by(session), *self._members.by_peer))
+        join.parts = self._parts(join)
         self.settle()
 
     def listed(self, session: Session, listed: Mapping[str, int]) -> None:
@@ -213,8 +216,13 @@ class Mesh:
         self.settle()
 
     def due(self, ref: int) -> None:
-        """The time of a join is up."""
-        self._over(self._joins[ref])
+        """The time of a join is up. Whoever has answered, and goes on telling its names, gets as much time again."""
+        join = self._joins[ref]
+        before, join.parts = join.parts, self._parts(join)
+        if any(parts > before.get(address, 0) for address, parts in join.parts.items()):
+            self._agenda.later(("join", ref), join.order.timeout)
+        else:
+            self._over(join)
 
     def abandon(self, ref: int) -> None:
         """Whoever gave this Join waits no longer. Its dials go on, as after a join whose time was up."""
@@ -257,6 +265,10 @@ class Mesh:
                 self.dial(target)
             else:
                 self._include(join, self._members.listed_by(session))
+
+    def _parts(self, join: _Join) -> dict[Address, int]:
+        sessions = ((address, self._members.session_with(target)) for address, target in join.open.items())
+        return {address: session.parts for address, session in sessions if session is not None and not session.synced}
 
     def _reached(self, target: Target) -> bool:
         session = self._members.session_with(target)

@@ -109,7 +109,8 @@ class Node:
         stall_reports: whether this node tells and hears of stalls, by UDP. If not, a stalled node is a silent one.
         drain_timeout: seconds that `drain` may take; default 25.
         idle_after: with etcd, seconds without a word after which a session ends that nothing hangs on; default 60.
-        join_timeout: seconds in which a seed must answer; then the node starts alone and keeps dialling.
+        join_timeout: seconds in which a seed must answer; then the node starts alone and keeps dialling. Whoever has
+            answered may take longer to tell all its names, as long as some come in each such time.
         min_peers: how many peers the start must reach within `join_timeout`.
         messages: message types that other nodes send here.
         allow_spawn: what other nodes may start here with `spawn_on`: functions, ``"module:function"``, and ``"jobs.*"``

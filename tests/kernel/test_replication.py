@@ -152,6 +152,33 @@ def test_a_join_that_ends_in_the_midst_of_a_slice_confirms_after_what_the_slice_
     ]  # fmt: skip
 
 
+def part(name: str, *, done: bool) -> frames.Operation:
+    """One name, of many."""
+    return frames.LedgerSynced(1, 9, done, [name], [1], [1 + int(name[1:])], [1], [True])
+
+
+def test_a_join_waits_beyond_its_time_for_who_goes_on_telling_its_names():
+    ada = Ada()
+    ada.handle(fx.Join(99, (Seed.parse(BOB),), 1.0, True, 0))
+    ada.open(BOB, part("n0", done=False))
+
+    def passes(seconds: float) -> list[fx.Effect]:
+        ada.time += seconds
+        ada.say(BOB, frames.Ping(1))  # it lives
+        return [effect for effect in ada.handle(fx.TimePassed()) if isinstance(effect, fx.Succeed | fx.Fail)]
+
+    assert passes(1.01) == []
+    ada.say(BOB, part("n1", done=False))
+    assert passes(1.01) == [], "something has come meanwhile"
+    assert fx.Succeed(99) in ada.say(BOB, part("n2", done=True))
+
+    ada.close(BOB)
+    ada.handle(fx.Join(100, (Seed.parse(BOB),), 1.0, True, 0))
+    ada.open(BOB, part("n0", done=False))
+    assert passes(1.01) == []
+    assert passes(1.01) == [fx.Succeed(100)], "nothing has come: it starts without"
+
+
 def test_damage_that_is_found_while_we_catch_a_peer_up_is_repaired():
     ada = Ada(sync_part=1)
     ada.open(BOB, synced())

@@ -342,6 +342,10 @@ class Judge:
             self._lost_now.clear()
         if type(happened) is fx.Received:
             kind = type(happened.operations[0])
+            if kind is frames.LedgerSynced and self.joining[node]:
+                for order in self.orders.values():
+                    if order.kind == "join" and order.node is node:  # it waits on for who goes on telling its names
+                        order.deadline = max(order.deadline, self.world.now + 2 * order.timeout)
             if kind is frames.NamesWithdrawn:
                 peer = _other(node.ends[happened.conn])
                 for operation in happened.operations:

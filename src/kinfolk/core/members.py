@@ -41,6 +41,8 @@ class Session(Struct):
     """That list, with creations; 0 for one that is not known."""
     synced: bool = False
     """Whether the peer's sync has ended: all its names are here."""
+    parts: int = 0
+    """How many parts of the peer's sync have come."""
     unsent: list[Fact] = []
     """Facts of ours that the sync has yet to come to, the next one last."""
     resumes: int | None = None
