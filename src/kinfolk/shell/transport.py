@@ -287,12 +287,12 @@ class Link(asyncio.BufferedProtocol):
         session = self.session
         if session.state is not _OPEN:
             return
-        alone = len(session.outbox) == self._may_wait
+        alone = len(session.outbox.buffer) == self._may_wait
         session.outbox.append(tag, operation)
-        if not alone or len(session.outbox) > WRITE_PART:
+        if not alone or len(session.outbox.buffer) > WRITE_PART:
             self._posted(session)
             return
-        self._may_wait = len(session.outbox)
+        self._may_wait = len(session.outbox.buffer)
         if not self._riding:
             self._riding = True
             self._owner.loop.call_later(RIDE, self._ride)
@@ -332,6 +332,39 @@ class Link(asyncio.BufferedProtocol):
             self._count_held(session)
             self._posted(session)
 
+    def post_fields(
+        self, tag: int, fields: tuple[object, ...], sender: int, target: int | None, max_message: int
+    ) -> bool:
+        """As `post_from`, for an operation with a body that was not encoded before; all in one function.
+
+        Args:
+            fields: of the operation. The last is its body, of builtins alone or lowered to them.
+            sender, target: as for `Backlog.add`.
+            max_message: bytes of the largest body that may be sent.
+
+        Returns:
+            Whether it is posted. If not, whoever encodes the body learns why.
+        """
+        session = self._session
+        if session is None or session.state is not _OPEN or (self._held and session.backlog.holds(sender, target)):
+            return False
+        outbox = session.outbox
+        try:
+            large = outbox.encode_fields(tag, fields, max_message if max_message < FRAGMENT_BYTES else FRAGMENT_BYTES)
+        except Exception:  # noqa: BLE001 - of any class; the codec finds the same, and says where it is
+            return False
+        if large:
+            if len(large) - len(frames.encode_fields(fields[:-1])) > max_message:
+                return False
+            self.post_encoded_from(tag, large, sender, target)
+            return True
+        # As in `_posted`, written out: every message to another node goes through here.
+        if len(outbox.buffer) + self._held > self._high_water:
+            self._filled(session)
+        if not self._flushing:
+            self._flush_soon()
+        return True
+
     def want_drain(self) -> None:
         """Tell the kernel once little is waiting."""
         self._wants_drain = True
@@ -360,7 +393,7 @@ class Link(asyncio.BufferedProtocol):
         self._flush()
 
     def _posted(self, session: Session) -> None:
-        if len(session.outbox) + self._held > self._high_water:
+        if len(session.outbox.buffer) + self._held > self._high_water:
             self._filled(session)
         if not self._flushing:
             self._flush_soon()
@@ -370,7 +403,7 @@ class Link(asyncio.BufferedProtocol):
         if not self.congested:
             self.congested = True
             self._told_congestion = self._owner.congested(self, self._told_congestion)
-        if len(session.outbox) + self._held > self._owner.max_outbox:
+        if len(session.outbox.buffer) + self._held > self._owner.max_outbox:
             self._owner.overflown(self)
 
     def _flush_soon(self) -> None:
@@ -384,7 +417,7 @@ class Link(asyncio.BufferedProtocol):
         processor for one of 100 bytes, and 9 so.
         """
         session, loop = self.session, self._owner.loop
-        waiting = len(session.outbox)
+        waiting = len(session.outbox.buffer)
         if self._seen < waiting < WRITE_PART and not self._held and loop.time() < self._hold_until:
             self._seen = waiting
             loop.call_soon(self._flush_now)
@@ -410,12 +443,12 @@ class Link(asyncio.BufferedProtocol):
                 part, self._rest = self._rest[:WRITE_PART], self._rest[WRITE_PART:]
                 tls.write(part)
                 continue
-            if not session.outbox:
+            if not session.outbox.buffer:
                 self._drained(session)
             if session.backlog and fed < FEED_AT_ONCE:
                 session.backlog.feed(session.outbox)
                 fed += 1
-            if not session.outbox:
+            if not session.outbox.buffer:
                 if session.backlog and not self._flushing:
                     self._flush_soon()
                 break
@@ -436,7 +469,7 @@ class Link(asyncio.BufferedProtocol):
         """Those who wait for room are let in, one by one, as long as there is some; then everybody."""
         if not self.congested:
             return
-        while session.state is State.OPEN and len(session.outbox) + self._held <= self._high_water:
+        while session.state is State.OPEN and len(session.outbox.buffer) + self._held <= self._high_water:
             if not self.gate.let_in():
                 self.congested = False
                 return

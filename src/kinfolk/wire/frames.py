@@ -582,6 +582,11 @@ def encode_operation(operation: Operation) -> bytes:
     return _ENCODER.encode(operation)
 
 
+def encode_fields(fields: tuple[object, ...]) -> bytes:
+    """The bytes of an operation, or of its first fields, given as a tuple."""
+    return _ENCODER.encode(fields)
+
+
 def encode_frame(operations: Sequence[Operation]) -> bytes:
     """A whole frame of one or more operations of one kind."""
     payload = _ENCODER.encode(list(operations))
