@@ -115,6 +115,8 @@ class Link(asyncio.BufferedProtocol):
         """The peer's name, once it has proved it."""
         self.creation = 0
         self.is_observer = False
+        self.has_woken = False
+        """Whether processes may have something to say since they have heard from the other end in this turn."""
         self.silence: asyncio.TimerHandle | None = None
         """When an observer has said nothing for too long."""
         self.has_transport = False
@@ -180,8 +182,13 @@ class Link(asyncio.BufferedProtocol):
         self._pause_reading(self._unread)
         if self._unread:
             loop.call_soon(self._read, session, events)
-        if not self._may_wait or len(session.outbox) != self._may_wait:
+        waiting = len(session.outbox.buffer)
+        if self._held or waiting > self._may_wait:
             self._flush()
+        elif self.has_woken and not self._flushing:
+            # Behind those who have just been woken, in the same turn: what they answer waits for no turn of its own.
+            self._flush_soon()
+        self.has_woken = False
         if session.state is State.CLOSED:
             self._part(session)
         elif session.state is State.OPEN:
@@ -805,8 +812,10 @@ class Transport:
                 elif tag in CONTROL:
                     self._driver.submit(fx.Received(link.conn, operations))
                 elif link.contact is None:
+                    link.has_woken = True
                     self._dataplane.receive(link, operations)
                 else:
+                    link.has_woken = True
                     link.contact.used = self.loop.time()
                     self._dataplane.receive(link.contact, operations)
             case Proved(purpose="observer"):
