@@ -8,9 +8,11 @@ link lives by its callbacks alone. What one turn of the loop produced for a peer
 import asyncio
 import dataclasses
 import logging
+import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from math import inf
 from typing import Any, Final, cast
 
@@ -49,6 +51,9 @@ OBSERVER_SILENCE = 600.0
 events ask every few seconds."""
 WRITE_BUFFER = 64 * 1024
 """Bytes handed to TLS and not yet written, above which the rest waits in the outbox: nothing can overtake them."""
+UNSENT = 128 * 1024
+"""Bytes that the system keeps for one connection and has not sent, above which it takes no more. It would take as many
+as 4 MiB, which small messages could not overtake: beside messages of 10 MiB, their p99 was twice as long."""
 WRITE_PART = 64 * 1024
 """TLS encrypts in records of 16 KiB; far larger writes only copy more."""
 LINGER = 1.0
@@ -62,6 +67,9 @@ FEED_AT_ONCE = 4
 TELL_CONGESTION = 10.0
 """Seconds in which the log tells of one link at most once that it is congested."""
 
+_NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS
+_BIN_HEAD = 5
+"""Bytes before those of a large body, in its encoding."""
 _NOTHING = memoryview(b"")
 _OPEN: Final = State.OPEN  # by its own name: it stands in the way of every message
 _NO_REFUSAL = frozenset({"duplicate", "closed"})
@@ -141,6 +149,7 @@ class Link(asyncio.BufferedProtocol):
         # No isinstance: uvloop's transports behave like asyncio's, and derive from none of them.
         self._tls = made = cast("asyncio.Transport", transport)
         made.set_write_buffer_limits(high=WRITE_BUFFER)
+        _keep_little_unsent(made)
         other = self._owner.machine.other_end(made, self.credentials)
         self._session = self._owner.new_session(self, other.fingerprint)
         self._named = other.names
@@ -353,7 +362,12 @@ class Link(asyncio.BufferedProtocol):
             Whether it is posted. If not, whoever encodes the body learns why.
         """
         session = self._session
-        if session is None or session.state is not _OPEN or (self._held and session.backlog.holds(sender, target)):
+        if session is None or session.state is not _OPEN:
+            return False
+        body = fields[-1]
+        if type(body) is bytes and len(body) > FRAGMENT_BYTES:
+            return self._post_large(session, tag, fields[:-1], body, sender, target, max_message)
+        if self._held and session.backlog.holds(sender, target):
             return False
         outbox = session.outbox
         try:
@@ -370,6 +384,28 @@ class Link(asyncio.BufferedProtocol):
             self._filled(session)
         if not self._flushing:
             self._flush_soon()
+        return True
+
+    def _post_large(
+        self,
+        session: Session,
+        tag: int,
+        fields: tuple[object, ...],
+        body: bytes,
+        sender: int,
+        target: int | None,
+        max_message: int,
+    ) -> bool:
+        """As `post_fields`, for a body that needs no encoding: without a copy.
+
+        Two copies of 10 MiB took 8 ms at once, as long as anything that small messages had to wait for.
+        """
+        head = frames.encode_head(fields, len(body))
+        if len(body) + _BIN_HEAD > max_message:
+            return False
+        session.backlog.add(tag, head, sender, target, body)
+        self._count_held(session)
+        self._posted(session)
         return True
 
     def want_drain(self) -> None:
@@ -430,8 +466,9 @@ class Link(asyncio.BufferedProtocol):
             loop.call_soon(self._flush_now)
             return
         self._flushing = False
-        self._flush()
         self._seen = 0
+        if waiting or self._held or self._wants_drain:  # else nobody whom a frame has woken had anything to say
+            self._flush()
         if waiting:
             self._hold_until = loop.time() + HOLD
 
@@ -953,6 +990,14 @@ class _RefusedError(Exception):
     def __init__(self, code: str, error: AuthenticationFailed | NodeUnreachable, number: int = 0) -> None:
         super().__init__(code)
         self.code, self.error, self.number = code, error, number
+
+
+def _keep_little_unsent(transport: asyncio.Transport) -> None:
+    """What the other end cannot take yet is to wait here, where its order is ours; as far as the system can do so."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and _NOTSENT_LOWAT is not None:
+        with suppress(OSError):  # it has ended already
+            sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT)
 
 
 def refusal_error(refused: Refused) -> AuthenticationFailed | NodeUnreachable:
