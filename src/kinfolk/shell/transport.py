@@ -71,7 +71,8 @@ _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux
 _BIN_HEAD = 5
 """Bytes before those of a large body, in its encoding."""
 _NOTHING = memoryview(b"")
-_OPEN: Final = State.OPEN  # by its own name: it stands in the way of every message
+_OPEN: Final = State.OPEN  # by their own names: they stand in the way of every message
+_CLOSED: Final = State.CLOSED
 _NO_REFUSAL = frozenset({"duplicate", "closed"})
 """Codes of REFUSED that say "not this connection" rather than "not you"."""
 
@@ -180,7 +181,7 @@ class Link(asyncio.BufferedProtocol):
         try:
             for event in events:
                 self._owner.happened(self, event)
-                if loop.time() > until and session.state is State.OPEN:
+                if loop.time() > until and session.state is _OPEN:
                     self._unread = True
                     break
         except RemoteProtocolError as error:
@@ -198,9 +199,9 @@ class Link(asyncio.BufferedProtocol):
             # Behind those who have just been woken, in the same turn: what they answer waits for no turn of its own.
             self._flush_soon()
         self.has_woken = False
-        if session.state is State.CLOSED:
+        if session.state is _CLOSED:
             self._part(session)
-        elif session.state is State.OPEN:
+        elif session.state is _OPEN:
             self._heard = self._owner.heard(self, self._heard)
         if self._then is not None and not self._unread:
             self._then()
@@ -260,7 +261,7 @@ class Link(asyncio.BufferedProtocol):
     @property
     def is_open(self) -> bool:
         """Whether operations can be said and heard."""
-        return self._session is not None and self._session.state is State.OPEN
+        return self._session is not None and self._session.state is _OPEN
 
     @property
     def has_tls(self) -> bool:
@@ -290,7 +291,7 @@ class Link(asyncio.BufferedProtocol):
     def post_encoded(self, tag: int, operation: bytes) -> None:
         """Append an operation that was encoded before, for several links."""
         session = self.session
-        if session.state is State.OPEN:
+        if session.state is _OPEN:
             session.outbox.append(tag, operation)
             self._posted(session)
 
@@ -343,7 +344,7 @@ class Link(asyncio.BufferedProtocol):
         session = self.session
         if len(operation) <= FRAGMENT_BYTES and not session.backlog.holds(sender, target):
             self.post_encoded(tag, operation)
-        elif session.state is State.OPEN:
+        elif session.state is _OPEN:
             session.backlog.add(tag, operation, sender, target)
             self._count_held(session)
             self._posted(session)
@@ -419,7 +420,7 @@ class Link(asyncio.BufferedProtocol):
         if session is None:
             self._end()
         else:
-            while session.state is State.OPEN and session.backlog:
+            while session.state is _OPEN and session.backlog:
                 session.backlog.feed(session.outbox)
             session.close(code, detail)
             self._write_all(session)
@@ -481,6 +482,16 @@ class Link(asyncio.BufferedProtocol):
         session, tls = self._session, self._tls
         if session is None or tls is None or tls.is_closing():
             return
+        outbox = session.outbox
+        if not (self._held or self._paused or self.congested or self._wants_drain):
+            # Nothing but a little in the outbox, or nothing, as nearly always.
+            waiting = len(outbox.buffer)
+            if waiting <= WRITE_PART:
+                self._may_wait = 0
+                if waiting:
+                    self.bytes_out += waiting
+                    tls.write(outbox.take())
+                return
         fed = 0
         while not self._paused:
             if self._rest:
@@ -505,7 +516,7 @@ class Link(asyncio.BufferedProtocol):
 
     def _drained(self, session: Session) -> None:
         """The outbox is empty: the kernel may have waited for that."""
-        if self._wants_drain and session.state is State.OPEN:
+        if self._wants_drain and session.state is _OPEN:
             self._wants_drain = False
             self._owner.loop.call_soon(self._owner.drained, self)
 
@@ -513,7 +524,7 @@ class Link(asyncio.BufferedProtocol):
         """Those who wait for room are let in, one by one, as long as there is some; then everybody."""
         if not self.congested:
             return
-        while session.state is State.OPEN and len(session.outbox.buffer) + self._held <= self._high_water:
+        while session.state is _OPEN and len(session.outbox.buffer) + self._held <= self._high_water:
             if not self.gate.let_in():
                 self.congested = False
                 return
@@ -939,7 +950,7 @@ class Transport:
 
     def drained(self, link: Link) -> None:
         """Little waits for this peer."""
-        if link.session.state is State.OPEN:
+        if link.session.state is _OPEN:
             self._driver.submit(fx.Drained(link.conn))
 
     def congested(self, link: Link, last: float) -> float:
