@@ -376,7 +376,13 @@ class DataPlane:
         future: asyncio.Future[Any] = loop.create_future()
         reference = next(self._references)
         waiting = Waiting(future, request, target)
-        pending = self._begin_call(waiting, holder, reference, left, sender)
+        pid = target if isinstance(target, Pid) else holder
+        if pid is None:
+            pending = self._begin_call_by_name(waiting, reference, left, sender)
+        elif pid.node == self.name:
+            pending = self._call_here(pid, waiting, reference, left, sender)
+        else:
+            pending = self._call_there(pid.node, pid, pid.local, waiting, reference, left, sender)
         timer = None if left is None else loop.call_later(left, _time_out, waiting, timeout)
         try:
             return await future
@@ -385,26 +391,21 @@ class DataPlane:
                 timer.cancel()
             pending.pop(reference, None)
 
-    def _begin_call(
-        self, waiting: Waiting, holder: Pid | None, reference: int, timeout: float | None, sender: int | None
+    def _begin_call_by_name(
+        self, waiting: Waiting, reference: int, timeout: float | None, sender: int | None
     ) -> "dict[int, Waiting]":
-        """Put the request on its way. Returns the table in which it waits for its answer."""
+        """Put a request for a name of one node on its way. Returns the table in which it waits for its answer."""
         target = waiting.target
-        if isinstance(target, tuple):
-            address, node = target
-            check_node_name(node)
-            check_name(address)
-            if node == self.name:
-                named = self._local_names(address)
-                if named is None:
-                    raise NameUnknown(address, f"no process of {node} has it (it is a name of that node alone)")
-                return self._call_here(named, waiting, reference, timeout, sender)
-            return self._call_there(node, None, address, waiting, reference, timeout, sender)
-        pid = target if isinstance(target, Pid) else holder
-        assert pid is not None, "names are looked up before"
-        if pid.node == self.name:
-            return self._call_here(pid, waiting, reference, timeout, sender)
-        return self._call_there(pid.node, pid, pid.local, waiting, reference, timeout, sender)
+        assert isinstance(target, tuple), "names of the cluster are looked up before"
+        address, node = target
+        check_node_name(node)
+        check_name(address)
+        if node == self.name:
+            named = self._local_names(address)
+            if named is None:
+                raise NameUnknown(address, f"no process of {node} has it (it is a name of that node alone)")
+            return self._call_here(named, waiting, reference, timeout, sender)
+        return self._call_there(node, None, address, waiting, reference, timeout, sender)
 
     def _call_here(
         self, pid: Pid, waiting: Waiting, reference: int, timeout: float | None, sender: int | None
@@ -622,12 +623,17 @@ class DataPlane:
         if not link.is_open:
             return  # ended by the answer to a call before this one, in the same frame: nothing comes after a PeerDown
 
-        target = operation.target
-        process = self._receiver(target) if isinstance(target, int) else self._process_named(target)
+        target, heirs = operation.target, self._heirs
+        if not isinstance(target, int):
+            process = self._process_named(target)
+        elif heirs or self.turned_away:
+            process = self._receiver(target)
+        else:
+            process = self._processes.get(target)
         answering = OUTSIDE if process is None else process.pid.local
         answer = partial(self._answer, link, operation.reference, operation.sender, answering)
-        if isinstance(target, int) and target in self._heirs:
-            answer(codec.MOVED, self._heirs[target])
+        if isinstance(target, int) and target in heirs:
+            answer(codec.MOVED, heirs[target])
             return
         if self.refuses_calls_of_peers and target != OBSERVED:
             answer(

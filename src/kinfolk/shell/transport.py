@@ -854,10 +854,11 @@ class Transport:
     def happened(self, link: Link, event: Event) -> None:
         """A session has understood something."""
         match event:
-            case Operations(tag=tag, operations=operations):
+            case Operations():
+                operations = event.operations
                 if link.is_observer:
                     self._observed(link, operations)
-                elif tag in CONTROL:
+                elif event.tag in CONTROL:
                     self._driver.submit(fx.Received(link.conn, operations))
                 elif link.contact is None:
                     link.has_woken = True
