@@ -193,7 +193,7 @@ class Link(asyncio.BufferedProtocol):
         if self._unread:
             loop.call_soon(self._read, session, events)
         waiting = len(session.outbox.buffer)
-        if self._held or waiting > self._may_wait:
+        if self._held or self._wants_drain or waiting > self._may_wait:
             self._flush()
         elif self.has_woken and not self._flushing:
             # Behind those who have just been woken, in the same turn: what they answer waits for no turn of its own.
