@@ -7,7 +7,7 @@ cheaper lowers its bound. How long things take is measured by `make bench`, and 
 import asyncio
 import itertools
 from collections import Counter
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -106,7 +106,44 @@ async def test_a_call_is_two_writes_and_two_frames(quiet: Nodes, traffic: Traffi
     assert traffic.sent <= 50 * 100, "counted: 78 for each, in both directions"
 
 
+async def test_an_answer_takes_no_turn_of_its_own(quiet: Nodes, monkeypatch: pytest.MonkeyPatch):
+    ada, bob = pair(quiet)
+    pid, turns = bob.spawn(echo), Counter[str]()
+    await ada.call(pid, "ready")
+    selector: Any = vars(asyncio.get_running_loop())["_selector"]
+    select = selector.select
+
+    def counted(timeout: float | None) -> Any:
+        turns["all"] += 1
+        return select(timeout)
+
+    monkeypatch.setattr(selector, "select", counted)
+    for number in range(50):
+        assert await ada.call(pid, number) == number
+    assert turns["all"] <= 220, "counted: 200, two for each end: one reads, in the next is spoken and written"
+
+
 # --- tasks and memory of messages ---
+
+
+async def test_a_large_message_is_not_copied_before_its_turn(quiet: Nodes):
+    ada, bob = pair(quiet)
+    pid, body = bob.spawn(count), bytes(1_000_000)
+    await ada.call(pid, "ready")
+    assert bytes_at_once(lambda: ada.send(pid, body)) <= 100_000, "counted: 1,000"
+    assert await ada.call(pid, "how many") == 5
+
+
+async def test_a_message_for_another_node_leaves_nothing_but_its_bytes(quiet: Nodes):
+    ada, bob = pair(quiet)
+    pid = bob.spawn(count)
+    await ada.call(pid, "ready")
+
+    async def send() -> None:
+        for _ in range(MESSAGES):
+            ada.send(pid, BODY)
+
+    assert await blocks_left(send) <= 20, "counted: 5, the outbox and a handle"
 
 
 async def test_a_call_makes_no_task(quiet: Nodes):

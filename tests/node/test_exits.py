@@ -269,6 +269,11 @@ class Brim:
     def post_from(self, operation: frames.Operation, sender: int, target: int | None, size: int = 0) -> None:
         self.is_open = False
 
+    def post_fields(
+        self, tag: int, fields: tuple[object, ...], sender: int, target: int | None, max_message: int
+    ) -> bool:
+        return False
+
     def post_encoded_from(self, tag: int, operation: bytes, sender: int, target: int | None) -> None:
         self.is_open = False
 

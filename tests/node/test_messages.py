@@ -1,10 +1,12 @@
 """Messages and calls between the processes of several nodes."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from kinfolk import (
@@ -290,6 +292,23 @@ async def test_what_is_too_large_or_cannot_be_sent_is_refused_before_it_leaves(n
         ada.send(pid, 2**64)
     ada.send(pid, "fine")
     await until(lambda: into == ["fine"])
+
+
+@pytest.mark.parametrize("most", [1000, 64 * 1024, 100_000])
+@pytest.mark.parametrize("make", [bytes, lambda size: ["x" * size]], ids=["bytes", "a list"])
+async def test_the_largest_message_to_another_node_is_as_long_as_max_message(
+    nodes: Nodes, most: int, make: Callable[[int], Any]
+):
+    ada, bob = await nodes.mesh("ada", "bob", max_message=most)
+    into: list[Any] = []
+    there = bob.spawn(collect, into)
+    size = next(size for size in range(most, 0, -1) if len(msgspec.msgpack.encode(make(size))) <= most)
+    with pytest.raises(MessageTooLarge, match=f"the message is {most + 1} bytes on the wire"):
+        ada.send(there, make(size + 1))
+    with pytest.raises(MessageTooLarge, match=f"the message is {most + 1} bytes on the wire"):
+        await ada.call(there, make(size + 1))
+    ada.send(there, make(size))
+    await until(lambda: into == [make(size)])
 
 
 async def test_ten_megabytes_arrive_whole(nodes: Nodes):

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -518,6 +519,8 @@ async def test_without_a_tracer_or_outside_of_a_span_the_same_goes_over_the_wire
     pid = bob.spawn(echo)
     posted: list[Any] = []
     link: Any = ada.dataplane.links[bob.name]
+    encode = msgspec.msgpack.encode
+    spy(monkeypatch, link, "post_fields", posted)
     spy(monkeypatch, link, "post_from", posted)
     spy(monkeypatch, link, "post_encoded_from", posted)
 
@@ -529,13 +532,18 @@ async def test_without_a_tracer_or_outside_of_a_span_the_same_goes_over_the_wire
         assert await ada.call(pid, "d") == "d"
 
     def bodies() -> list[bytes]:
-        return [operation if isinstance(operation, bytes) else bytes(operation.body) for operation in posted]
+        return [body_of(operation) for operation in posted]
+
+    def body_of(operation: Any) -> bytes:
+        if isinstance(operation, bytes):
+            return operation
+        return encode(operation[-1]) if isinstance(operation, tuple) else bytes(operation.body)
 
     await say()
     plain = bodies()
-    encode = codec.Codec().encode
-    assert plain[:2] == [encode(Note(text="a")), encode(["b"])]
-    assert plain[3:] == [encode("d")]
+    as_sent = codec.Codec().encode
+    assert plain[:2] == [as_sent(Note(text="a")), as_sent(["b"])]
+    assert plain[3:] == [as_sent("d")]
     with traces.span():
         await say()
         assert bodies() == plain  # without a tracer

@@ -51,6 +51,9 @@ class Owner:
         self.seen.append("resume")
         self.resumed.set()
 
+    def drained(self, link: Link) -> None:
+        self.seen.append("drained")
+
     def lost(self, link: Link, reason: str, error: Exception | None) -> None:
         self.seen.append("lost")
         self.ended.set()
@@ -85,3 +88,20 @@ async def test_what_has_come_before_a_connection_ends_is_handled_first(slices: N
     assert "lost" not in owner.seen
     await asyncio.wait_for(owner.ended.wait(), 10)
     assert [seen for seen in owner.seen if seen.startswith("frame")] == ["frame 0", "frame 1", "frame 2"]
+
+
+class Waits(Owner):
+    """One whose kernel has nothing to say for now, and goes on once the link has room."""
+
+    def happened(self, link: Link, event: str) -> None:
+        super().happened(link, event)
+        link.want_drain()
+
+
+async def test_who_waits_for_room_hears_of_it_though_nothing_is_to_be_written():
+    owner = Waits()
+    link = Link(cast("Any", owner), cast("Any", None), 1, None)
+    link._session, link._tls = cast("Any", Talk(1)), cast("Any", owner)
+    link.buffer_updated(100)
+    await asyncio.sleep(0)
+    assert owner.seen == ["frame 0", "heard", "drained"]

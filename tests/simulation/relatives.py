@@ -87,6 +87,12 @@ class Line:
         """Append to the outbox: nothing is large here."""
         self.post(operation)
 
+    def post_fields(
+        self, tag: int, fields: tuple[object, ...], sender: int, target: int | None, max_message: int
+    ) -> bool:
+        """Everything is encoded before."""
+        return False
+
     def post_encoded_from(self, tag: int, operation: bytes, sender: int, target: int | None) -> None:
         """Append to the outbox what was encoded before."""
         raise AssertionError("nobody broadcasts here")

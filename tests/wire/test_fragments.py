@@ -20,6 +20,8 @@ from kinfolk.wire.frames import (
     Ping,
     Sent,
     SentToName,
+    encode_fields,
+    encode_head,
     encode_operation,
 )
 from kinfolk.wire.outbox import MAX_OPERATION, Outbox
@@ -61,7 +63,9 @@ class Wire:
             operation = Sent(said.target, said.sender, body)
         encoded = encode_operation(operation)
         if len(encoded) > self.fragment or self.backlog.holds(said.sender, said.target):
-            self.backlog.add(operation.TAG, encoded, said.sender, said.target)
+            # In one piece, or with the body apart: where it begins makes no difference.
+            begins = (number * 37) % (len(encoded) + 1) or len(encoded)
+            self.backlog.add(operation.TAG, encoded[:begins], said.sender, said.target, encoded[begins:])
         else:
             self.outbox.append(operation.TAG, encoded)
 
@@ -129,16 +133,23 @@ def test_what_need_not_wait_does_not(before: list[Said], said: Said):
 def _is_out(wire: Wire, number: int) -> bool:
     """Whether this went straight into the outbox."""
     return number not in {
-        _number(operation)
+        _number(item.head + item.body)
         for stages in wire.backlog._stages.values()
         for stage in stages
         for lane in stage.values()
-        for _, operation in lane.items
+        for item in lane.items
     }
 
 
 def _number(operation: bytes) -> int:
     return int(msgspec.msgpack.decode(operation)[2][0])
+
+
+@pytest.mark.parametrize("size", [FRAGMENT_BYTES, FRAGMENT_BYTES + 1, 1_000_000])
+@pytest.mark.parametrize("fields", [(1, None), (2**63 - 1, 2**40), (7, "ok"), ("somebody", 3, 2**50, 5000)])
+def test_an_operation_with_its_body_apart_is_the_same_operation(fields: tuple[object, ...], size: int):
+    body = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    assert encode_head(fields, size) + body == encode_fields((*fields, body))
 
 
 def test_messages_of_several_pairs_take_turns_fragment_by_fragment():
@@ -279,4 +290,4 @@ def test_two_outboxes_may_share_the_bytes_of_one_large_broadcast():
     backlogs = [Backlog(), Backlog()]
     for backlog in backlogs:
         backlog.add(Sent.TAG, data, 1, ANYBODY)
-    assert all(backlog._waiting[0].items[0][1] is data for backlog in backlogs)
+    assert all(backlog._waiting[0].items[0].head is data for backlog in backlogs)

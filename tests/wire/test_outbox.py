@@ -148,10 +148,38 @@ def test_the_largest_operation_fills_the_largest_frame():
     assert (tag, len(payload) + 1) == (Sent.TAG, MAX_FRAME)
 
 
+def test_an_operation_given_as_its_fields_is_the_same_operation():
+    one, other = Outbox(), Outbox()
+    body = ["a", 1.5, None, {"b": b"c"}]
+    for outbox in (one, other):
+        outbox.encode(Ping(1))
+    for number in range(2000):
+        one.encode(Sent(number, None, msgspec.Raw(msgspec.msgpack.encode(body))))
+        assert other.encode_fields(Sent.TAG, (number, None, body), 1000) == b""
+    assert one.take() == other.take()
+
+
+def test_an_operation_longer_than_it_may_be_is_handed_back():
+    outbox = Outbox()
+    fields = 1, None, bytes(100)
+    encoded = msgspec.msgpack.encode(fields)
+    for before in ([], [Ping(1)], [Ping(1), sent(3)]):
+        for operation in before:
+            outbox.encode(operation)
+        waiting = len(outbox)
+        assert outbox.encode_fields(Sent.TAG, fields, len(encoded) - 1) == encoded
+        assert len(outbox) == waiting
+        assert outbox.encode_fields(Sent.TAG, fields, len(encoded)) == b""
+        found = [operation for _, run in frames(outbox.take()) for operation in run]
+        assert len(found) == len(before) + 1
+
+
 def test_what_cannot_be_encoded_leaves_no_trace():
     outbox = Outbox()
     with pytest.raises(TypeError):
         outbox.encode(Ping(object()))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError):
+        outbox.encode_fields(Sent.TAG, (1, None, ["begun", object()]), 1000)
     assert len(outbox) == 0
     outbox.encode(Pong(1))
     outbox.encode(Pong(2))

@@ -105,6 +105,16 @@ class Contact:
         """See `Link.post_encoded_from`."""
         self._say(tag, len(operation), lambda link: link.post_encoded_from(tag, operation, sender, target))
 
+    def post_fields(
+        self, tag: int, fields: tuple[object, ...], sender: int, target: int | None, max_message: int
+    ) -> bool:
+        """See `Link.post_fields`. What has to wait here is encoded before: it must not change meanwhile."""
+        link = self._ready
+        if link is None or not link.post_fields(tag, fields, sender, target, max_message):
+            return False
+        self.used = self._contacts.clock()
+        return True
+
     def _say(self, tag: int, size: int, say: Say) -> None:
         self.used = self._contacts.clock()
         link = self._ready

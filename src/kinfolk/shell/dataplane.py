@@ -9,8 +9,9 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NoReturn, Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, ClassVar, NoReturn, Protocol, cast
 
 import msgspec
 
@@ -38,15 +39,19 @@ from kinfolk.shell.gate import Gate
 from kinfolk.shell.signals import Signals
 from kinfolk.shell.spawns import Spawns
 from kinfolk.shell.tasks import Processes
-from kinfolk.tracing import Tracer
+from kinfolk.tracing import Outgoing, Tracer
 from kinfolk.wire import codec, frames
 from kinfolk.wire.codec import Codec, Traced
 from kinfolk.wire.fragments import ANYBODY
 from kinfolk.wire.frames import NEVER_MS, milliseconds_of
+from kinfolk.wire.message_types import SCALARS
 from kinfolk.wire.session import OBSERVED
 
 _log = logging.getLogger("kinfolk")
 
+_SENT = frames.Sent.TAG
+_CALLED = frames.Called.TAG
+_ANSWERED = frames.Answered.TAG
 _KEPT = 1000
 """Processes that have handed over, of which this node still tells to whom."""
 
@@ -81,6 +86,12 @@ class Peer(Protocol):
 
     def post_from(self, operation: frames.Operation, sender: int, target: int | None, size: int = 0) -> None:
         """Append to the outbox, after what one process has said to another. See `Link.post_from`."""
+        ...
+
+    def post_fields(
+        self, tag: int, fields: tuple[object, ...], sender: int, target: int | None, max_message: int
+    ) -> bool:
+        """Append to the outbox what was not encoded before; False if it cannot be so. See `Link.post_fields`."""
         ...
 
     def post_encoded_from(self, tag: int, operation: bytes, sender: int, target: int | None) -> None:
@@ -179,8 +190,13 @@ class DataPlane:
             else:
                 process.mailbox.put(body)
             return
-        link = self.links.get(target.node)
-        encoded = msgspec.Raw(self._codec.encode(body))
+        link, local, bodies = self.links.get(target.node), target.local, self._codec
+        if link is not None and link.creation == target.creation and not link.congested:
+            # No bytes of the body, no operation: 1.95 -> 1.40 us of the sender's processor for a message of 100 bytes.
+            fields = local, sender, body if type(body) in SCALARS else bodies.lowered(body)
+            if link.post_fields(_SENT, fields, sender or OUTSIDE, local, bodies.max_message):
+                return
+        encoded = msgspec.Raw(bodies.encode(body))
         if link is None:
             self._counters["sends_to_lost_nodes"] += 1
         elif link.creation != target.creation:
@@ -188,7 +204,6 @@ class DataPlane:
         elif link.congested:
             self._refuse(link)
         else:
-            local = target.local
             link.post_from(frames.Sent(local, sender, encoded), sender or OUTSIDE, local, len(encoded))
 
     def _send_to_local_name(self, name: str, node: str, body: object, sender: int | None) -> None:
@@ -309,21 +324,33 @@ class DataPlane:
         else:
             process.mailbox.put(message)
 
-    async def call(self, target: Target, request: object, timeout: float | None, sender: int | None = None) -> Any:
-        """Send a request and wait for the answer. See `Node.call`.
-
-        Whoever had the name and hands over answers with `Moved` what it has not begun: that goes to the next holder.
-        """
+    def call(
+        self, target: Target, request: object, timeout: float | None, sender: int | None = None
+    ) -> Coroutine[Any, Any, Any]:
+        """Send a request and wait for the answer, once this is awaited. See `Node.call`."""
         if timeout is not None:
             check_seconds(timeout)
-        self._learn_reply(type(request))
+        if type(request) not in SCALARS:
+            self._learn_reply(type(request))
         if self.tracer is not None:
             calling = self.tracer.outgoing("call", target, request)
             if calling is not None:
-                with calling:
-                    return await self.call(target, Traced(calling.carrier, request), timeout, sender)
+                return self._call_traced(calling, target, request, timeout, sender)
         if isinstance(target, Pid | tuple):
-            return await self._call(target, request, timeout, timeout, sender)
+            return self._call(target, request, timeout, timeout, sender)
+        return self._call_holder(target, request, timeout, sender)
+
+    async def _call_traced(
+        self, calling: Outgoing, target: Target, request: object, timeout: float | None, sender: int | None
+    ) -> Any:
+        with calling:
+            return await self.call(target, Traced(calling.carrier, request), timeout, sender)
+
+    async def _call_holder(self, target: str, request: object, timeout: float | None, sender: int | None) -> Any:
+        """Call whoever has a name.
+
+        Whoever had it and hands over answers with `Moved` what it has not begun: that goes to the next holder.
+        """
         loop, holder = asyncio.get_running_loop(), self._resolve(target)
         deadline = None if timeout is None else loop.time() + timeout
         while True:
@@ -349,7 +376,13 @@ class DataPlane:
         future: asyncio.Future[Any] = loop.create_future()
         reference = next(self._references)
         waiting = Waiting(future, request, target)
-        pending = self._begin_call(waiting, holder, reference, left, sender)
+        pid = target if isinstance(target, Pid) else holder
+        if pid is None:
+            pending = self._begin_call_by_name(waiting, reference, left, sender)
+        elif pid.node == self.name:
+            pending = self._call_here(pid, waiting, reference, left, sender)
+        else:
+            pending = self._call_there(pid.node, pid, pid.local, waiting, reference, left, sender)
         timer = None if left is None else loop.call_later(left, _time_out, waiting, timeout)
         try:
             return await future
@@ -358,26 +391,21 @@ class DataPlane:
                 timer.cancel()
             pending.pop(reference, None)
 
-    def _begin_call(
-        self, waiting: Waiting, holder: Pid | None, reference: int, timeout: float | None, sender: int | None
+    def _begin_call_by_name(
+        self, waiting: Waiting, reference: int, timeout: float | None, sender: int | None
     ) -> "dict[int, Waiting]":
-        """Put the request on its way. Returns the table in which it waits for its answer."""
+        """Put a request for a name of one node on its way. Returns the table in which it waits for its answer."""
         target = waiting.target
-        if isinstance(target, tuple):
-            address, node = target
-            check_node_name(node)
-            check_name(address)
-            if node == self.name:
-                named = self._local_names(address)
-                if named is None:
-                    raise NameUnknown(address, f"no process of {node} has it (it is a name of that node alone)")
-                return self._call_here(named, waiting, reference, timeout, sender)
-            return self._call_there(node, None, address, waiting, reference, timeout, sender)
-        pid = target if isinstance(target, Pid) else holder
-        assert pid is not None, "names are looked up before"
-        if pid.node == self.name:
-            return self._call_here(pid, waiting, reference, timeout, sender)
-        return self._call_there(pid.node, pid, pid.local, waiting, reference, timeout, sender)
+        assert isinstance(target, tuple), "names of the cluster are looked up before"
+        address, node = target
+        check_node_name(node)
+        check_name(address)
+        if node == self.name:
+            named = self._local_names(address)
+            if named is None:
+                raise NameUnknown(address, f"no process of {node} has it (it is a name of that node alone)")
+            return self._call_here(named, waiting, reference, timeout, sender)
+        return self._call_there(node, None, address, waiting, reference, timeout, sender)
 
     def _call_here(
         self, pid: Pid, waiting: Waiting, reference: int, timeout: float | None, sender: int | None
@@ -434,6 +462,33 @@ class DataPlane:
         timeout: float | None,
         sender: int | None,
     ) -> "dict[int, Waiting]":
+        request, link, bodies = waiting.request, self.links.get(node), self._codec
+        if link is not None and (pid is None or link.creation == pid.creation) and not link.congested:
+            # As in `send`.
+            body = request if type(request) in SCALARS else bodies.lowered(request)
+            fields = address, sender, reference, milliseconds_of(timeout), body
+            whom = ANYBODY if isinstance(address, str) else address
+            link.calls[reference] = waiting  # before it is posted: that may be too much for the link, and end it
+            try:
+                if link.post_fields(_CALLED, fields, sender or OUTSIDE, whom, bodies.max_message):
+                    return link.calls
+            except BaseException:
+                link.calls.pop(reference, None)
+                raise
+            link.calls.pop(reference, None)
+        return self._call_encoded(node, pid, address, waiting, reference, timeout, sender)
+
+    def _call_encoded(
+        self,
+        node: str,
+        pid: Pid | None,
+        address: int | str,
+        waiting: Waiting,
+        reference: int,
+        timeout: float | None,
+        sender: int | None,
+    ) -> "dict[int, Waiting]":
+        """As `_call_there`, for what cannot be posted at once; says why, if it cannot be at all."""
         body = msgspec.Raw(self._codec.encode(waiting.request))
         link = self.links.get(node)
         if link is None:
@@ -487,8 +542,33 @@ class DataPlane:
 
     def receive(self, link: Peer, operations: Sequence[frames.Operation]) -> None:
         """Take in the operations of one frame of the data plane. Nothing is raised: a bad message harms only itself."""
+        take_in = self.FRAMES[type(operations[0])]  # all are of one kind
+        if take_in is DataPlane._sent:
+            self._sent_many(link, operations)
+            return
         for operation in operations:
-            self.FRAMES[type(operation)](self, link, operation)
+            take_in(self, link, operation)
+
+    def _sent_many(self, link: Peer, operations: Sequence[frames.Operation]) -> None:
+        """As `_sent` for each, in one function as long as nothing is out of the ordinary."""
+        get, read = self._processes.get, self._codec.read
+        for operation in cast("Sequence[frames.Sent]", operations):
+            process = get(operation.target)
+            if process is None or self._heirs or self.turned_away:
+                self._sent(link, operation)
+                continue
+            try:
+                message = read(operation.body)
+            except Exception:  # noqa: BLE001 - of any class; the codec finds the same, and says what it is
+                self._sent(link, operation)
+                continue
+            if type(message) is Traced:
+                self._sent(link, operation)
+                continue
+            try:
+                process.mailbox.put(message)
+            except MailboxFull:
+                self._overflowed(process)
 
     def _sent(self, link: Peer, operation: frames.Sent) -> None:
         process = self._receiver(operation.target)
@@ -547,15 +627,17 @@ class DataPlane:
         if not link.is_open:
             return  # ended by the answer to a call before this one, in the same frame: nothing comes after a PeerDown
 
-        target = operation.target
-        process = self._receiver(target) if isinstance(target, int) else self._process_named(target)
-
-        def answer(outcome: str, value: object) -> None:
-            answering = OUTSIDE if process is None else process.pid.local
-            self._answer(link, operation, answering, outcome, value)
-
-        if isinstance(target, int) and target in self._heirs:
-            answer(codec.MOVED, self._heirs[target])
+        target, heirs = operation.target, self._heirs
+        if not isinstance(target, int):
+            process = self._process_named(target)
+        elif heirs or self.turned_away:
+            process = self._receiver(target)
+        else:
+            process = self._processes.get(target)
+        answering = OUTSIDE if process is None else process.pid.local
+        answer = partial(self._answer, link, operation.reference, operation.sender, answering)
+        if isinstance(target, int) and target in heirs:
+            answer(codec.MOVED, heirs[target])
             return
         if self.refuses_calls_of_peers and target != OBSERVED:
             answer(
@@ -580,20 +662,26 @@ class DataPlane:
             self._counters["mailbox_overflows"] += 1
             answer(codec.FAILED, str(error))
 
-    def _answer(self, link: Peer, called: frames.Called, answering: int, outcome: str, value: object) -> None:
+    def _answer(
+        self, link: Peer, reference: int, caller: int | None, answering: int, outcome: str, value: object
+    ) -> None:
         """Answer a call, after what its process has sent to the caller. Who is no process gets each answer alone."""
         if not link.is_open:
             self._counters["answers_to_lost_nodes"] += 1
             return
-        reference, caller = called.reference, called.sender or -called.reference
+        whom, bodies = caller or -reference, self._codec
         try:
-            body = self._codec.encode(value)
+            # As in `send`.
+            fields = reference, outcome, value if type(value) in SCALARS else bodies.lowered(value)
+            if link.post_fields(_ANSWERED, fields, answering, whom, bodies.max_message):
+                return
+            body = bodies.encode(value)
         except KinfolkError as error:
             # The caller must not wait for what cannot come; whoever answered so is told as well.
-            text = self._codec.encode(f"the answer could not be sent: {error}")
-            link.post_from(frames.Answered(reference, codec.FAILED, msgspec.Raw(text)), answering, caller)
+            text = bodies.encode(f"the answer could not be sent: {error}")
+            link.post_from(frames.Answered(reference, codec.FAILED, msgspec.Raw(text)), answering, whom)
             raise
-        link.post_from(frames.Answered(reference, outcome, msgspec.Raw(body)), answering, caller, len(body))
+        link.post_from(frames.Answered(reference, outcome, msgspec.Raw(body)), answering, whom, len(body))
 
     def _answered(self, link: Peer, operation: frames.Answered) -> None:
         waiting = link.calls.pop(operation.reference, None)
@@ -627,6 +715,9 @@ class DataPlane:
 
     def _give(self, waiting: Waiting, value: object) -> None:
         """Answer with a value that has come over the wire, as the type that the request declares."""
+        if type(waiting.request) in SCALARS:
+            waiting.future.set_result(value)
+            return
         try:
             expected = reply_type(type(_bare(waiting.request)))
             waiting.future.set_result(value if expected is None else self._codec.convert(value, expected))

@@ -8,9 +8,11 @@ link lives by its callbacks alone. What one turn of the loop produced for a peer
 import asyncio
 import dataclasses
 import logging
+import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from math import inf
 from typing import Any, Final, cast
 
@@ -49,6 +51,9 @@ OBSERVER_SILENCE = 600.0
 events ask every few seconds."""
 WRITE_BUFFER = 64 * 1024
 """Bytes handed to TLS and not yet written, above which the rest waits in the outbox: nothing can overtake them."""
+UNSENT = 128 * 1024
+"""Bytes that the system keeps for one connection and has not sent, above which it takes no more. It would take as many
+as 4 MiB, which small messages could not overtake: beside messages of 10 MiB, their p99 was twice as long."""
 WRITE_PART = 64 * 1024
 """TLS encrypts in records of 16 KiB; far larger writes only copy more."""
 LINGER = 1.0
@@ -62,8 +67,12 @@ FEED_AT_ONCE = 4
 TELL_CONGESTION = 10.0
 """Seconds in which the log tells of one link at most once that it is congested."""
 
+_NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS
+_BIN_HEAD = 5
+"""Bytes before those of a large body, in its encoding."""
 _NOTHING = memoryview(b"")
-_OPEN: Final = State.OPEN  # by its own name: it stands in the way of every message
+_OPEN: Final = State.OPEN  # by their own names: they stand in the way of every message
+_CLOSED: Final = State.CLOSED
 _NO_REFUSAL = frozenset({"duplicate", "closed"})
 """Codes of REFUSED that say "not this connection" rather than "not you"."""
 
@@ -115,6 +124,8 @@ class Link(asyncio.BufferedProtocol):
         """The peer's name, once it has proved it."""
         self.creation = 0
         self.is_observer = False
+        self.has_woken = False
+        """Whether processes may have something to say since they have heard from the other end in this turn."""
         self.silence: asyncio.TimerHandle | None = None
         """When an observer has said nothing for too long."""
         self.has_transport = False
@@ -139,6 +150,7 @@ class Link(asyncio.BufferedProtocol):
         # No isinstance: uvloop's transports behave like asyncio's, and derive from none of them.
         self._tls = made = cast("asyncio.Transport", transport)
         made.set_write_buffer_limits(high=WRITE_BUFFER)
+        _keep_little_unsent(made)
         other = self._owner.machine.other_end(made, self.credentials)
         self._session = self._owner.new_session(self, other.fingerprint)
         self._named = other.names
@@ -169,7 +181,7 @@ class Link(asyncio.BufferedProtocol):
         try:
             for event in events:
                 self._owner.happened(self, event)
-                if loop.time() > until and session.state is State.OPEN:
+                if loop.time() > until and session.state is _OPEN:
                     self._unread = True
                     break
         except RemoteProtocolError as error:
@@ -180,11 +192,16 @@ class Link(asyncio.BufferedProtocol):
         self._pause_reading(self._unread)
         if self._unread:
             loop.call_soon(self._read, session, events)
-        if not self._may_wait or len(session.outbox) != self._may_wait:
+        waiting = len(session.outbox.buffer)
+        if self._held or self._wants_drain or waiting > self._may_wait:
             self._flush()
-        if session.state is State.CLOSED:
+        elif self.has_woken and not self._flushing:
+            # Behind those who have just been woken, in the same turn: what they answer waits for no turn of its own.
+            self._flush_soon()
+        self.has_woken = False
+        if session.state is _CLOSED:
             self._part(session)
-        elif session.state is State.OPEN:
+        elif session.state is _OPEN:
             self._heard = self._owner.heard(self, self._heard)
         if self._then is not None and not self._unread:
             self._then()
@@ -246,7 +263,7 @@ class Link(asyncio.BufferedProtocol):
     @property
     def is_open(self) -> bool:
         """Whether operations can be said and heard."""
-        return self._session is not None and self._session.state is State.OPEN
+        return self._session is not None and self._session.state is _OPEN
 
     @property
     def has_tls(self) -> bool:
@@ -276,7 +293,7 @@ class Link(asyncio.BufferedProtocol):
     def post_encoded(self, tag: int, operation: bytes) -> None:
         """Append an operation that was encoded before, for several links."""
         session = self.session
-        if session.state is State.OPEN:
+        if session.state is _OPEN:
             session.outbox.append(tag, operation)
             self._posted(session)
 
@@ -289,12 +306,12 @@ class Link(asyncio.BufferedProtocol):
         session = self.session
         if session.state is not _OPEN:
             return
-        alone = len(session.outbox) == self._may_wait
+        alone = len(session.outbox.buffer) == self._may_wait
         session.outbox.append(tag, operation)
-        if not alone or len(session.outbox) > WRITE_PART:
+        if not alone or len(session.outbox.buffer) > WRITE_PART:
             self._posted(session)
             return
-        self._may_wait = len(session.outbox)
+        self._may_wait = len(session.outbox.buffer)
         if not self._riding:
             self._riding = True
             self._owner.loop.call_later(RIDE, self._ride)
@@ -329,10 +346,70 @@ class Link(asyncio.BufferedProtocol):
         session = self.session
         if len(operation) <= FRAGMENT_BYTES and not session.backlog.holds(sender, target):
             self.post_encoded(tag, operation)
-        elif session.state is State.OPEN:
+        elif session.state is _OPEN:
             session.backlog.add(tag, operation, sender, target)
             self._count_held(session)
             self._posted(session)
+
+    def post_fields(
+        self, tag: int, fields: tuple[object, ...], sender: int, target: int | None, max_message: int
+    ) -> bool:
+        """As `post_from`, for an operation with a body that was not encoded before; all in one function.
+
+        Args:
+            fields: of the operation. The last is its body, of builtins alone or lowered to them.
+            sender, target: as for `Backlog.add`.
+            max_message: bytes of the largest body that may be sent.
+
+        Returns:
+            Whether it is posted. If not, whoever encodes the body learns why.
+        """
+        session = self._session
+        if session is None or session.state is not _OPEN:
+            return False
+        body = fields[-1]
+        if type(body) is bytes and len(body) > FRAGMENT_BYTES:
+            return self._post_large(session, tag, fields[:-1], body, sender, target, max_message)
+        if self._held and session.backlog.holds(sender, target):
+            return False
+        outbox = session.outbox
+        try:
+            large = outbox.encode_fields(tag, fields, max_message if max_message < FRAGMENT_BYTES else FRAGMENT_BYTES)
+        except Exception:  # noqa: BLE001 - of any class; the codec finds the same, and says where it is
+            return False
+        if large:
+            if len(large) - len(frames.encode_fields(fields[:-1])) > max_message:
+                return False
+            self.post_encoded_from(tag, large, sender, target)
+            return True
+        # As in `_posted`, written out: every message to another node goes through here.
+        if len(outbox.buffer) + self._held > self._high_water:
+            self._filled(session)
+        if not self._flushing:
+            self._flush_soon()
+        return True
+
+    def _post_large(
+        self,
+        session: Session,
+        tag: int,
+        fields: tuple[object, ...],
+        body: bytes,
+        sender: int,
+        target: int | None,
+        max_message: int,
+    ) -> bool:
+        """As `post_fields`, for a body that needs no encoding: without a copy.
+
+        Two copies of 10 MiB took 8 ms at once, as long as anything that small messages had to wait for.
+        """
+        head = frames.encode_head(fields, len(body))
+        if len(body) + _BIN_HEAD > max_message:
+            return False
+        session.backlog.add(tag, head, sender, target, body)
+        self._count_held(session)
+        self._posted(session)
+        return True
 
     def want_drain(self) -> None:
         """Tell the kernel once little is waiting."""
@@ -345,7 +422,7 @@ class Link(asyncio.BufferedProtocol):
         if session is None:
             self._end()
         else:
-            while session.state is State.OPEN and session.backlog:
+            while session.state is _OPEN and session.backlog:
                 session.backlog.feed(session.outbox)
             session.close(code, detail)
             self._write_all(session)
@@ -362,7 +439,7 @@ class Link(asyncio.BufferedProtocol):
         self._flush()
 
     def _posted(self, session: Session) -> None:
-        if len(session.outbox) + self._held > self._high_water:
+        if len(session.outbox.buffer) + self._held > self._high_water:
             self._filled(session)
         if not self._flushing:
             self._flush_soon()
@@ -372,7 +449,7 @@ class Link(asyncio.BufferedProtocol):
         if not self.congested:
             self.congested = True
             self._told_congestion = self._owner.congested(self, self._told_congestion)
-        if len(session.outbox) + self._held > self._owner.max_outbox:
+        if len(session.outbox.buffer) + self._held > self._owner.max_outbox:
             self._owner.overflown(self)
 
     def _flush_soon(self) -> None:
@@ -386,14 +463,15 @@ class Link(asyncio.BufferedProtocol):
         processor for one of 100 bytes, and 9 so.
         """
         session, loop = self.session, self._owner.loop
-        waiting = len(session.outbox)
+        waiting = len(session.outbox.buffer)
         if self._seen < waiting < WRITE_PART and not self._held and loop.time() < self._hold_until:
             self._seen = waiting
             loop.call_soon(self._flush_now)
             return
         self._flushing = False
-        self._flush()
         self._seen = 0
+        if waiting or self._held or self._wants_drain:  # else nobody whom a frame has woken had anything to say
+            self._flush()
         if waiting:
             self._hold_until = loop.time() + HOLD
 
@@ -406,18 +484,28 @@ class Link(asyncio.BufferedProtocol):
         session, tls = self._session, self._tls
         if session is None or tls is None or tls.is_closing():
             return
+        outbox = session.outbox
+        if not (self._held or self._paused or self.congested or self._wants_drain):
+            # Nothing but a little in the outbox, or nothing, as nearly always.
+            waiting = len(outbox.buffer)
+            if waiting <= WRITE_PART:
+                self._may_wait = 0
+                if waiting:
+                    self.bytes_out += waiting
+                    tls.write(outbox.take())
+                return
         fed = 0
         while not self._paused:
             if self._rest:
                 part, self._rest = self._rest[:WRITE_PART], self._rest[WRITE_PART:]
                 tls.write(part)
                 continue
-            if not session.outbox:
+            if not session.outbox.buffer:
                 self._drained(session)
             if session.backlog and fed < FEED_AT_ONCE:
                 session.backlog.feed(session.outbox)
                 fed += 1
-            if not session.outbox:
+            if not session.outbox.buffer:
                 if session.backlog and not self._flushing:
                     self._flush_soon()
                 break
@@ -430,7 +518,7 @@ class Link(asyncio.BufferedProtocol):
 
     def _drained(self, session: Session) -> None:
         """The outbox is empty: the kernel may have waited for that."""
-        if self._wants_drain and session.state is State.OPEN:
+        if self._wants_drain and session.state is _OPEN:
             self._wants_drain = False
             self._owner.loop.call_soon(self._owner.drained, self)
 
@@ -438,7 +526,7 @@ class Link(asyncio.BufferedProtocol):
         """Those who wait for room are let in, one by one, as long as there is some; then everybody."""
         if not self.congested:
             return
-        while session.state is State.OPEN and len(session.outbox) + self._held <= self._high_water:
+        while session.state is _OPEN and len(session.outbox.buffer) + self._held <= self._high_water:
             if not self.gate.let_in():
                 self.congested = False
                 return
@@ -767,14 +855,17 @@ class Transport:
     def happened(self, link: Link, event: Event) -> None:
         """A session has understood something."""
         match event:
-            case Operations(tag=tag, operations=operations):
+            case Operations():
+                operations = event.operations
                 if link.is_observer:
                     self._observed(link, operations)
-                elif tag in CONTROL:
+                elif event.tag in CONTROL:
                     self._driver.submit(fx.Received(link.conn, operations))
                 elif link.contact is None:
+                    link.has_woken = True
                     self._dataplane.receive(link, operations)
                 else:
+                    link.has_woken = True
                     link.contact.used = self.loop.time()
                     self._dataplane.receive(link.contact, operations)
             case Proved(purpose="observer"):
@@ -861,7 +952,7 @@ class Transport:
 
     def drained(self, link: Link) -> None:
         """Little waits for this peer."""
-        if link.session.state is State.OPEN:
+        if link.session.state is _OPEN:
             self._driver.submit(fx.Drained(link.conn))
 
     def congested(self, link: Link, last: float) -> float:
@@ -912,6 +1003,14 @@ class _RefusedError(Exception):
     def __init__(self, code: str, error: AuthenticationFailed | NodeUnreachable, number: int = 0) -> None:
         super().__init__(code)
         self.code, self.error, self.number = code, error, number
+
+
+def _keep_little_unsent(transport: asyncio.Transport) -> None:
+    """What the other end cannot take yet is to wait here, where its order is ours; as far as the system can do so."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and _NOTSENT_LOWAT is not None:
+        with suppress(OSError):  # it has ended already
+            sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT)
 
 
 def refusal_error(refused: Refused) -> AuthenticationFailed | NodeUnreachable:

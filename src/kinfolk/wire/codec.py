@@ -157,7 +157,8 @@ class Codec:
         self._learned: set[object] = set()
         self._writers: dict[type, tuple[str, Lower | None]] = {}
         self._depth = 0  # messages within messages, while one is decoded
-        self._decode = msgspec.msgpack.Decoder(ext_hook=self._extension).decode
+        self.read: Callable[[_Bytes], object] = msgspec.msgpack.Decoder(ext_hook=self._extension).decode
+        """As `decode`, but an error may be of any class: for who then calls that."""
         self._lower_by_type: dict[type, Lower] = {
             Pid: _lower_pid,
             Unknown: _lower_unknown,
@@ -195,15 +196,11 @@ class Codec:
             NotSerializable: naming the path to the value that cannot be sent, and what to do instead.
             MessageTooLarge: more than `max_message` bytes.
         """
+        lowered = self.lowered(body)
         try:
-            lowered = body if is_plain(body) else self._lower(body, MAX_DEPTH)
-            try:
-                encoded = _encode(lowered)
-            except _ENCODE_ERRORS:
-                raise _explain(lowered) from None
-        except Unsendable as blame:
-            path = "".join(reversed(blame.path))
-            raise NotSerializable(f"body{path}: {blame.reason}") from None
+            encoded = _encode(lowered)
+        except _ENCODE_ERRORS:
+            raise _not_serializable(_explain(lowered)) from None
         if len(encoded) > self.max_message:
             if type(body) is Traced:
                 return self.encode(body.body)
@@ -212,6 +209,19 @@ class Codec:
                 " send it in parts, or raise Node(max_message=...)"
             )
         return encoded
+
+    def lowered(self, body: object) -> object:
+        """The body as msgspec can encode it, together with its frame, unless a value in it is beyond all bounds.
+
+        Raises:
+            NotSerializable: as `encode`.
+        """
+        if type(body) in SCALARS or is_plain(body):  # most are found without a call
+            return body
+        try:
+            return self._lower(body, MAX_DEPTH)
+        except Unsendable as blame:
+            raise _not_serializable(blame) from None
 
     def copy(self, body: object) -> object:
         """The body as it would arrive at another node that knows the same types.
@@ -231,7 +241,7 @@ class Codec:
             BadBody: it cannot be read; the message says why.
         """
         try:
-            return self._decode(raw)
+            return self.read(raw)
         except BadBody:
             raise
         except RecursionError:
@@ -472,6 +482,10 @@ _READ: dict[int, Callable[[memoryview], object]] = {
 
 
 # --- why something cannot be sent ---
+
+
+def _not_serializable(blame: Unsendable) -> NotSerializable:
+    return NotSerializable(f"body{''.join(reversed(blame.path))}: {blame.reason}")
 
 
 def _explain(value: Any, *, of_message: bool = False, depth: int = MAX_DEPTH) -> Unsendable:

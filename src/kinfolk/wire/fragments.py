@@ -59,12 +59,33 @@ _ITEM_BYTES = 200
 """What an operation in the backlog costs beside its bytes, about."""
 
 
+class _Item(Struct, eq=False, frozen=True):
+    """An operation, encoded, in two parts. The second is the body, as whoever sends it has it: it is not copied."""
+
+    tag: int
+    head: bytes
+    body: bytes
+    size: int
+    """Bytes of both."""
+
+    def part(self, start: int, size: int) -> bytes | memoryview:
+        """So many bytes of it from there on, or what is left."""
+        head, body = self.head, self.body
+        if not body:
+            return memoryview(head)[start : start + size]
+        if start < len(head):
+            first = head[start : start + size]
+            return first + body[: size - len(first)]
+        start -= len(head)
+        return memoryview(body)[start : start + size]
+
+
 class _Lane(Struct, eq=False):
-    """What one sender has to say to one target, in order: each as its tag and its encoding. The first is large."""
+    """What one sender has to say to one target, in order. The first is large."""
 
     sender: int
     target: int | None
-    items: deque[tuple[int, bytes]] = field(default_factory=deque[tuple[int, bytes]])
+    items: deque["_Item"] = field(default_factory=deque["_Item"])
     number: int = 0
     """Of the first, once it is under way."""
     sent: int = 0
@@ -113,20 +134,22 @@ class Backlog:
             return False
         return target is ANYBODY or len(stages) > 1 or ANYBODY in stages[0] or target in stages[0]
 
-    def add(self, tag: int, operation: bytes, sender: int, target: int | None) -> None:
+    def add(self, tag: int, operation: bytes, sender: int, target: int | None, body: bytes = b"") -> None:
         """Let an operation wait for its turn: a large one, or one for which `holds` is true.
 
         Args:
             tag, operation: its kind, and the operation as `frames.encode_operation` has encoded it.
             sender: who says it: a local id, 0 for no process.
             target: to whom: a local id, or a negative number for one of which there is no other; or ANYBODY.
+            body: the end of the operation, if it is not in there: so large that it is not copied.
 
         Raises:
             MessageTooLarge: no receiver would take it; nothing was added.
         """
-        if len(operation) > MAX_OPERATION:
+        item = _Item(tag, operation, body, len(operation) + len(body))
+        if item.size > MAX_OPERATION:
             raise MessageTooLarge(
-                f"a message of {len(operation)} bytes on the wire: {MAX_OPERATION} is the most that can be sent"
+                f"a message of {item.size} bytes on the wire: {MAX_OPERATION} is the most that can be sent"
             )
         stages = self._stages.setdefault(sender, deque())
         if not stages or (target is ANYBODY) != (ANYBODY in stages[-1]):
@@ -137,8 +160,8 @@ class Backlog:
             lane = stage[target] = _Lane(sender, target)
             if len(stages) == 1:
                 self._waiting.append(lane)
-        lane.items.append((tag, operation))
-        self._size += len(operation) + _ITEM_BYTES
+        lane.items.append(item)
+        self._size += item.size + _ITEM_BYTES
 
     def feed(self, outbox: Outbox) -> None:
         """Put the next fragment into the outbox, and with the last one of a message what waited for its end.
@@ -148,20 +171,20 @@ class Backlog:
         while (
             self._waiting
             and len(self._open) < self._max_open
-            and self._open_bytes + len(self._waiting[0].items[0][1]) <= self._max_open_bytes
+            and self._open_bytes + self._waiting[0].items[0].size <= self._max_open_bytes
         ):
             self._begin(self._waiting.popleft())
         lane = self._open.popleft()
-        tag, operation = lane.items[0]
-        data = operation[lane.sent : lane.sent + self._fragment]
-        outbox.encode(Fragment(lane.number, tag, len(operation), data))
+        item = lane.items[0]
+        data = item.part(lane.sent, self._fragment)
+        outbox.encode_fields(Fragment.TAG, (lane.number, item.tag, item.size, data), MAX_OPERATION)
         lane.sent += len(data)
         self._size -= len(data)
-        if lane.sent < len(operation):
+        if lane.sent < item.size:
             self._open.append(lane)
             return
         lane.items.popleft()
-        self._open_bytes -= len(operation)
+        self._open_bytes -= item.size
         self._size -= _ITEM_BYTES
         self._go_on(lane, outbox)
 
@@ -174,7 +197,7 @@ class Backlog:
 
     def _begin(self, lane: _Lane) -> None:
         lane.number, lane.sent = next(self._numbers), 0
-        self._open_bytes += len(lane.items[0][1])
+        self._open_bytes += lane.items[0].size
         self._open.append(lane)
 
     def _go_on(self, lane: _Lane, outbox: Outbox) -> None:
@@ -192,10 +215,10 @@ class Backlog:
     def _pass_on(self, lane: _Lane, stage: _Stage, outbox: Outbox) -> None:
         """The small ones at the front of a lane leave; the lane waits with the large one after them, or is gone."""
         items = lane.items
-        while items and len(items[0][1]) <= self._fragment:
-            tag, operation = items.popleft()
-            outbox.append(tag, operation)
-            self._size -= len(operation) + _ITEM_BYTES
+        while items and items[0].size <= self._fragment:
+            item = items.popleft()
+            outbox.append(item.tag, item.head + item.body)
+            self._size -= item.size + _ITEM_BYTES
         if items:
             self._waiting.append(lane)
         else:

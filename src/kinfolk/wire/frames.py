@@ -570,6 +570,7 @@ FRAMES: tuple[type[Operation], ...] = (
 
 HANDSHAKE: frozenset[int] = frozenset(frame.TAG for frame in (Hello, Challenge, ChallengeReply, ChallengeAck, Refusal))
 
+_FIXARRAY, _BIN32 = 0x90, 0xC6
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODERS = {
     frame.TAG: msgspec.msgpack.Decoder(Annotated[list[frame], Meta(max_length=MAX_OPERATIONS)])  # type: ignore[valid-type]
@@ -580,6 +581,21 @@ _DECODERS = {
 def encode_operation(operation: Operation) -> bytes:
     """The bytes of one operation, to be appended to any number of outboxes (a broadcast is encoded once)."""
     return _ENCODER.encode(operation)
+
+
+def encode_fields(fields: tuple[object, ...]) -> bytes:
+    """The bytes of an operation, or of its first fields, given as a tuple."""
+    return _ENCODER.encode(fields)
+
+
+def encode_head(fields: tuple[object, ...], size: int) -> bytes:
+    """The bytes of an operation but for those of a last field, which is so many (at least 64 Ki) bytes as they are.
+
+    Args:
+        fields: all others, fewer than 15.
+    """
+    encoded = _ENCODER.encode(fields)
+    return bytes((_FIXARRAY | len(fields) + 1,)) + encoded[1:] + bytes((_BIN32,)) + size.to_bytes(4, "big")
 
 
 def encode_frame(operations: Sequence[Operation]) -> bytes:

@@ -37,15 +37,16 @@ class Outbox:
         max_frame: bytes of tag and payload that a frame may have.
 
     Attributes:
+        buffer: what waits, for a look at its length alone; another one after each `take`.
         frames: how many were closed so far.
     """
 
-    __slots__ = ("_buffer", "_close_at", "_count", "_full", "_max_frame", "_open", "_tag", "frames")
+    __slots__ = ("_close_at", "_count", "_full", "_max_frame", "_open", "_tag", "buffer", "frames")
 
     def __init__(self, close_at: int = CLOSE_AT, max_frame: int = MAX_FRAME) -> None:
         self._close_at = close_at
         self._max_frame = max_frame
-        self._buffer = bytearray()
+        self.buffer = bytearray()
         self._tag = -1  # of the open frame; -1: none is open
         self._open = 0  # where it starts
         self._full = 0  # where it closes
@@ -54,7 +55,7 @@ class Outbox:
 
     def __len__(self) -> int:
         """Bytes waiting."""
-        return len(self._buffer)
+        return len(self.buffer)
 
     def append(self, tag: int, operation: bytes) -> None:
         """Add one operation that `frames.encode_operation` has encoded (once, for any number of outboxes).
@@ -64,7 +65,7 @@ class Outbox:
         """
         if tag != self._tag:
             self._open_frame(tag)
-        buffer = self._buffer
+        buffer = self.buffer
         buffer += operation
         self._count += 1
         if len(buffer) > self._full:
@@ -80,7 +81,7 @@ class Outbox:
         tag = operation.TAG
         if tag != self._tag:
             self._open_frame(tag)
-        buffer = self._buffer
+        buffer = self.buffer
         before = len(buffer)
         try:
             _encode_into(operation, buffer, -1)
@@ -91,38 +92,68 @@ class Outbox:
         if len(buffer) > self._full:
             self._end_portion(len(buffer) - before)
 
+    def encode_fields(self, tag: int, fields: tuple[object, ...], most: int) -> bytes:
+        """Encode one operation, given as its fields, in place and add it; unless it is longer than so many bytes.
+
+        So a body need not be encoded before its operation: neither a copy of it is made, nor the operation.
+
+        Returns:
+            Nothing if it was added; else the operation, as `append` takes it, and what waits is unchanged.
+
+        Raises:
+            Exception: as `encode`; what waits is unchanged.
+        """
+        if tag != self._tag:
+            self._open_frame(tag)
+        buffer = self.buffer
+        before = len(buffer)
+        try:
+            _encode_into(fields, buffer, -1)
+        except BaseException:
+            self._take_back(before)
+            raise
+        size = len(buffer)
+        if size - before > most:
+            operation = bytes(memoryview(buffer)[before:])
+            self._take_back(before)
+            return operation
+        self._count += 1
+        if size > self._full:
+            self._end_portion(size - before)
+        return b""
+
     def add_frame(self, frame: bytes) -> None:
         """Add a whole frame, as `frames.encode_frame` makes it."""
         self._close_frame()
-        self._buffer += frame
+        self.buffer += frame
         self.frames += 1
 
     def take(self) -> bytearray:
         """Everything that waits, which becomes the caller's own. Nothing waits afterwards."""
         self._close_frame()
-        taken, self._buffer = self._buffer, bytearray()
+        taken, self.buffer = self.buffer, bytearray()
         return taken
 
     def _open_frame(self, tag: int) -> None:
         self._close_frame()
         self._tag = tag
-        self._open = len(self._buffer)
-        self._buffer += _PLACEHOLDER
+        self._open = len(self.buffer)
+        self.buffer += _PLACEHOLDER
         self._full = self._open + _LENGTH_BYTES + 1 + min(self._close_at, self._max_frame - 1)
 
     def _close_frame(self) -> None:
         if self._tag < 0:
             return
         self.frames += 1
-        length = len(self._buffer) - self._open - _LENGTH_BYTES
-        _pack_head(self._buffer, self._open, length, self._tag, _ARRAY32)
-        _pack_count(self._buffer, self._open + _LENGTH_BYTES + 2, self._count)
+        length = len(self.buffer) - self._open - _LENGTH_BYTES
+        _pack_head(self.buffer, self._open, length, self._tag, _ARRAY32)
+        _pack_count(self.buffer, self._open + _LENGTH_BYTES + 2, self._count)
         self._tag = -1
         self._count = 0
 
     def _end_portion(self, size: int) -> None:
         """The last operation, of `size` bytes, has filled the open frame: close it, with or without that operation."""
-        buffer, tag = self._buffer, self._tag
+        buffer, tag = self.buffer, self._tag
         if len(buffer) - self._open - _LENGTH_BYTES > self._max_frame:
             operation = buffer[-size:]
             self._count -= 1
@@ -137,7 +168,7 @@ class Outbox:
 
     def _take_back(self, size: int) -> None:
         """Cut the buffer back to `size`, and drop the open frame if nothing is left in it."""
-        del self._buffer[size:]
+        del self.buffer[size:]
         if not self._count:
-            del self._buffer[self._open :]
+            del self.buffer[self._open :]
             self._tag = -1
