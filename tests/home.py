@@ -28,6 +28,8 @@ class Home:
         self.names = object()
         self.senders: list[int | None] = []
         self.checked = 0
+        self.thread: int | None = None
+        self.direct: dict[object, Process] = {}  # so all goes through `send` and `call`
 
     @property
     def dataplane(self) -> "Home":
