@@ -17,7 +17,7 @@ import logging
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from contextvars import Context, copy_context
-from types import CoroutineType
+from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -164,7 +164,7 @@ class Processes:
         mailbox = Mailbox(max_mailbox) if self.tracer is None else TracedMailbox(max_mailbox, self.tracer)
         pid = Pid(self.name, self.creation, local)
         process = Process(pid, node, body, mailbox)
-        coroutine = _beginning(body, process, args)
+        coroutine: object = body(process, *args) if type(body) is FunctionType else _beginning(body, process, args)
         if type(coroutine) is not CoroutineType and not isinstance(coroutine, Coroutine):
             raise TypeError(_not_a_body(body, coroutine))
         self._alive[local] = self.direct[pid] = process
@@ -185,7 +185,8 @@ class Processes:
         assert self.loop is not None, "only after start()"
         life = self._life(process, body, gate)
         life.send(None)  # to its first await, before it is a task's: it sees its end even if that is before its birth
-        process.task = self.loop.create_task(life, name=f"{self._prefix}{process.pid.local}", context=context)
+        name = f"{self._prefix}{process.pid.local}"
+        process.task = self.loop.create_task(life, name=name, context=context)
 
     async def _life(self, process: Process, body: _Coroutine, gate: "asyncio.Future[None] | None") -> None:
         """The task of a process. Its death is complete before the task is done.
