@@ -164,9 +164,11 @@ class Processes:
         mailbox = Mailbox(max_mailbox) if self.tracer is None else TracedMailbox(max_mailbox, self.tracer)
         pid = Pid(self.name, self.creation, local)
         process = Process(pid, node, body, mailbox)
-        coroutine: object = body(process, *args) if type(body) is FunctionType else _beginning(body, process, args)
-        if type(coroutine) is not CoroutineType and not isinstance(coroutine, Coroutine):
-            raise TypeError(_not_a_body(body, coroutine))
+        begun: object = body(process, *args) if type(body) is FunctionType else _beginning(body, process, args)
+        kind = type(begun)
+        if kind is not CoroutineType and not issubclass(kind, Coroutine):
+            raise TypeError(_not_a_body(body, begun))
+        coroutine: Any = begun
         self._alive[local] = self.direct[pid] = process
         context = self._context()
         if self.loop is None:
