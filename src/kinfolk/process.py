@@ -145,7 +145,7 @@ class Process:
         self.prune_at = PRUNE_FROM
         """At so many, those whose callers have given up are thrown out."""
         self.task: asyncio.Task[Any] | None = None
-        """The task that it is; None before the node has started."""
+        """The task that it is; None before the node has started, and once it has ended."""
         self.started: float | None = None
         """When its code began, on the scale of its loop's `time`, in seconds; None before."""
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -291,6 +291,22 @@ async def test_a_process_is_one_task_and_takes_little_memory(nodes: Nodes):
     assert await bytes_kept(spawn) <= 200 * 5_000, "counted: 3,730 for each"
 
 
+async def test_a_process_that_has_ended_leaves_nothing_for_the_garbage_collector(nodes: Nodes):
+    ada = await nodes.start("ada")
+
+    async def over(me: Process) -> None:
+        pass
+
+    async def lives() -> None:
+        for _ in range(200):
+            pid = ada.spawn(over)
+            while ada.is_alive(pid):
+                await asyncio.sleep(0)
+
+    await lives()
+    assert await blocks_left(lives) <= 100, "counted: 12"
+
+
 class Unlisted(dict[str, Pid]):
     """A table that nobody may go through."""
 

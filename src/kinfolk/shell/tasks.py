@@ -229,6 +229,9 @@ class Processes:
         finally:
             if self._dying and process.task is not None:
                 self._has_died(process.task)
+            # The task has a context, and that has the process as the current one: a cycle, which would wait for the
+            # garbage collector with every dead process. Its passes were 3.6 us of 11 for a process that ends at once.
+            process.task = None
 
     def _has_died(self, task: "asyncio.Task[None]") -> None:
         """A task is about to end, which may have been waited for."""
