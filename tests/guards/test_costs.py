@@ -300,7 +300,7 @@ async def test_a_process_that_has_ended_leaves_nothing_for_the_garbage_collector
     async def lives() -> None:
         for _ in range(200):
             pid = ada.spawn(over)
-            while ada.is_alive(pid):
+            while ada.is_alive(pid):  # noqa: ASYNC110 - waiting must leave nothing either
                 await asyncio.sleep(0)
 
     await lives()
