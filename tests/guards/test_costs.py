@@ -106,32 +106,6 @@ async def test_a_call_is_two_writes_and_two_frames(quiet: Nodes, traffic: Traffi
     assert traffic.sent <= 50 * 100, "counted: 78 for each, in both directions"
 
 
-async def greet(me: Process, parent: Pid) -> None:
-    """Says hello and ends."""
-    me.send(parent, "hello")
-
-
-async def test_what_a_process_spawned_from_elsewhere_says_at_once_leaves_with_the_answer(
-    nodes: Nodes, traffic: Traffic
-):
-    bob = await nodes.start("bob", heartbeat=600.0, allow_spawn=[greet])
-    ada = await nodes.start("ada", bob, heartbeat=600.0)
-    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def parent(me: Process) -> None:
-        for number in range(51):
-            if number == 1:
-                traffic.reset()
-            await me.spawn_on(bob.name, greet, me.pid)
-            assert await me.receive() == "hello"
-        done.set_result(None)
-
-    ada.spawn(parent)
-    await done
-    assert traffic.frames["SpawnAsked"] == traffic.frames["SpawnAnswered"] == traffic.frames["Sent"] == 50
-    assert traffic.sends <= 105, "counted: 100, two for each"
-
-
 # --- tasks and memory of messages ---
 
 
@@ -275,6 +249,32 @@ async def test_a_name_takes_little_memory(quiet: Nodes):
 
 
 # --- processes ---
+
+
+async def greet(me: Process, parent: Pid) -> None:
+    """Says hello and ends."""
+    me.send(parent, "hello")
+
+
+async def test_what_a_process_spawned_from_elsewhere_says_at_once_leaves_with_the_answer(
+    nodes: Nodes, traffic: Traffic
+):
+    bob = await nodes.start("bob", heartbeat=600.0, allow_spawn=[greet])
+    ada = await nodes.start("ada", bob, heartbeat=600.0)
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def parent(me: Process) -> None:
+        for number in range(51):
+            if number == 1:
+                traffic.reset()
+            await me.spawn_on(bob.name, greet, me.pid)
+            assert await me.receive() == "hello"
+        done.set_result(None)
+
+    ada.spawn(parent)
+    await done
+    assert traffic.frames["SpawnAsked"] == traffic.frames["SpawnAnswered"] == traffic.frames["Sent"] == 50
+    assert traffic.sends <= 105, "counted: 100, two for each"
 
 
 async def test_a_process_is_one_task_and_takes_little_memory(nodes: Nodes):

@@ -321,54 +321,6 @@ class DataPlane:
         else:
             process.mailbox.put(message)
 
-    async def call_directly(
-        self, process: Process, request: object, timeout: float | None, caller: Process | None, target: Target
-    ) -> Any:
-        """Call a process of this node that takes calls, while there is no tracer and nothing is to be encoded.
-
-        Args:
-            caller: the process that calls, if it says so itself.
-            target: as whom it was called, by a pid or a name.
-
-        Otherwise as `call`, with half of its steps: 14 -> 10 us of the processor for a call within the node.
-        """
-        if timeout is not None and (type(timeout) is not float or not timeout >= 0):
-            check_seconds(timeout)
-        if len(self._limits) >= MOST and timeout is not None and timeout not in self._limits:
-            sender = None if caller is None else caller.pid.local
-            return await self._call(target, request, timeout, timeout, sender, process.pid)
-        kind = type(request)
-        if kind not in self._readable:
-            self._learn_reply(kind)
-        if process is (running_process() if caller is None else caller):
-            raise CallFailed(f"{process.pid} calls itself: it cannot answer while it waits for the answer")
-        loop = self._processes.loop
-        assert loop is not None, "the node runs"
-        future: asyncio.Future[Any] = loop.create_future()
-        now = loop.time()
-        if timeout is None:
-            waiting, due = self._unlimited, inf
-        else:
-            limit = self._limits.get(timeout)
-            if limit is None:
-                limit = self._limits[timeout] = Limit(timeout, loop, self._limits)
-            waiting, due = limit.waiting, now + timeout
-        call = Call(request, None if caller is None else caller.pid, partial(self._answered_directly, future))
-        self._processes.take_call(process, call, timeout, now)
-        waiting[future] = (due, target)
-        try:
-            return await future
-        finally:
-            waiting.pop(future, None)
-
-    def _answered_directly(self, future: "asyncio.Future[object]", outcome: str, value: object) -> None:
-        if future.done():
-            self._counters["late_answers"] += 1
-        elif outcome == codec.OK:
-            future.set_result(value)
-        else:
-            future.set_exception(_error_of(outcome, value))
-
     async def call(self, target: Target, request: object, timeout: float | None, sender: int | None = None) -> Any:
         """Send a request and wait for the answer. See `Node.call`.
 
@@ -488,6 +440,55 @@ class DataPlane:
                 waiting.future.set_exception(CallFailed(f"the answer could not be sent: {error}"))
                 raise
             self._give(waiting, copy)
+
+    async def call_directly(
+        self, process: Process, request: object, timeout: float | None, caller: Process | None, target: Target
+    ) -> Any:
+        """Call a process of this node that takes calls, while there is no tracer and nothing is to be encoded.
+
+        Args:
+            caller: the process that calls, if it says so itself.
+            target: as whom it was called, by a pid or a name.
+
+        Otherwise as `call`, with half of its steps: 13.9 -> 8.7 us of the processor for a call within the node, of which
+        the shared timer bought 1.5.
+        """
+        if timeout is not None and (type(timeout) is not float or not timeout >= 0):
+            check_seconds(timeout)
+        if len(self._limits) >= MOST and timeout is not None and timeout not in self._limits:
+            sender = None if caller is None else caller.pid.local
+            return await self._call(target, request, timeout, timeout, sender, process.pid)
+        kind = type(request)
+        if kind not in self._readable:
+            self._learn_reply(kind)
+        if process is (running_process() if caller is None else caller):
+            raise CallFailed(f"{process.pid} calls itself: it cannot answer while it waits for the answer")
+        loop = self._processes.loop
+        assert loop is not None, "the node runs"
+        future: asyncio.Future[Any] = loop.create_future()
+        now = loop.time()
+        if timeout is None:
+            waiting, due = self._unlimited, inf
+        else:
+            limit = self._limits.get(timeout)
+            if limit is None:
+                limit = self._limits[timeout] = Limit(timeout, loop, self._limits)
+            waiting, due = limit.waiting, now + timeout
+        call = Call(request, None if caller is None else caller.pid, partial(self._answered_directly, future))
+        self._processes.take_call(process, call, timeout, now)
+        waiting[future] = (due, target)
+        try:
+            return await future
+        finally:
+            waiting.pop(future, None)
+
+    def _answered_directly(self, future: "asyncio.Future[object]", outcome: str, value: object) -> None:
+        if future.done():
+            self._counters["late_answers"] += 1
+        elif outcome == codec.OK:
+            future.set_result(value)
+        else:
+            future.set_exception(_error_of(outcome, value))
 
     def _call_there(
         self,
