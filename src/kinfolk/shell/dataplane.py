@@ -450,8 +450,7 @@ class DataPlane:
             caller: the process that calls, if it says so itself.
             target: as whom it was called, by a pid or a name.
 
-        Otherwise as `call`, with half of its steps: 13.9 -> 8.7 us of the processor for a call within the node, of which
-        the shared timer bought 1.5.
+        Otherwise as `call`, with half of its steps: 13.9 -> 8.7 us of the processor for a call within the node.
         """
         if timeout is not None and (type(timeout) is not float or not timeout >= 0):
             check_seconds(timeout)

@@ -2,7 +2,8 @@
 
 Of such calls, those that began first are due first, so that a dictionary in their order is all that is needed. The
 timer waits for the one that is due next as it was when the timer was set: mostly that has been answered meanwhile, and
-the timer is set again for the one that is due next now. A timer for each call cost 1.5 us of 12.
+the timer is set again for the one that is due next now. A timer for each call cost 2.1 us of 10.9
+(0.7 of 6.7 on uvloop).
 """
 
 import asyncio
