@@ -12,8 +12,10 @@ from kinfolk import (
     CallTimeout,
     MailboxFull,
     MessageTooLarge,
+    Moved,
     NameUnknown,
     Node,
+    NodeClosed,
     NodeLost,
     NoProcess,
     NotSerializable,
@@ -383,6 +385,38 @@ async def test_who_is_turned_away_gets_no_message_and_no_call_of_its_own_node(no
     assert not process.mailbox.messages and ada.counters["sends_to_dead_processes"] == 1
     with pytest.raises(NoProcess, match="about to end"):
         await ada.call(pid, 2)
+
+
+async def test_what_is_sent_to_who_has_handed_over_goes_to_the_heir_on_its_own_node_too(nodes: Nodes):
+    ada = await nodes.start("ada")
+    old, heir = ada.spawn(idle), ada.spawn(idle)
+    processes = {process.pid: process for process in ada.processes()}
+    ada.send(old, "before")
+    assert ada.dataplane.hand_over(processes[old], heir) == ["before"]
+    ada.send(old, "after")
+    assert list(processes[heir].mailbox.messages) == ["after"]
+    with pytest.raises(Moved):
+        await ada.call(old, "anybody?")
+
+
+async def test_a_node_that_has_begun_to_close_takes_no_message_for_processes_that_still_live(nodes: Nodes):
+    ada = await nodes.start("ada")
+    pid = ada.spawn(idle)
+    closing = asyncio.create_task(ada.close())
+    await asyncio.sleep(0)
+    assert ada.processes(), "they end in a moment"
+    with pytest.raises(NodeClosed):
+        ada.send(pid, "too late")
+    await closing
+
+
+async def test_a_node_that_is_abandoned_takes_no_message(nodes: Nodes):
+    ada = await nodes.start("ada")
+    pid = ada.spawn(idle)
+    ada.abandon()
+    assert ada.processes(), "its processes do not know yet"
+    with pytest.raises(NodeClosed):
+        ada.send(pid, "too late")
 
 
 async def test_a_node_is_sent_through_on_its_own_thread_alone(nodes: Nodes):
