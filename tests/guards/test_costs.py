@@ -129,7 +129,7 @@ async def test_calls_and_messages_leave_nothing_for_the_garbage_collector(quiet:
             await ada.call(there, 1)
 
     await calls()
-    assert await blocks_left(calls) <= 300, "counted: 207, of timers that are thrown out now and then"
+    assert await blocks_left(calls) <= 300, "counted: 191, of timers that are thrown out now and then"
 
 
 async def test_a_message_that_waits_here_has_no_memory_of_its_own(nodes: Nodes):

@@ -199,7 +199,7 @@ class Processes:
         """
         try:
             # Cancelled before its first step, a task never enters its coroutine. This one is within it by then, so that
-            # no callback need watch for its end: that was a turn of the loop of its own for each process, 3 us of 17.
+            # no callback need watch for its end: that was a turn of the loop for each process, 14 -> 10.9 us.
             await _birth()
             process.begin(process.task or _own_task())
             if type(process.mailbox) is TracedMailbox:
