@@ -28,6 +28,8 @@ class Home:
         self.names = object()
         self.senders: list[int | None] = []
         self.checked = 0
+        self.thread: int | None = None
+        self.direct: dict[object, Process] = {}  # so all goes through `send` and `call`
 
     @property
     def dataplane(self) -> "Home":
@@ -86,8 +88,8 @@ class Home:
 
 async def ended(process: Process) -> None:
     """Wait until the task of a process is done."""
-    assert process.task is not None, "its node has started"
-    await asyncio.wait([process.task])
+    if process.task is not None:  # else it is
+        await asyncio.wait([process.task])
 
 
 async def settled() -> None:

@@ -169,7 +169,7 @@ class Drain:
             )
         process = supervising.singletons().get(name)
         if process is not None:
-            self._node.dataplane.turned_away.add(process.pid.local)
+            self._node.dataplane.turn_away(process)
             await _until(Backlog([process]).is_done)
         if supervising.me.exit_reason is None and name in supervising.slots:
             await supervising.stop_child(name)

@@ -40,7 +40,18 @@ class Mailbox:
         ValueError: the limit is less than 1.
     """
 
-    __slots__ = ("_examined", "_limit", "_wake", "dropped", "messages", "ready", "report_after", "taken")
+    __slots__ = (
+        "_examined",
+        "_limit",
+        "_loop",
+        "_waits",
+        "_wake",
+        "dropped",
+        "messages",
+        "ready",
+        "report_after",
+        "taken",
+    )
 
     def __init__(self, limit: int | None = None) -> None:
         if limit is not None and limit < 1:
@@ -51,7 +62,9 @@ class Mailbox:
         self.taken = 0
         self.dropped = 0
         self.report_after = 0.0
-        self._wake: asyncio.Future[None] | None = None  # set while a receive waits
+        self._waits = False  # whether a receive does
+        self._wake: asyncio.Future[None] | None = None  # what it waits for, until the next message
+        self._loop: asyncio.AbstractEventLoop | None = None  # of that receive: to ask each time costs a system call
         self._examined = 0  # so many, the oldest, do not match what that receive wants
 
     def __len__(self) -> int:
@@ -70,9 +83,11 @@ class Mailbox:
                 f"the mailbox is full ({self._limit} messages wait): send more slowly, or raise max_mailbox"
             )
         messages.append(message)
-        wake = self._wake  # as in put_always; written out, since every message goes through here
-        if wake is not None and not wake.done():
-            wake.set_result(None)
+        wake = self._wake
+        if wake is not None:  # as in put_always; written out, since every message goes through here
+            self._wake = None
+            if not wake.done():
+                wake.set_result(None)
 
     def put_traced(self, message: Traced) -> None:
         """Add a message that came with its trace.
@@ -89,17 +104,13 @@ class Mailbox:
     def put_always(self, message: object) -> None:
         """Add a message whatever the bound: for what the node itself has to say."""
         self.messages.append(message)
-        wake = self._wake
-        if wake is not None and not wake.done():
-            wake.set_result(None)
+        self._wake_up()
 
     def put_first(self, messages: Sequence[object]) -> None:
         """Add messages before all others, in their order, whatever the bound."""
         self.messages.extendleft(map(self.kept, reversed(messages)))
         self._examined = 0
-        wake = self._wake
-        if wake is not None and not wake.done():
-            wake.set_result(None)
+        self._wake_up()
 
     async def receive(self, match: Match | None = None) -> Any:
         """Wait for the oldest message that matches, and take it out. The others stay, in their order.
@@ -111,12 +122,17 @@ class Mailbox:
             RuntimeError: another receive is waiting.
             Exception: what `match` raises; no message was taken.
         """
-        if self._wake is not None:
+        if self._waits:
             raise RuntimeError("two receives at once on one mailbox: let one task receive, and hand out the work")
         messages = self.messages
         if match is None:
-            while not messages:
-                await self._arrival()
+            if not messages:
+                self._waits = True
+                try:
+                    while not messages:
+                        await self._arrival()
+                finally:
+                    self._waits, self._wake = False, None
             self.taken += 1
             return messages.popleft()
         # What is there already, in portions that grow: the first match costs little, and a long backlog is walked once.
@@ -130,16 +146,19 @@ class Mailbox:
                 examined += 1
             portion *= 2
         # Then each new one, as it comes. Meanwhile only `discard` takes messages out, and it keeps the count right.
-        self._examined = examined
-        while True:
-            while self._examined >= len(messages):
-                await self._arrival()
-            message = messages[self._examined]
-            if match(message):
-                del messages[self._examined]
-                self.taken += 1
-                return message
-            self._examined += 1
+        self._examined, self._waits = examined, True
+        try:
+            while True:
+                while self._examined >= len(messages):
+                    await self._arrival()
+                message = messages[self._examined]
+                if match(message):
+                    del messages[self._examined]
+                    self.taken += 1
+                    return message
+                self._examined += 1
+        finally:
+            self._waits, self._wake = False, None
 
     def discard(self, match: Match) -> None:
         """Take out every message that matches, and keep the others in their order. Allowed while a receive waits."""
@@ -150,6 +169,8 @@ class Mailbox:
 
     def take_all(self) -> list[Any]:
         """Take out every message."""
+        if not self.messages:  # of most that end
+            return []
         taken = list(self.messages)
         self.messages.clear()
         return taken
@@ -158,10 +179,18 @@ class Mailbox:
         """Its process has ended. Take out every message."""
         return self.take_all()
 
-    async def _arrival(self) -> None:
-        """Wait until something has been put since."""
-        self._wake = asyncio.get_running_loop().create_future()
-        try:
-            await self._wake
-        finally:
+    def _arrival(self) -> "asyncio.Future[None]":
+        """Done when something has been put since."""
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        wake = self._wake = loop.create_future()
+        return wake
+
+    def _wake_up(self) -> None:
+        """Something has been put: the first wakes who waits, and those after it find nobody to wake."""
+        wake = self._wake
+        if wake is not None:
             self._wake = None
+            if not wake.done():
+                wake.set_result(None)

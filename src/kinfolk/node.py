@@ -16,9 +16,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from threading import get_ident
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, overload
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import kinfolk.settings
 from kinfolk import effects as fx
@@ -224,9 +225,14 @@ class Node:
         self._closing: asyncio.Future[None] | None = None
         self._left_over: list[Process] = []  # by the close: their tasks did not end
         self._has_closed = asyncio.Event()
-        self._thread: int | None = None
+        self.direct: dict[object, Process] = {}
+        """By pid, the processes of this node into whose mailboxes a message of this node goes just so. Empty unless the
+        node runs, without a tracer, and messages need not be encoded."""
+        self.thread: int | None = None
+        """The thread of its loop, once it has started."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._os_process = os.getpid()
+        self._is_forked = False
         self._announced: Path | None = None
         self._built: _Parts | None = None
         self._tracer: Tracer | None = None
@@ -386,7 +392,8 @@ class Node:
         if nodes is not None:
             nodes.append(self)
         self._state = "starting"
-        self._thread = threading.get_ident()
+        self.thread = get_ident()
+        _started.add(self)
         loop = self._loop = asyncio.get_running_loop()
         try:
             self._allowed.resolve(self.name)
@@ -408,6 +415,7 @@ class Node:
             await self.close()
             raise
         self._state = "running"
+        self._set_direct()
         peers = len(self.peers())
         _log.info("%s is up, with %d peers", self.name, peers, extra=fields(self.name, number=peers))
 
@@ -600,6 +608,7 @@ class Node:
             orderly = self._state == "running" and any(map(_ends_in_order, self.processes()))
             if not orderly or any(process.task is caller for process in self.processes()):
                 orderly, self._state = False, "closed"
+                self.direct = {}
             if self._built is None:
                 self._has_closed.set()
             else:
@@ -614,7 +623,7 @@ class Node:
         `NodeClosed` from all that they ask of the node; a simulation runs not even that.
         """
         parts, was = self._built, self._state
-        self._state = "closed"
+        self._state, self.direct = "closed", {}
         if parts is None or was == "closed":
             return
         if self._closing is None:
@@ -648,7 +657,7 @@ class Node:
         patience = CLOSE_TIMEOUT / 2 if late else CLOSE_TIMEOUT
         if orderly:
             await self._stop_services(patience)
-        self._state = "closed"
+        self._state, self.direct = "closed", {}
         error = NodeClosed(f"{parts.name} is closed")
         if self._finder is not None:
             await self._finder.close()
@@ -903,6 +912,14 @@ class Node:
             LinkCongested: more than `high_water` waits for its node, or somebody waits in `send_when_clear`.
             NodeClosed: this node is closed.
         """
+        # Most messages are for a process of this node. They need nothing but this: a pid in the table says that the
+        # node is open and the process lives. And this thread is its own: to ask which loop runs is a system call until
+        # Python 3.12. With the receiving of it, a message within the node went from 1.14 to 0.56 us.
+        if get_ident() == self.thread and type(target) is Pid:
+            receiver = self.direct.get(target)
+            if receiver is not None:
+                receiver.mailbox.put(message)
+                return
         self.check_open()
         self._parts.dataplane.send(target, message)
 
@@ -958,6 +975,10 @@ class Node:
             NameUnknown, NotSerializable, MessageTooLarge, MailboxFull, NodeClosed: as `send`.
             ValueError, TypeError: `timeout` is no number of seconds.
         """
+        if get_ident() == self.thread and type(target) is Pid:  # as in send
+            receiver = self.direct.get(target)
+            if receiver is not None:
+                return await self._parts.dataplane.call_directly(receiver, request, timeout, None, target)
         self.check_open()
         return await self._parts.dataplane.call(target, request, timeout)
 
@@ -965,22 +986,29 @@ class Node:
 
     def check_open(self) -> None:
         """Raise NodeClosed if the node is closed, RuntimeError off its loop's thread."""
-        try:
-            # Where its loop runs is its thread, and no fork: that begins without a running loop. So the system need not
-            # be asked who we are: 1.13 -> 1.05 us for a message within the node.
-            if asyncio.get_running_loop() is self._loop and self._state == "running":
-                return
-        except RuntimeError:  # no loop runs here
-            pass
+        loop = self._loop
+        # Forks have told that they are one, so that the system need not be asked who we are.
+        if (
+            get_ident() == self.thread
+            and self._state == "running"
+            and loop is not None
+            and not loop.is_closed()
+            and not self._is_forked
+        ):
+            return
         if self._state == "closed" or (self._loop is not None and self._loop.is_closed()):
             raise NodeClosed(f"{self._built.name if self._built else self._settings.name} is closed")
         if self._os_process != os.getpid():
             raise NodeClosed(f"{self._settings.name} is a node of the program that this one was forked from")
-        if self._thread is not None and self._thread != threading.get_ident():
+        if self.thread is not None and self.thread != get_ident():
             raise RuntimeError(
                 "a node belongs to the thread of its event loop: other threads use node.blocking"
                 " (only node.names.whereis and node.groups.members work everywhere)"
             )
+
+    def forget_process(self) -> None:
+        """This is a node of the program that this one was forked from."""
+        self._is_forked, self.direct = True, {}
 
     def is_service(self, process: Process) -> bool:
         """Whether this is the process that answers questions about the node."""
@@ -988,7 +1016,7 @@ class Node:
 
     def is_own_thread(self, thread: int) -> bool:
         """Whether the node's loop runs on the thread with this identifier."""
-        return thread == self._thread
+        return thread == self.thread
 
     @property
     def dataplane(self) -> DataPlane:
@@ -1027,6 +1055,11 @@ class Node:
         self._tracer = tracer
         if self._built is not None:
             self._built.processes.tracer = self._built.dataplane.tracer = tracer
+            self._set_direct()
+
+    def _set_direct(self) -> None:
+        direct = self._state == "running" and not self._strict and self._tracer is None
+        self.direct = self._parts.processes.direct if direct else {}
 
     @property
     def codec(self) -> Codec:
@@ -1345,16 +1378,19 @@ class Node:
         )
 
     def _process_exited(self, process: Process, reason: Reason) -> None:
-        parts = self._parts
-        parts.alarms.exited(process.pid.local)
-        served = self.is_service(process)
-        parts.names.local.process_exited(process.pid)
-        if parts.kernel.minds_exit(process.pid.local) or not parts.driver.idle:
+        parts, pid = self._parts, process.pid
+        local = pid.local
+        parts.alarms.exited(local)
+        served = process.body is service and self.is_service(process)
+        parts.names.local.process_exited(pid)
+        if parts.kernel.minds_exit(local) or not parts.driver.idle:
             # Not for each: most processes have no name, and a step is a tenth of a short life (21 -> 19 us).
-            parts.driver.submit(fx.ProcessExited(process.pid.local, str(reason)))
-        parts.signals.exited(process.pid.local, reason)
+            parts.driver.submit(fx.ProcessExited(local, str(reason)))
+        parts.signals.exited(local, reason)
+        if not served:
+            return
         cancelled = process.task is not None and process.task.cancelling() > 0
-        if served and self._state == "running" and not cancelled:
+        if self._state == "running" and not cancelled:
             # It was killed, or has crashed: the node is to be asked all the same. Where its very task was cancelled,
             # the loop ends, most likely, and nothing new may begin there.
             self._serve()
@@ -1384,7 +1420,8 @@ class _Parts:
 
     def raise_creation(self, creation: int) -> None:
         """Start anew under a higher creation. No pid has been given out yet; the service, if it runs, starts again."""
-        self.processes.creation = self.dataplane.creation = self.signals.relations.creation = creation
+        self.processes.renumber(creation)
+        self.dataplane.creation = self.signals.relations.creation = creation
         for process in self.processes:
             self.processes.kill(process.pid.local, SHUTDOWN)
 
@@ -1403,6 +1440,20 @@ async def start(name: str | None = None, **settings: Any) -> Node:
 
 _nodes_of_run: ContextVar[list[Node]] = ContextVar("kinfolk.nodes_of_run")
 """The nodes that have been started inside of `run`."""
+
+
+_started: WeakSet[Node] = WeakSet()
+"""The nodes that this program has started: its forks tell them that they are none of theirs."""
+
+
+def _tell_nodes_of_fork() -> None:
+    """In a program that was just forked."""
+    for node in list(_started):
+        node.forget_process()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_tell_nodes_of_fork)
 
 
 class _Interrupted(KeyboardInterrupt, SystemExit):

@@ -7,9 +7,10 @@ as the sender.
 import asyncio
 import functools
 import logging
-from asyncio import current_task
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
+from threading import get_ident
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -52,6 +53,13 @@ B_co = TypeVar("B_co", covariant=True)
 Ts = TypeVarTuple("Ts")
 
 PRUNE_FROM = 64
+
+_current_task: Callable[[Any], object]
+if sys.version_info >= (3, 12):
+    _current_task = asyncio.current_task
+else:
+    # There it is a function in Python around this look into a dictionary, which every receive would pay: 60 ns of 350.
+    _current_task = vars(asyncio.tasks)["_current_tasks"].get
 
 Body = Callable[..., Any]
 """What a process runs: a coroutine function whose first argument is its `Process`, or a `Server` class."""
@@ -137,7 +145,7 @@ class Process:
         self.prune_at = PRUNE_FROM
         """At so many, those whose callers have given up are thrown out."""
         self.task: asyncio.Task[Any] | None = None
-        """The task that it is; None before the node has started."""
+        """The task that it is; None before the node has started, and once it has ended."""
         self.started: float | None = None
         """When its code began, on the scale of its loop's `time`, in seconds; None before."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -184,7 +192,7 @@ class Process:
 
         Cancelling it loses no message.
         """
-        if current_task(self._loop) is not self.task or self.exit_reason is not None:
+        if _current_task(self._loop) is not self.task or self.exit_reason is not None:
             self._refuse_to_receive()
         if timeout is not None:
             check_seconds(timeout)
@@ -222,14 +230,16 @@ class Process:
 
     async def next_call(self, kind: type[T] | None) -> Call[T]:
         """Wait for the next call that `calls` is to yield."""
-        if current_task(self._loop) is not self.task or self.exit_reason is not None:
+        loop = self._loop
+        if _current_task(loop) is not self.task or self.exit_reason is not None:
             self._refuse_to_receive()
         wanted = None if kind is None else self._filter(kind, calls=True)
         while True:
             message = await self.mailbox.receive(wanted)
             if type(message) is Call:
                 call = cast("Call[T]", message)
-                if call.deadline is None or not call.expired:
+                deadline = call.deadline
+                if deadline is None or loop is None or loop.time() < deadline:
                     return call
                 call.drop()
                 self.node.counters["expired_calls"] += 1
@@ -296,9 +306,15 @@ class Process:
             NoProcess: this process is dead.
             Exception: what `Node.send` raises.
         """
+        node = self.node
+        if self.exit_reason is None and get_ident() == node.thread and type(target) is Pid:  # as in Node.send
+            receiver = node.direct.get(target)
+            if receiver is not None:
+                receiver.mailbox.put(message)
+                return
         self.check_alive()
-        self.node.check_open()
-        self.node.dataplane.send(target, message, self.pid.local)
+        node.check_open()
+        node.dataplane.send(target, message, self.pid.local)
 
     async def send_when_clear(self, target: "Target", message: object, *, timeout: float | None = None) -> None:
         """Send a message as soon as the link is clear, as `Node.send_when_clear` does, with this process as the sender.
@@ -327,9 +343,14 @@ class Process:
             NoProcess: the target is dead, or this process is.
             Exception: what `Node.call` raises.
         """
+        node = self.node
+        if self.exit_reason is None and get_ident() == node.thread and type(target) is Pid:  # as in Node.call
+            receiver = node.direct.get(target)
+            if receiver is not None:
+                return await node.dataplane.call_directly(receiver, request, timeout, self, target)
         self.check_alive()
-        self.node.check_open()
-        return await self.node.dataplane.call(target, request, timeout, self.pid.local)
+        node.check_open()
+        return await node.dataplane.call(target, request, timeout, self.pid.local)
 
     def spawn(
         self,
@@ -603,8 +624,8 @@ class Process:
     def begin(self, task: "asyncio.Task[Any]") -> None:
         """This task is the process from now on; called in it."""
         self.task = task
-        self._loop = task.get_loop()  # Without it, current_task() takes three times as long on Python 3.11.
-        self.started = self._loop.time()
+        loop = self._loop = task.get_loop()
+        self.started = loop.time()
         _current.set(self)
 
     def end(self, reason: Reason) -> None:
@@ -654,5 +675,5 @@ class Calls(Generic[B_co]):
     def __aiter__(self) -> "Calls[B_co]":
         return self
 
-    async def __anext__(self) -> Call[B_co]:
-        return await self._process.next_call(self._kind)
+    def __anext__(self) -> Coroutine[Any, Any, Call[B_co]]:
+        return self._process.next_call(self._kind)  # the coroutine itself: one frame less to resume for each call

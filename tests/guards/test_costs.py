@@ -161,12 +161,12 @@ async def test_calls_and_messages_leave_nothing_for_the_garbage_collector(quiet:
     here, there = ada.spawn(echo), bob.spawn(echo)
 
     async def calls() -> None:
-        for _ in range(200):
+        for _ in range(400):
             await ada.call(here, 1)
             await ada.call(there, 1)
 
     await calls()
-    assert await blocks_left(calls) <= 200, "counted: 25, of timers that are thrown out now and then"
+    assert await blocks_left(calls) <= 300, "counted: 191, of timers that are thrown out now and then"
 
 
 async def test_a_message_that_waits_here_has_no_memory_of_its_own(nodes: Nodes):
@@ -288,6 +288,32 @@ async def test_a_name_takes_little_memory(quiet: Nodes):
 # --- processes ---
 
 
+async def greet(me: Process, parent: Pid) -> None:
+    """Says hello and ends."""
+    me.send(parent, "hello")
+
+
+async def test_what_a_process_spawned_from_elsewhere_says_at_once_leaves_with_the_answer(
+    nodes: Nodes, traffic: Traffic
+):
+    bob = await nodes.start("bob", heartbeat=600.0, allow_spawn=[greet])
+    ada = await nodes.start("ada", bob, heartbeat=600.0)
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def parent(me: Process) -> None:
+        for number in range(51):
+            if number == 1:
+                traffic.reset()
+            await me.spawn_on(bob.name, greet, me.pid)
+            assert await me.receive() == "hello"
+        done.set_result(None)
+
+    ada.spawn(parent)
+    await done
+    assert traffic.frames["SpawnAsked"] == traffic.frames["SpawnAnswered"] == traffic.frames["Sent"] == 50
+    assert traffic.sends <= 105, "counted: 100, two for each"
+
+
 async def test_a_process_is_one_task_and_takes_little_memory(nodes: Nodes):
     ada = await nodes.start("ada")
 
@@ -300,6 +326,22 @@ async def test_a_process_is_one_task_and_takes_little_memory(nodes: Nodes):
         await spawn()
     assert sum(made.values()) == 200
     assert await bytes_kept(spawn) <= 200 * 5_000, "counted: 3,730 for each"
+
+
+async def test_a_process_that_has_ended_leaves_nothing_for_the_garbage_collector(nodes: Nodes):
+    ada = await nodes.start("ada")
+
+    async def over(me: Process) -> None:
+        pass
+
+    async def lives() -> None:
+        for _ in range(200):
+            pid = ada.spawn(over)
+            while ada.is_alive(pid):  # noqa: ASYNC110 - waiting must leave nothing either
+                await asyncio.sleep(0)
+
+    await lives()
+    assert await blocks_left(lives) <= 100, "counted: 12"
 
 
 class Unlisted(dict[str, Pid]):

@@ -266,6 +266,9 @@ class Brim:
     def post(self, operation: frames.Operation) -> None:
         self.is_open = False
 
+    def post_ahead(self, operation: frames.Operation) -> None:
+        self.is_open = False
+
     def post_from(self, operation: frames.Operation, sender: int, target: int | None, size: int = 0) -> None:
         self.is_open = False
 

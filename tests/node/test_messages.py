@@ -14,8 +14,10 @@ from kinfolk import (
     CallTimeout,
     MailboxFull,
     MessageTooLarge,
+    Moved,
     NameUnknown,
     Node,
+    NodeClosed,
     NodeLost,
     NoProcess,
     NotSerializable,
@@ -26,6 +28,7 @@ from kinfolk import (
     Unknown,
     current_process,
 )
+from kinfolk.shell.limits import MOST
 from tests.node.nodes import Nodes, collect, echo, ended, idle, until
 from tests.node.relay import Relay
 
@@ -357,6 +360,92 @@ async def test_many_nodes_call_one_process_at_once(nodes: Nodes):
     assert sorted(answers) == list(range(1, 401))
 
 
+async def test_calls_of_many_lengths_end_each_in_its_time(nodes: Nodes):
+    ada = await nodes.start("ada")
+    pid, ends = ada.spawn(idle), list[float]()
+
+    async def call(seconds: float) -> None:
+        with pytest.raises(CallTimeout, match=f"did not answer within {seconds:g} s"):
+            await ada.call(pid, "nothing", timeout=seconds)
+        ends.append(seconds)
+
+    lengths = [0.01 + number / 200 for number in range(2 * MOST)]
+    waiting = [asyncio.create_task(call(seconds)) for seconds in reversed(lengths) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert len(ada.dataplane._limits) == MOST, "who computes each length anew gets no timer that is kept"
+    await asyncio.gather(*waiting)
+    assert sorted(ends) == sorted(3 * lengths)
+    assert await ada.call(ada.spawn(echo), "again", timeout=lengths[0]) == "again"
+
+
+async def test_a_call_that_waits_longer_than_another_of_its_length_has_its_own_time(nodes: Nodes):
+    ada = await nodes.start("ada")
+    pid, loop = ada.spawn(idle), asyncio.get_running_loop()
+
+    async def call() -> float:
+        begun = loop.time()
+        with pytest.raises(CallTimeout):
+            await ada.call(pid, "nothing", timeout=0.1)
+        return loop.time() - begun
+
+    first = asyncio.create_task(call())
+    await asyncio.sleep(0.06)
+    second = asyncio.create_task(call())
+    assert await first >= 0.1 and await second >= 0.1
+
+
+async def test_who_is_turned_away_gets_no_message_and_no_call_of_its_own_node(nodes: Nodes):
+    ada = await nodes.start("ada")
+    pid = ada.spawn(echo)
+    assert await ada.call(pid, 1) == 1
+    (process,) = (process for process in ada.processes() if process.pid == pid)
+    ada.dataplane.turn_away(process)
+    ada.send(pid, "too late")
+    assert not process.mailbox.messages and ada.counters["sends_to_dead_processes"] == 1
+    with pytest.raises(NoProcess, match="about to end"):
+        await ada.call(pid, 2)
+
+
+async def test_what_is_sent_to_who_has_handed_over_goes_to_the_heir_on_its_own_node_too(nodes: Nodes):
+    ada = await nodes.start("ada")
+    old, heir = ada.spawn(idle), ada.spawn(idle)
+    processes = {process.pid: process for process in ada.processes()}
+    ada.send(old, "before")
+    assert ada.dataplane.hand_over(processes[old], heir) == ["before"]
+    ada.send(old, "after")
+    assert list(processes[heir].mailbox.messages) == ["after"]
+    with pytest.raises(Moved):
+        await ada.call(old, "anybody?")
+
+
+async def test_a_node_that_has_begun_to_close_takes_no_message_for_processes_that_still_live(nodes: Nodes):
+    ada = await nodes.start("ada")
+    pid = ada.spawn(idle)
+    closing = asyncio.create_task(ada.close())
+    await asyncio.sleep(0)
+    assert ada.processes(), "they end in a moment"
+    with pytest.raises(NodeClosed):
+        ada.send(pid, "too late")
+    await closing
+
+
+async def test_a_node_that_is_abandoned_takes_no_message(nodes: Nodes):
+    ada = await nodes.start("ada")
+    pid = ada.spawn(idle)
+    ada.abandon()
+    assert ada.processes(), "its processes do not know yet"
+    with pytest.raises(NodeClosed):
+        ada.send(pid, "too late")
+
+
+async def test_a_node_is_sent_through_on_its_own_thread_alone(nodes: Nodes):
+    ada = await nodes.start("ada")
+    pid = ada.spawn(idle)
+    ada.send(pid, 1)
+    with pytest.raises(RuntimeError, match=r"node\.blocking"):
+        await asyncio.to_thread(ada.send, pid, 2)
+
+
 async def test_calls_are_kept_no_longer_than_they_wait(nodes: Nodes):
     ada, bob = await nodes.mesh("ada", "bob")
     pids = [ada.spawn(idle), bob.spawn(idle)]
@@ -369,6 +458,8 @@ async def test_calls_are_kept_no_longer_than_they_wait(nodes: Nodes):
         call.cancel()
         assert isinstance(await ended(call), asyncio.CancelledError)
     assert not ada.dataplane._local_calls
+    assert not any(limit.waiting for limit in ada.dataplane._limits.values())
+    await until(lambda: 0.001 not in ada.dataplane._limits)
     assert not any(link.calls for link in ada.dataplane.links.values())
 
 

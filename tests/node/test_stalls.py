@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kinfolk import Node, NodeClosed, PeerResumed, PeerStalled, PeerUp, Process, Server
-from tests.node.nodes import HEARTBEAT, Nodes, until
+from tests.node.nodes import HEARTBEAT, Nodes, idle, until
 
 
 async def report(stalled: Node, seconds: float) -> None:
@@ -94,11 +94,14 @@ async def test_a_node_has_one_thread_for_stalls_and_takes_it_along(nodes: Nodes)
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of Python 3.12 and later: any fork with threads
 async def test_a_forked_program_reports_nothing_for_the_node_of_its_parent(nodes: Nodes):
     ada, bob = await nodes.mesh("ada", "bob")
+    pid = ada.spawn(idle)
     child = os.fork()
     if child == 0:
         try:
             with pytest.raises(NodeClosed, match="forked"):
                 ada.check_open()
+            with pytest.raises(NodeClosed, match="forked"):
+                ada.send(pid, "in vain")
             os._exit(0 if threading.active_count() == 1 else 1)
         finally:
             os._exit(2)

@@ -83,6 +83,10 @@ class Line:
         if self.is_open:
             self.kin.world.say(self.kin.node, self.conn, operation)
 
+    def post_ahead(self, operation: frames.Operation) -> None:
+        """Append to the outbox: each step is a turn of its own here."""
+        self.post(operation)
+
     def post_from(self, operation: frames.Operation, sender: int, target: int | None, size: int = 0) -> None:
         """Append to the outbox: nothing is large here."""
         self.post(operation)

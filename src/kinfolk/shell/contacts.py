@@ -92,6 +92,10 @@ class Contact:
         """See `Link.post`."""
         self._say(operation.TAG, 0, lambda link: link.post(operation))
 
+    def post_ahead(self, operation: frames.Operation) -> None:
+        """See `Link.post_ahead`."""
+        self._say(operation.TAG, 0, lambda link: link.post_ahead(operation))
+
     def post_from(self, operation: frames.Operation, sender: int, target: int | None, size: int = 0) -> None:
         """See `Link.post_from`. A call that still waits when its caller gives up is not made."""
 

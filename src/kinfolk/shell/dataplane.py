@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from math import inf
 from typing import Any, ClassVar, NoReturn, Protocol, cast
 
 import msgspec
@@ -36,6 +37,7 @@ from kinfolk.messages import OF_THE_NODE, Call, reply_type
 from kinfolk.process import Process, is_call, running_process
 from kinfolk.seconds import check_seconds
 from kinfolk.shell.gate import Gate
+from kinfolk.shell.limits import MOST, Limit
 from kinfolk.shell.signals import Signals
 from kinfolk.shell.spawns import Spawns
 from kinfolk.shell.tasks import Processes
@@ -53,7 +55,7 @@ _SENT = frames.Sent.TAG
 _CALLED = frames.Called.TAG
 _ANSWERED = frames.Answered.TAG
 _KEPT = 1000
-"""Processes that have handed over, of which this node still tells to whom."""
+"""Processes that have handed over, of which this node still tells to whom; and types of requests that it knows."""
 
 Target = Pid | str | tuple[str, str]
 """Where a message goes: a pid, a name of the cluster, or a name of one node as (name, node)."""
@@ -82,6 +84,10 @@ class Peer(Protocol):
 
     def post(self, operation: frames.Operation) -> None:
         """Append to the outbox."""
+        ...
+
+    def post_ahead(self, operation: frames.Operation) -> None:
+        """Append to the outbox what leaves with what those say to it whose turn has come. See `Link.post_ahead`."""
         ...
 
     def post_from(self, operation: frames.Operation, sender: int, target: int | None, size: int = 0) -> None:
@@ -159,10 +165,15 @@ class DataPlane:
         self._strict = strict
         self._references = itertools.count(1)
         self._local_calls: dict[int, Waiting] = {}
+        self._limits: dict[float, Limit] = {}
+        self._unlimited: dict[asyncio.Future[object], tuple[float, object]] = {}
+        self._readable: set[type] = set()
+        """Types of requests of which the type of the reply is known, or that there is none."""
         self._heirs: dict[int, Pid] = {}
         """Processes of this node that have handed over, each with who has taken over, the oldest first."""
         self.turned_away: set[int] = set()
-        """Processes that take no message or call any more: their node drains, and they do what they have."""
+        """Processes that take no message or call any more: their node drains, and they do what they have. See
+        `turn_away`."""
         self.refuses_calls_of_peers = False
         """Whether calls of other nodes are refused, but for those to the node's own service."""
 
@@ -353,14 +364,19 @@ class DataPlane:
         """
         loop, holder = asyncio.get_running_loop(), self._resolve(target)
         deadline = None if timeout is None else loop.time() + timeout
+        left = timeout
         while True:
-            left = None if deadline is None else max(0.0, deadline - loop.time())
+            process = None if self._strict or self.tracer is not None else self._processes.direct.get(holder)
             try:
+                if process is not None and left is timeout:
+                    caller = None if sender is None else self._processes.get(sender)
+                    return await self.call_directly(process, request, timeout, caller, target)
                 return await self._call(target, request, timeout, left, sender, holder)
             except Moved as moved:
                 self._counters["calls_sent_again"] += 1
                 known = self._whereis(target)
                 holder = moved.heir if known in (None, holder) else known
+                left = None if deadline is None else max(0.0, deadline - loop.time())
 
     async def _call(
         self,
@@ -451,6 +467,54 @@ class DataPlane:
                 waiting.future.set_exception(CallFailed(f"the answer could not be sent: {error}"))
                 raise
             self._give(waiting, copy)
+
+    async def call_directly(
+        self, process: Process, request: object, timeout: float | None, caller: Process | None, target: Target
+    ) -> Any:
+        """Call a process of this node that takes calls, while there is no tracer and nothing is to be encoded.
+
+        Args:
+            caller: the process that calls, if it says so itself.
+            target: as whom it was called, by a pid or a name.
+
+        Otherwise as `call`, with half of its steps: 13.9 -> 8.7 us of the processor for a call within the node.
+        """
+        if timeout is not None and (type(timeout) is not float or not timeout >= 0):
+            check_seconds(timeout)
+        if len(self._limits) >= MOST and timeout is not None and timeout not in self._limits:
+            sender = None if caller is None else caller.pid.local
+            return await self._call(target, request, timeout, timeout, sender, process.pid)
+        kind = type(request)
+        if kind not in self._readable:
+            self._learn_reply(kind)
+        if process is (running_process() if caller is None else caller):
+            raise CallFailed(f"{process.pid} calls itself: it cannot answer while it waits for the answer")
+        loop = self._processes.loop
+        assert loop is not None, "the node runs"
+        future: asyncio.Future[Any] = loop.create_future()
+        now = loop.time()
+        if timeout is None:
+            waiting, due = self._unlimited, inf
+        else:
+            limit = self._limits.get(timeout)
+            if limit is None:
+                limit = self._limits[timeout] = Limit(timeout, loop, self._limits)
+            waiting, due = limit.waiting, now + timeout
+        call = Call(request, None if caller is None else caller.pid, partial(self._answered_directly, future))
+        self._processes.take_call(process, call, timeout, now)
+        waiting[future] = (due, target)
+        try:
+            return await future
+        finally:
+            waiting.pop(future, None)
+
+    def _answered_directly(self, future: "asyncio.Future[object]", outcome: str, value: object) -> None:
+        if future.done():
+            self._counters["late_answers"] += 1
+        elif outcome == codec.OK:
+            future.set_result(value)
+        else:
+            future.set_exception(_error_of(outcome, value))
 
     def _call_there(
         self,
@@ -704,6 +768,8 @@ class DataPlane:
         Raises:
             TypeError: the reply type of the class cannot be read; the message says why.
         """
+        if request in self._readable:
+            return
         try:
             expected = reply_type(request)
             if expected is not None:
@@ -712,6 +778,9 @@ class DataPlane:
             pass  # None does not fit, but the type can be read
         except (TypeError, NameError, RecursionError) as error:
             raise TypeError(f"the reply type of {request.__qualname__} cannot be read: {error}") from None
+        if len(self._readable) >= _KEPT:
+            self._readable.clear()  # who makes types as the program runs shall not make this grow
+        self._readable.add(request)
 
     def _give(self, waiting: Waiting, value: object) -> None:
         """Answer with a value that has come over the wire, as the type that the request declares."""
@@ -738,6 +807,7 @@ class DataPlane:
         So are the calls that wait in its mailbox. Returns the messages that wait there, which are for the heir.
         """
         self._heirs[process.pid.local] = heir
+        self._processes.direct.pop(process.pid, None)
         if len(self._heirs) > _KEPT:
             del self._heirs[next(iter(self._heirs))]
         messages: list[object] = []
@@ -747,6 +817,11 @@ class DataPlane:
             elif not isinstance(message, OF_THE_NODE):
                 messages.append(message)
         return messages
+
+    def turn_away(self, process: Process) -> None:
+        """From now on, the process takes no message or call."""
+        self.turned_away.add(process.pid.local)
+        self._processes.direct.pop(process.pid, None)
 
     def _not_here(self, local: int, body: object, sender: int | None) -> None:
         """A message of this node is for a process of it that takes none."""
@@ -818,6 +893,12 @@ class DataPlane:
     def close(self, error: NodeClosed) -> None:
         """Nothing will be answered any longer."""
         _fail_all(self._local_calls, error)
+        for limit in self._limits.values():
+            limit.close(error)
+        self._limits.clear()
+        for future in self._unlimited:
+            if not future.done():
+                future.set_exception(error)
         for link in list(self.links.values()):
             _fail_all(link.calls, error)
             link.gate.close(lambda future: future.set_exception(error))

