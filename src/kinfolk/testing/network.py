@@ -298,7 +298,11 @@ class _End(asyncio.Transport):
 
     def _arm(self) -> None:
         # What arrives is the other program's business, and happens there.
-        self._timer = self._loop.call_at(self._under_way[0][0], self._go_on, context=self.other._context)
+        self._timer = self._loop.call_at(self._under_way[0][0], self._is_due, context=self.other._context)
+
+    def _is_due(self) -> None:
+        self._timer = None
+        self._go_on()
 
     def _go_on(self) -> None:
         """Let arrive what is due, unless something keeps it."""
