@@ -745,7 +745,9 @@ class Transport:
         """The session of a connection whose TLS is up, and whose other end has a certificate with this fingerprint."""
         fingerprints = Fingerprints(link.credentials.fingerprint, peer)
         nonce = self.machine.nonce(NONCE_BYTES)
-        me = dataclasses.replace(self._identity(), keys=link.credentials.keys)
+        me = self._identity()
+        if me.keys is not link.credentials.keys:  # the node has got others meanwhile
+            me = dataclasses.replace(me, keys=link.credentials.keys)
         if link.seed is None:
             return Session(Listener(me, fingerprints=fingerprints, nonce=nonce))
         return Session(Dialler(me, fingerprints=fingerprints, nonce=nonce, expects=link.seed.expects))

@@ -7,7 +7,7 @@ the network is in memory all the same, but time is real; or it is that of this m
 import asyncio
 import itertools
 import random
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, overload
 
@@ -77,6 +77,9 @@ class Cluster(Sequence[Node]):
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def __iter__(self) -> Iterator[Node]:
+        return (place.node for place in self._places)
 
     def __repr__(self) -> str:
         words = [place.word if place.up else f"{place.word} (down)" for place in self._places]
@@ -214,7 +217,10 @@ class Cluster(Sequence[Node]):
 
     def is_up(self, node: Node) -> bool:
         """Whether the node runs: it has neither crashed nor been replaced by a restart."""
-        return any(place.up and place.node is node for place in self._places)
+        for place in self._places:
+            if place.node is node:
+                return place.up
+        return False
 
     # --- what happens between them ---
 
