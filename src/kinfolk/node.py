@@ -1164,8 +1164,9 @@ class Node:
         self._parts.raise_creation(effect.creation)
 
     def _write_log(self, effect: fx.Log) -> None:
-        name = self._parts.name
-        _log.log(effect.level, "%s: %s", name, effect.text, extra=fields(name, **effect.about))
+        if _log.isEnabledFor(effect.level):
+            name = self._parts.name
+            _log.log(effect.level, "%s: %s", name, effect.text, extra=fields(name, **effect.about))
 
     def _count(self, effect: fx.Count) -> None:
         self.counters[effect.counter] += effect.by
