@@ -92,7 +92,7 @@ class _Handle(asyncio.Handle):
     if TYPE_CHECKING:
         _loop: "SimulatedLoop"
         _context: Context
-        _callback: Callable[..., object] | None
+        _callback: Callable[..., object]
         _repr: str | None
         _source_traceback: object
 
@@ -255,10 +255,19 @@ class SimulatedLoop(_Loop):
                 runnable.pop()
             if not handle._cancelled:
                 self.steps += 1
-                handle._run()
+                try:
+                    handle._context.run(handle._callback, *handle._args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - as asyncio does
+                    self._failed(handle, error)
                 self._now += STEP * rng.random()
             if timers and timers[0][0] <= self._now:
                 self._ring()
+
+    def _failed(self, handle: _Handle, error: BaseException) -> None:
+        text = f"Exception in callback {handle!r}"
+        self.call_exception_handler({"message": text, "exception": error, "handle": handle})
 
     def _ring(self) -> None:
         """Put what is due where it is ready."""
@@ -387,6 +396,7 @@ class SimulatedLoop(_Loop):
         self._closed = True
         self._timers.clear()
         self._runnable.clear()
+        self._tasks.clear()  # they hold on to the loop: what is in no circle is gone without a search
 
     async def shutdown_asyncgens(self) -> None:
         """There is nothing to do."""
