@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, overload
@@ -1230,7 +1231,7 @@ class Node:
 
     # --- putting it together ---
 
-    @property
+    @cached_property
     def _parts(self) -> "_Parts":
         """What a node is made of, once its name is final. A port left open is bound here, before anything runs."""
         if self._built is None:

@@ -116,6 +116,10 @@ class Schedule:
             await asyncio.gather(*clients, *faults)
             await self._in_the_end()
         self.steps, self.seconds = loop.steps, loop.time()
+        # What the nodes are made of is looked through by the garbage collector when a simulation ends: better once, when
+        # it is to go, than also before.
+        del self.nodes
+        self.watches.clear()
 
     async def _meet_strangers(self) -> None:
         """Two or three nodes join the first, and never meet."""

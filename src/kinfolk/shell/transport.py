@@ -399,38 +399,43 @@ class Link(asyncio.BufferedProtocol):
         session, tls = self._session, self._tls
         if session is None or tls is None or tls.is_closing():
             return
-        fed = 0
+        outbox, fed = session.outbox, 0
         while not self._paused:
             if self._rest:
                 part, self._rest = self._rest[:WRITE_PART], self._rest[WRITE_PART:]
                 tls.write(part)
                 continue
-            if not session.outbox:
+            waiting = len(outbox)
+            if not waiting and self._wants_drain:
                 self._drained(session)
-            if session.backlog and fed < FEED_AT_ONCE:
-                session.backlog.feed(session.outbox)
+            if self._held and session.backlog and fed < FEED_AT_ONCE:
+                session.backlog.feed(outbox)
                 fed += 1
-            if not session.outbox:
-                if session.backlog and not self._flushing:
+                waiting = len(outbox)
+            if not waiting:
+                if self._held and session.backlog and not self._flushing:
                     self._flush_soon()
                 break
-            taken = session.outbox.take()
+            taken = outbox.take()
             self._may_wait = 0
             self.bytes_out += len(taken)
-            self._rest = memoryview(taken)
-        self._count_held(session)
-        self._let_in(session)
+            if len(taken) <= WRITE_PART:
+                tls.write(taken)
+            else:
+                self._rest = memoryview(taken)
+        if self._held or self._rest:
+            self._count_held(session)
+        if self.congested:
+            self._let_in(session)
 
     def _drained(self, session: Session) -> None:
-        """The outbox is empty: the kernel may have waited for that."""
-        if self._wants_drain and session.state is State.OPEN:
+        """The outbox is empty: the kernel has waited for that."""
+        if session.state is State.OPEN:
             self._wants_drain = False
             self._owner.loop.call_soon(self._owner.drained, self)
 
     def _let_in(self, session: Session) -> None:
         """Those who wait for room are let in, one by one, as long as there is some; then everybody."""
-        if not self.congested:
-            return
         while session.state is State.OPEN and len(session.outbox) + self._held <= self._high_water:
             if not self.gate.let_in():
                 self.congested = False

@@ -34,6 +34,7 @@ else:
 
 EPOCH = 1_767_225_600
 """When simulations begin, on the wall clock: 2026, in seconds since 1970."""
+_EPOCH_NS = EPOCH * 10**9
 STEP = 20e-6
 """Seconds that a step takes at most."""
 CLEARED_FROM = 256  # timers that lie in the heap although they were cancelled, from which on it is cleared
@@ -130,9 +131,15 @@ class _Timer(_Handle, asyncio.TimerHandle):
 
     def cancel(self) -> None:
         """As asyncio's."""
-        if self._scheduled and not self._cancelled:
-            self._loop._timer_cancelled()
-        asyncio.Handle.cancel(self)
+        if self._cancelled:
+            return
+        loop = self._loop
+        if self._scheduled:
+            loop._timer_cancelled()
+        if loop._debug:
+            self._repr = repr(self)
+        self._cancelled = True
+        self._callback = self._args = None  # type: ignore[assignment]  # what they hold is let go
 
 
 class SimulatedLoop(_Loop):
@@ -179,7 +186,7 @@ class SimulatedLoop(_Loop):
 
     def wall_clock(self) -> int:
         """Virtual nanoseconds since 1970."""
-        return EPOCH * 10**9 + int(self._now * 1e9)
+        return _EPOCH_NS + int(self._now * 1e9)
 
     def note(self, *words: object) -> None:
         """Something has happened, for the log: with the moment before it."""
@@ -195,7 +202,11 @@ class SimulatedLoop(_Loop):
         if context is None:
             context = copy_context()
         handle = _Handle(callback, args, self, context)
-        self._put(handle)
+        program = context.get(PROGRAM, self._others)  # as in _put; written out, since hardly anything is done as often
+        ready = program.ready
+        if not ready and (program.alive or self._over):
+            self._runnable.append(program)
+        ready.append(handle)
         return handle
 
     def call_soon_threadsafe(
@@ -396,7 +407,9 @@ class SimulatedLoop(_Loop):
         self._closed = True
         self._timers.clear()
         self._runnable.clear()
-        self._tasks.clear()  # they hold on to the loop: what is in no circle is gone without a search
+        # They hold on to the loop, and to all that has run on it: what is in no circle goes without a search.
+        self._tasks.clear()
+        self._dead.clear()
 
     async def shutdown_asyncgens(self) -> None:
         """There is nothing to do."""
