@@ -154,9 +154,10 @@ class Schedule:
         """Every node resolves every name."""
         now = self.loop.time()
         for node in self._up():
+            whereis, word = node.names.whereis, node.name
             for name in NAMES:
-                pid = node.names.whereis(name)
-                self.history.add(Lookup(node.name, name, None if pid is None else str(pid), now, now))
+                pid = whereis(name)
+                self.history.add(Lookup(word, name, None if pid is None else str(pid), now, now))
 
     def _rest(self) -> None:
         """All that can be is connected, and nothing is under way."""

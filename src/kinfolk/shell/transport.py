@@ -229,9 +229,9 @@ class Link(asyncio.BufferedProtocol):
         assert self._session is not None, "nobody knows of a link before its handshake has begun"
         return self._session
 
-    def may_be(self, uri: str) -> bool:
-        """Whether the other end's certificate lets it be the node with this URI."""
-        return self._named is None or uri in self._named
+    def may_be(self, uri: Callable[[str], str], node: str) -> bool:
+        """Whether the other end's certificate lets it be this node. `uri` gives the URI of a node."""
+        return self._named is None or uri(node) in self._named
 
     @property
     def peername(self) -> tuple[Any, ...] | None:
@@ -772,7 +772,7 @@ class Transport:
                     self._dataplane.receive(link.contact, operations)
             case Proved(purpose="observer"):
                 link.session.admit()
-            case Proved(peer=peer) | Opened(peer=peer, purpose="peer") if not link.may_be(self._uri(peer)):
+            case Proved(peer=peer) | Opened(peer=peer, purpose="peer") if not link.may_be(self._uri, peer):
                 self._impostor(link, peer)
             case Proved(peer=peer, creation=creation):
                 link.name, link.creation = peer, creation

@@ -352,8 +352,14 @@ class _End(asyncio.Transport):
             self._feed(what)
 
     def _feed(self, data: bytes) -> None:
-        protocol, rest = self._protocol, memoryview(data)
+        protocol, size = self._protocol, len(data)
         assert protocol is not None, "nothing arrives before that"
+        room = protocol.get_buffer(size)
+        if len(room) >= size:  # as nearly always
+            room[:size] = data
+            protocol.buffer_updated(size)
+            return
+        rest = memoryview(data)
         while rest and not self._closing:
             room = memoryview(protocol.get_buffer(len(rest)))
             count = min(len(room), len(rest))
