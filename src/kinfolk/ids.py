@@ -135,6 +135,7 @@ def node_address(name: str) -> Address:
     return Address.parse(address)
 
 
+@lru_cache(4096)
 def check_node_name(name: str) -> str:
     """Return the name if it is a valid, dialable node name (its port is not 0); raise ValueError if not.
 

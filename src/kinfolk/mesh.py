@@ -228,10 +228,12 @@ class Mesh:
                 if self._reached(target):
                     del join.open[address]
                     join.failed.pop(address, None)
-            if any(self._reached(seed) for seed in join.seeds):
-                for address in [address for address in join.open if address in join.failed]:
-                    del join.open[address]
-            refused = any(seed.refused and seed.seed.address in join.failed for seed in join.seeds)
+            refused = False
+            if join.failed:
+                if any(self._reached(seed) for seed in join.seeds):
+                    for address in [address for address in join.open if address in join.failed]:
+                        del join.open[address]
+                refused = any(seed.refused and seed.seed.address in join.failed for seed in join.seeds)
             if not join.open or (refused and join.order.patient):
                 self._over(join)
 

@@ -227,7 +227,7 @@ class SimulatedLoop(_Loop):
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """As asyncio's."""
-        handle = _Timer(when, callback, args, self, context or copy_context())
+        handle = _Timer(when, callback, args, self, copy_context() if context is None else context)
         self._set += 1
         heapq.heappush(self._timers, (when, self._set, handle))
         return handle
@@ -249,7 +249,7 @@ class SimulatedLoop(_Loop):
 
     def _take_steps(self, most: float = inf) -> None:
         """Run one callback after the other, until the loop is stopped or so many have run."""
-        timers, runnable, rng = self._timers, self._runnable, self.rng
+        timers, runnable, random = self._timers, self._runnable, self.rng.random
         last = self.steps + most
         while not self._stopping and self.steps < last:
             while not runnable:
@@ -258,7 +258,7 @@ class SimulatedLoop(_Loop):
                 self._now = max(self._now, timers[0][0])
                 self._ring()
             count = len(runnable)
-            at = int(rng.random() * count) if count > 1 else 0
+            at = int(random() * count) if count > 1 else 0
             ready = runnable[at].ready
             handle = ready.popleft()
             if not ready:
@@ -272,7 +272,7 @@ class SimulatedLoop(_Loop):
                     raise
                 except BaseException as error:  # noqa: BLE001 - as asyncio does
                     self._failed(handle, error)
-                self._now += STEP * rng.random()
+                self._now += STEP * random()
             if timers and timers[0][0] <= self._now:
                 self._ring()
 
