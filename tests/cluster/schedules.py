@@ -116,8 +116,8 @@ class Schedule:
             await asyncio.gather(*clients, *faults)
             await self._in_the_end()
         self.steps, self.seconds = loop.steps, loop.time()
-        # What the nodes are made of is looked through by the garbage collector when a simulation ends: better once, when
-        # it is to go, than also before.
+        # When a simulation ends, the garbage collector comes: let it find then what the nodes were made of, instead of
+        # looking through it now and again later.
         del self.nodes
         self.watches.clear()
 

@@ -93,7 +93,7 @@ class _Handle(asyncio.Handle):
     if TYPE_CHECKING:
         _loop: "SimulatedLoop"
         _context: Context
-        _callback: Callable[..., object]
+        _callback: Any
         _repr: str | None
         _source_traceback: object
 
@@ -136,10 +136,10 @@ class _Timer(_Handle, asyncio.TimerHandle):
         loop = self._loop
         if self._scheduled:
             loop._timer_cancelled()
+        self._cancelled = True
         if loop._debug:
             self._repr = repr(self)
-        self._cancelled = True
-        self._callback = self._args = None  # type: ignore[assignment]  # what they hold is let go
+        self._callback, self._args = None, ()  # what they hold is let go
 
 
 class SimulatedLoop(_Loop):

@@ -354,7 +354,7 @@ class _End(asyncio.Transport):
     def _feed(self, data: bytes) -> None:
         protocol, size = self._protocol, len(data)
         assert protocol is not None, "nothing arrives before that"
-        room = protocol.get_buffer(size)
+        room = memoryview(protocol.get_buffer(size))
         if len(room) >= size:  # as nearly always
             room[:size] = data
             protocol.buffer_updated(size)
