@@ -140,6 +140,13 @@ def test_the_real_environment_is_the_default(place, monkeypatch, tmp_path):
     assert resolve(cookie=STRONG, directory=tmp_path).name == "real@127.0.0.1:1"
 
 
+def test_the_current_directory_is_the_default_and_may_be_left_out(place, monkeypatch, tmp_path):
+    (tmp_path / "kinfolk.toml").write_text('cluster = "here"')
+    monkeypatch.chdir(tmp_path)
+    assert resolve(cookie=STRONG, environ=place.environ).cluster == "here"
+    assert resolve(cookie=STRONG, environ=place.environ, directory=None).cluster == DEFAULT_CLUSTER
+
+
 # --- names and addresses ---
 
 

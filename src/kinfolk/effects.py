@@ -10,7 +10,7 @@ Source: effects as data in one place, as ``effect()`` in rabbitmq/ra.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -22,7 +22,7 @@ from kinfolk.wire.frames import Operation
 OnLost = Literal["exit", "message"]
 
 
-class Now(NamedTuple):
+class Now(Struct, frozen=True, gc=False):
     """The time of an input: `mono` in seconds decides deadlines, `wall_ms` in ms since 1970 only goes into stamps."""
 
     mono: float

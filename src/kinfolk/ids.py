@@ -7,6 +7,7 @@ Everything here is a plain value. Nothing reads a clock or opens a socket.
 
 import ipaddress
 import re
+from functools import lru_cache
 from html import escape
 from typing import NamedTuple
 
@@ -34,10 +35,12 @@ class Address(NamedTuple):
     @property
     def is_loopback(self) -> bool:
         """Whether only programs on this machine can reach the address."""
+        if not (":" in self.host or _is_number(self.host)):
+            return self.host == "localhost"  # a name; that it is no IP address is found out slowly below
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
-            return self.host == "localhost"
+            return False
 
     @classmethod
     def parse(cls, text: str) -> "Address":
@@ -118,8 +121,9 @@ class Pid(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False, ca
         return pid
 
 
+@lru_cache(4096)
 def node_address(name: str) -> Address:
-    """The address in a node name.
+    """The address in a node name. The same few names come again and again, in each session with each peer.
 
     Raises:
         ValueError: the name is not ``name@host:port``; the message says which part is wrong.
@@ -131,6 +135,7 @@ def node_address(name: str) -> Address:
     return Address.parse(address)
 
 
+@lru_cache(4096)
 def check_node_name(name: str) -> str:
     """Return the name if it is a valid, dialable node name (its port is not 0); raise ValueError if not.
 
@@ -192,7 +197,7 @@ def _parse_host(host: str, text: str) -> str:
         raise ValueError(f"host {host!r} in {text!r} looks like IPv6: put it in brackets, as in [::1]:4370")
     if len(host) > 253 or not _HOST.fullmatch(host):
         raise ValueError(f"host {host!r} in {text!r} is neither a host name nor an IP address")
-    if host.rstrip(".").rpartition(".")[2].isdigit():  # no domain is a number, so an IPv4 address is meant
+    if _is_number(host):
         try:
             ipaddress.IPv4Address(host)
         except ValueError:
@@ -200,3 +205,8 @@ def _parse_host(host: str, text: str) -> str:
                 f"host {host!r} in {text!r} is no IPv4 address: expected four numbers from 0 to 255"
             ) from None
     return host
+
+
+def _is_number(host: str) -> bool:
+    """Whether an IPv4 address is meant: no domain is a number."""
+    return host.rstrip(".").rpartition(".")[2].isdigit()

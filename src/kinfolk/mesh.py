@@ -236,12 +236,14 @@ class Mesh:
                 if self._reached(target):
                     del join.open[address]
                     join.failed.pop(address, None)
-            if any(self._reached(seed) for seed in join.seeds):
-                for address in [address for address in join.open if address in join.failed]:
-                    del join.open[address]
-            # A refusal that came after its seed was found out of reach, with others to join, ends nothing.
-            errors = ((seed.refused, join.failed.get(seed.seed.address)) for seed in join.seeds)
-            refused = any(refused and isinstance(error, AuthenticationFailed) for refused, error in errors)
+            refused = False
+            if join.failed:
+                if any(self._reached(seed) for seed in join.seeds):
+                    for address in [address for address in join.open if address in join.failed]:
+                        del join.open[address]
+                # A refusal that came after its seed was found out of reach, with others to join, ends nothing.
+                errors = ((seed.refused, join.failed.get(seed.seed.address)) for seed in join.seeds)
+                refused = any(refused and isinstance(error, AuthenticationFailed) for refused, error in errors)
             if not join.open or (refused and join.order.patient):
                 self._over(join)
 

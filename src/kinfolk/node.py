@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import get_ident
 from types import TracebackType
@@ -1198,8 +1199,9 @@ class Node:
         self._parts.raise_creation(effect.creation)
 
     def _write_log(self, effect: fx.Log) -> None:
-        name = self._parts.name
-        _log.log(effect.level, "%s: %s", name, effect.text, extra=fields(name, **effect.about))
+        if _log.isEnabledFor(effect.level):
+            name = self._parts.name
+            _log.log(effect.level, "%s: %s", name, effect.text, extra=fields(name, **effect.about))
 
     def _count(self, effect: fx.Count) -> None:
         self.counters[effect.counter] += effect.by
@@ -1263,7 +1265,7 @@ class Node:
 
     # --- putting it together ---
 
-    @property
+    @cached_property
     def _parts(self) -> "_Parts":
         """What a node is made of, once its name is final. A port left open is bound here, before anything runs."""
         if self._built is None:

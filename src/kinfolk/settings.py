@@ -92,9 +92,14 @@ def resolve(
     high_water: int | None = None,
     max_outbox: int | None = None,
     environ: Mapping[str, str] | None = None,
-    directory: Path | None = None,
+    directory: Path | None = Path(),
 ) -> Settings:
     """Put arguments, environment and file together.
+
+    Args:
+        environ: default: that of this program.
+        directory: where ``kinfolk.toml`` may be; None: no file is read. Default: the current one.
+        All others are those of `Node`.
 
     Raises:
         ValueError: a setting is wrong, or a node that others could reach has no cookie or a guessable one.
@@ -102,7 +107,7 @@ def resolve(
     """
     hidden = Hidden(cookie)
     del cookie
-    given = _Given(environ, (directory or Path()) / "kinfolk.toml")
+    given = _Given(environ, None if directory is None else directory / "kinfolk.toml")
     full_name = _complete_name(given.text("name", name))
     where = node_address(full_name)
     listen_text = given.text("listen", listen)
@@ -169,9 +174,9 @@ def _environ(environ: Mapping[str, str] | None) -> Mapping[str, str]:
 class _Given:
     """What the environment and the file say, each by the same name: the environment goes first."""
 
-    def __init__(self, environ: Mapping[str, str] | None, path: Path) -> None:
+    def __init__(self, environ: Mapping[str, str] | None, path: Path | None) -> None:
         self._environ = environ
-        self._file = _read_file(path)
+        self._file = {} if path is None else _read_file(path)
 
     def text(self, key: str, argument: str | None = None) -> str | None:
         value = argument or self._variable(key) or self._file.get(key)

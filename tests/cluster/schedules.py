@@ -116,6 +116,10 @@ class Schedule:
             await asyncio.gather(*clients, *faults)
             await self._in_the_end()
         self.steps, self.seconds = loop.steps, loop.time()
+        # When a simulation ends, the garbage collector comes: let it find then what the nodes were made of, instead of
+        # looking through it now and again later.
+        del self.nodes
+        self.watches.clear()
 
     async def _meet_strangers(self) -> None:
         """Two or three nodes join the first, and never meet."""
@@ -150,9 +154,10 @@ class Schedule:
         """Every node resolves every name."""
         now = self.loop.time()
         for node in self._up():
+            whereis, word = node.names.whereis, node.name
             for name in NAMES:
-                pid = node.names.whereis(name)
-                self.history.add(Lookup(node.name, name, None if pid is None else str(pid), now, now))
+                pid = whereis(name)
+                self.history.add(Lookup(word, name, None if pid is None else str(pid), now, now))
 
     def _rest(self) -> None:
         """All that can be is connected, and nothing is under way."""

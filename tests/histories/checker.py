@@ -73,12 +73,12 @@ class _Check:
         self.apart: dict[frozenset[str], list[Apart]] = defaultdict(list)
         for happened in history.happened:
             match happened:
+                case Lookup():
+                    self.lookups.append(happened)
                 case Register():
                     self.registers.append(happened)
                 case Unregister():
                     self.unregisters.append(happened)
-                case Lookup():
-                    self.lookups.append(happened)
                 case Lost():
                     self.lost.append(happened)
                 case Rest():
@@ -258,7 +258,7 @@ class _Check:
         for rest in self.rests:
             found: dict[str, dict[str | None, str]] = defaultdict(dict)
             for lookup in self.lookups:
-                if _within(lookup, rest):
+                if lookup.began >= rest.at and _within(lookup, rest):
                     found[lookup.name][lookup.pid] = lookup.node
             for name, by in found.items():
                 if len(by) > 1:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
+from msgspec import Struct
+
 
 def start_of(pid: str) -> str:
     """The start of a node in which a process lives."""
@@ -20,8 +22,7 @@ def node_of(pid: str) -> str:
     return pid.partition("/")[0]
 
 
-@dataclass
-class Register:
+class Register(Struct):
     """Somebody registers a process under a name."""
 
     name: str
@@ -34,8 +35,7 @@ class Register:
     """Who has the name already, if it was refused for that."""
 
 
-@dataclass
-class Unregister:
+class Unregister(Struct):
     """Somebody takes a name from the process that a node resolves it to."""
 
     name: str
@@ -46,8 +46,7 @@ class Unregister:
     """Whether it returned, so that every peer had acknowledged it, or its time was up."""
 
 
-@dataclass
-class Exit:
+class Exit(Struct):
     """A process ends."""
 
     pid: str
@@ -55,8 +54,7 @@ class Exit:
     ended: float = inf
 
 
-@dataclass
-class Lost:
+class Lost(Struct):
     """A process is told that it has lost a name."""
 
     name: str
@@ -64,8 +62,7 @@ class Lost:
     at: float
 
 
-@dataclass
-class Lookup:
+class Lookup(Struct, gc=False):
     """A node resolves a name."""
 
     node: str
@@ -75,16 +72,14 @@ class Lookup:
     ended: float
 
 
-@dataclass
-class Fault:
+class Fault(Struct):
     """Something happens to what is between two nodes, or to one of them: after that, what held between them may not."""
 
     pair: frozenset[str]
     at: float
 
 
-@dataclass
-class Apart:
+class Apart(Struct):
     """Meanwhile nothing passes between two nodes, one way at least."""
 
     pair: frozenset[str]
@@ -92,8 +87,7 @@ class Apart:
     ended: float = inf
 
 
-@dataclass
-class Gone:
+class Gone(Struct):
     """A start of a node is gone, with all its processes."""
 
     start: str
@@ -103,8 +97,7 @@ class Gone:
     """Whether nobody is told, so that it is missed only after a while."""
 
 
-@dataclass
-class Rest:
+class Rest(Struct):
     """Nothing is under way between these nodes, and all of them are connected, each with each."""
 
     nodes: frozenset[str]

@@ -1,8 +1,7 @@
 """Each rule of the checker catches a history that breaks it, and lets pass the one beside it that does not."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.histories.checker import check
 from tests.histories.history import (

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import time
+import weakref
 from contextvars import ContextVar
 from typing import Any
 
@@ -200,6 +201,27 @@ async def test_a_process_whose_task_is_cancelled_exits_as_killed():
     process.task.cancel()
     await ended(process)
     assert home.exits == [(1, "killed")]
+
+
+async def test_what_the_code_of_a_killed_process_has_held_is_let_go_at_once():
+    home = started()
+    held: list[weakref.ref[object]] = []
+
+    async def holds(me: Process) -> None:
+        thing = Stubborn(0)
+        held.append(weakref.ref(thing))
+        await me.receive()
+
+    process = home.start(holds)
+    await settled()
+    gc.disable()
+    try:
+        home.processes.kill(process.pid.local)
+        await ended(process)
+        await settled()
+        assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_process_whose_task_is_cancelled_before_its_first_step_exits_as_killed():

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -221,6 +222,16 @@ def test_a_clock_can_be_wrong_and_a_minute_of_a_cluster_takes_a_moment():
     began = time.monotonic()
     run("simulated", test)
     assert time.monotonic() - began < 60
+
+
+def test_a_node_in_memory_reads_no_settings_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async def test(nodes: Cluster) -> None:
+        assert nodes[0].cluster == "kinfolk"
+
+    (tmp_path / "kinfolk.toml").write_text('cluster = "here"')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KINFOLK_CLUSTER", "everywhere")
+    run("simulated", test)
 
 
 def test_the_same_seed_is_the_same_run_and_another_is_another():

@@ -168,6 +168,31 @@ def test_errors_that_nobody_caught_are_raised_in_the_end():
     assert caught.group_contains(ValueError, match="no number")
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_handles_are_asyncios_and_a_callback_that_fails_is_told_with_its_own(debug: bool):
+    def fails() -> None:
+        raise ZeroDivisionError("as it must")
+
+    async def main() -> None:
+        loop, told = asyncio.get_running_loop(), list[dict[str, Any]]()
+        loop.set_debug(debug)
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        handle, timer = loop.call_soon(fails), loop.call_at(1.0, fails)
+        assert isinstance(handle, asyncio.Handle)
+        assert isinstance(timer, asyncio.TimerHandle)
+        assert (timer.when(), timer.cancelled()) == (1.0, False)
+        for _ in range(2):
+            timer.cancel()
+        assert timer.cancelled()
+        assert "cancelled" in repr(timer)
+        await asyncio.sleep(2)
+        assert [(context["handle"], type(context["exception"])) for context in told] == [(handle, ZeroDivisionError)]
+        assert "fails() at " in told[0]["message"]
+        assert ("created at" in repr(handle)) == debug
+
+    simulate(0, main)
+
+
 def test_the_wall_clock_goes_with_the_loops_and_the_log_has_both():
     lines: list[str] = []
 

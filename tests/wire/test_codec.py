@@ -597,6 +597,17 @@ def test_learning_what_is_no_message_type_changes_nothing():
         Codec([int])
 
 
+def test_a_type_is_learned_once_a_name_in_it_is_defined():
+    kind = msgspec.defstruct("Early", [("later", "Later")], namespace={"__module__": __name__})
+    with pytest.raises(TypeError, match="Early cannot be a message type: name 'Later' is not defined"):
+        Codec().learn(kind)
+    globals()["Later"] = int
+    try:
+        Codec().learn(kind)
+    finally:
+        del globals()["Later"]
+
+
 def test_two_types_of_one_name_are_refused_and_one_made_anew_replaces_the_old():
     def make(name):
         return type(name, (Struct,), {"__module__": "somewhere"}, tag="thing")

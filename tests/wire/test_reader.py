@@ -14,7 +14,7 @@ from kinfolk.wire.frames import (
     Sent,
     encode_frame,
 )
-from kinfolk.wire.reader import FrameReader, frame_name, read_operations
+from kinfolk.wire.reader import CAPACITY, FIRST_CAPACITY, FrameReader, frame_name, read_operations
 
 Frame = tuple[int, bytes]
 
@@ -115,6 +115,19 @@ def test_the_buffer_grows_for_a_frame_that_needs_it_and_shrinks_when_it_has_gone
     assert reader.feed(long[64:] + encoded(1, b"x")) == [(9, bytes(range(200)) * 5), (1, b"x")]
     reader.get_buffer()
     assert size(reader) == 64
+
+
+@pytest.mark.parametrize("frames", [[encoded(9, bytes(FIRST_CAPACITY))], [encoded(9, bytes(100))] * 100])
+def test_the_buffer_is_small_until_something_has_filled_it(frames: list[bytes]):
+    reader = FrameReader(MAX_FRAME)
+    for _ in range(100):
+        reader.feed(encoded(1, b"x"))
+    assert size(reader) == FIRST_CAPACITY
+    assert len(reader.feed(b"".join(frames))) == len(frames)
+    reader.get_buffer()
+    assert size(reader) == CAPACITY
+    reader.feed(encoded(1, b"x"))
+    assert size(reader) == CAPACITY
 
 
 def test_a_long_frame_never_takes_bytes_of_the_next_one():

@@ -353,7 +353,8 @@ class Names(Views):
     @property
     def busy(self) -> bool:
         """Whether something goes on in slices: the caller calls `work` after others have had their turn."""
-        return self._contesting or self.unsettled or self._unaudited > 0
+        # `unsettled` written out: this is asked after every input.
+        return self._contesting or bool(self._sweeps or self._repairs) or self._unaudited > 0
 
     @property
     def unsettled(self) -> bool:

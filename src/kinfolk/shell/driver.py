@@ -59,15 +59,16 @@ class Driver:
 
     def submit(self, happened: fx.Input) -> None:
         """Give the kernel an input; its effects are carried out before this returns, unless a step is under way."""
-        self._inputs.append(happened)
+        inputs, perform = self._inputs, self._perform
+        inputs.append(happened)
         if self._running:
             return
         self._running = True
         try:
-            while self._inputs:
-                for effect in self._kernel.handle(self._inputs.popleft(), self.now()):
+            while inputs:
+                for effect in self._kernel.handle(inputs.popleft(), self.now()):
                     try:
-                        self._perform(effect)
+                        perform(effect)
                     except Exception:  # noqa: BLE001
                         # The effects after it are of the same step: without them the kernel is wrong about the world.
                         _log.exception(
@@ -103,7 +104,8 @@ class Driver:
 
     def now(self) -> fx.Now:
         """The time, as the kernel is told it."""
-        return fx.Now(self.clock(), self._wall_clock() // 1_000_000)
+        mono = self._monotonic() if self._loop is None else self._loop.time()
+        return fx.Now(mono, self._wall_clock() // 1_000_000)
 
     def _arm(self) -> None:
         deadline = self._kernel.next_deadline()

@@ -211,6 +211,7 @@ class Processes:
             body.close()  # it may not have begun
             if (process.task or _own_task()).cancelling():
                 self._exited(process, KILLED)
+                error.__traceback__ = None  # else the task keeps it, and with it all that the frames of the code hold
                 raise
             # Nobody has cancelled this task: it has awaited something that was cancelled, and not expected it.
             self._crashed(process, error)

@@ -251,9 +251,9 @@ class Link(asyncio.BufferedProtocol):
         assert self._session is not None, "nobody knows of a link before its handshake has begun"
         return self._session
 
-    def may_be(self, uri: str) -> bool:
-        """Whether the other end's certificate lets it be the node with this URI."""
-        return self._named is None or uri in self._named
+    def may_be(self, uri: Callable[[str], str], node: str) -> bool:
+        """Whether the other end's certificate lets it be this node. `uri` gives the URI of a node."""
+        return self._named is None or uri(node) in self._named
 
     @property
     def peername(self) -> tuple[Any, ...] | None:
@@ -517,16 +517,16 @@ class Link(asyncio.BufferedProtocol):
                 part, self._rest = self._rest[:WRITE_PART], self._rest[WRITE_PART:]
                 tls.write(part)
                 continue
-            if not session.outbox.buffer:
+            if not outbox.buffer:
                 self._drained(session)
             if session.backlog and fed < FEED_AT_ONCE:
-                session.backlog.feed(session.outbox)
+                session.backlog.feed(outbox)
                 fed += 1
-            if not session.outbox.buffer:
+            if not outbox.buffer:
                 if session.backlog and not self._flushing:
                     self._flush_soon()
                 break
-            taken = session.outbox.take()
+            taken = outbox.take()
             self._may_wait = 0
             self.bytes_out += len(taken)
             self._rest = memoryview(taken)
@@ -864,7 +864,9 @@ class Transport:
         """The session of a connection whose TLS is up, and whose other end has a certificate with this fingerprint."""
         fingerprints = Fingerprints(link.credentials.fingerprint, peer)
         nonce = self.machine.nonce(NONCE_BYTES)
-        me = dataclasses.replace(self._identity(), keys=link.credentials.keys)
+        me = self._identity()
+        if me.keys is not link.credentials.keys:  # the node has got others meanwhile
+            me = dataclasses.replace(me, keys=link.credentials.keys)
         if link.seed is None:
             return Session(Listener(me, fingerprints=fingerprints, nonce=nonce))
         return Session(Dialler(me, fingerprints=fingerprints, nonce=nonce, expects=link.seed.expects))
@@ -887,7 +889,7 @@ class Transport:
                     self._dataplane.receive(link.contact, operations)
             case Proved(purpose="observer"):
                 link.session.admit()
-            case Proved(peer=peer) | Opened(peer=peer, purpose="peer") if not link.may_be(self._uri(peer)):
+            case Proved(peer=peer) | Opened(peer=peer, purpose="peer") if not link.may_be(self._uri, peer):
                 self._impostor(link, peer)
             case Proved(peer=peer, creation=creation):
                 link.name, link.creation = peer, creation

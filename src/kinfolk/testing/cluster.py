@@ -7,7 +7,7 @@ the network is in memory all the same, but time is real; or it is that of this m
 import asyncio
 import itertools
 import random
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, overload
 
@@ -77,6 +77,9 @@ class Cluster(Sequence[Node]):
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def __iter__(self) -> Iterator[Node]:
+        return (place.node for place in self._places)
 
     def __repr__(self) -> str:
         words = [place.word if place.up else f"{place.word} (down)" for place in self._places]
@@ -214,7 +217,10 @@ class Cluster(Sequence[Node]):
 
     def is_up(self, node: Node) -> bool:
         """Whether the node runs: it has neither crashed nor been replaced by a restart."""
-        return any(place.up and place.node is node for place in self._places)
+        for place in self._places:
+            if place.node is node:
+                return place.up
+        return False
 
     # --- what happens between them ---
 
@@ -261,11 +267,13 @@ class Cluster(Sequence[Node]):
 
     def connected(self, one: Node, other: Node) -> bool:
         """Whether both nodes are up and whatever one says arrives at the other."""
-        first, second = self._place(one), self._place(other)
-        if not (first.up and second.up):
+        return self._connected(self._place(one), self._place(other))
+
+    def _connected(self, one: "_Place", other: "_Place") -> bool:
+        if not (one.up and other.up):
             return False
         network = self._network
-        return network is None or (network.passes(first.word, second.word) and network.passes(second.word, first.word))
+        return network is None or (network.passes(one.word, other.word) and network.passes(other.word, one.word))
 
     # --- and whether it is over ---
 
@@ -288,22 +296,22 @@ class Cluster(Sequence[Node]):
         """The first thing that keeps the cluster from being at rest."""
         if self._network is not None and self._network.breaks:
             return "a connection is lost, and not everybody has noticed"
-        up = [place.node for place in self._places if place.up]
-        for one, other in itertools.permutations(up, 2):
-            if self.connected(one, other):
-                what = _behind(one.kernel, other.kernel)
+        up = [(place, place.node.kernel) for place in self._places if place.up]
+        for (one, kernel), (other, there) in itertools.permutations(up, 2):
+            if self._connected(one, other):
+                what = _behind(kernel, there)
             else:
-                what = "holds the other for connected" if other.name in one.peers() else None
+                what = "holds the other for connected" if there.name in kernel.peers() else None
             if what is not None:
-                return f"{one.name} {what} (the other is {other.name})"
+                return f"{kernel.name} {what} (the other is {there.name})"
         for place in self._places:
-            if not place.up and any(place.node.name in node.peers() for node in up):
+            if not place.up and any(place.node.name in kernel.peers() for _, kernel in up):
                 return f"{place.word} is still taken for connected"
-        for node in up:
-            waiting = [name for name, own in node.kernel.names.own.items() if not own.confirmed]
-            if waiting or node.kernel.names.busy:
+        for _, kernel in up:
+            waiting = [name for name, own in kernel.names.own.items() if not own.confirmed]
+            if waiting or kernel.names.busy:
                 return (
-                    f"{node.name} waits for the confirmation of {', '.join(waiting[:5]) or 'nothing, but is at work'}"
+                    f"{kernel.name} waits for the confirmation of {', '.join(waiting[:5]) or 'nothing, but is at work'}"
                 )
         return None
 

@@ -16,8 +16,9 @@ import random
 import threading
 from asyncio import events
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextvars import Context, ContextVar, copy_context
+from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple
 
 _log = logging.getLogger("kinfolk")
@@ -33,6 +34,7 @@ else:
 
 EPOCH = 1_767_225_600
 """When simulations begin, on the wall clock: 2026, in seconds since 1970."""
+_EPOCH_NS = EPOCH * 10**9
 STEP = 20e-6
 """Seconds that a step takes at most."""
 CLEARED_FROM = 256  # timers that lie in the heap although they were cancelled, from which on it is cleared
@@ -57,7 +59,7 @@ class Program:
     def __init__(self, name: str) -> None:
         self.name = name
         self.alive = True
-        self.ready: deque[asyncio.Handle] = deque()
+        self.ready: deque[_Handle] = deque()
 
     def __repr__(self) -> str:
         return f"<program {self.name}{'' if self.alive else ', dead'}>"
@@ -84,6 +86,62 @@ class _Task(asyncio.Task[T]):
         return self._number
 
 
+class _Handle(asyncio.Handle):
+    """asyncio's, made with fewer calls: a simulation does hardly anything as often."""
+
+    __slots__ = ()
+    if TYPE_CHECKING:
+        _loop: "SimulatedLoop"
+        _context: Context
+        _callback: Any
+        _repr: str | None
+        _source_traceback: object
+
+    def __init__(
+        self, callback: Callable[..., object], args: Sequence[Any], loop: "SimulatedLoop", context: Context
+    ) -> None:
+        if loop._debug:  # then it keeps where it was made
+            asyncio.Handle.__init__(self, callback, args, loop, context)
+            return
+        self._loop, self._context = loop, context
+        self._callback, self._args = callback, args
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+
+
+class _Timer(_Handle, asyncio.TimerHandle):
+    """The same for a timer. It tells the loop if it is cancelled before its time."""
+
+    __slots__ = ()
+    if TYPE_CHECKING:
+        _when: float
+        _scheduled: bool
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: Sequence[Any],
+        loop: "SimulatedLoop",
+        context: Context,
+    ) -> None:
+        _Handle.__init__(self, callback, args, loop, context)
+        self._when = when
+        self._scheduled = True
+
+    def cancel(self) -> None:
+        """As asyncio's."""
+        if self._cancelled:
+            return
+        loop = self._loop
+        if self._scheduled:
+            loop._timer_cancelled()
+        self._cancelled = True
+        if loop._debug:
+            self._repr = repr(self)
+        self._callback, self._args = None, ()  # what they hold is let go
+
+
 class SimulatedLoop(_Loop):
     """See the head of this file.
 
@@ -103,7 +161,7 @@ class SimulatedLoop(_Loop):
         self._others = Program("the simulation")  # of what belongs to no program
         self._runnable: list[Program] = []  # those that live, with something ready
         self._dead: list[Program] = []
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers: list[tuple[float, int, _Timer]] = []
         self._set = 0  # how many timers were set
         self._cancelled = 0  # of those in the heap
         self._made = 0  # tasks
@@ -128,7 +186,7 @@ class SimulatedLoop(_Loop):
 
     def wall_clock(self) -> int:
         """Virtual nanoseconds since 1970."""
-        return EPOCH * 10**9 + int(self._now * 1e9)
+        return _EPOCH_NS + int(self._now * 1e9)
 
     def note(self, *words: object) -> None:
         """Something has happened, for the log: with the moment before it."""
@@ -143,8 +201,12 @@ class SimulatedLoop(_Loop):
         """As asyncio's."""
         if context is None:
             context = copy_context()
-        handle = asyncio.Handle(callback, args, self, context)
-        self._put(handle, context.get(PROGRAM, self._others))
+        handle = _Handle(callback, args, self, context)
+        program = context.get(PROGRAM, self._others)  # as in _put; written out, since hardly anything is done as often
+        ready = program.ready
+        if not ready and (program.alive or self._over):
+            self._runnable.append(program)
+        ready.append(handle)
         return handle
 
     def call_soon_threadsafe(
@@ -165,58 +227,69 @@ class SimulatedLoop(_Loop):
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """As asyncio's."""
-        handle = asyncio.TimerHandle(when, callback, args, self, context or copy_context())
-        handle._scheduled = True  # type: ignore[attr-defined]  # so that it tells when it is cancelled
+        handle = _Timer(when, callback, args, self, copy_context() if context is None else context)
         self._set += 1
         heapq.heappush(self._timers, (when, self._set, handle))
         return handle
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+    def _timer_cancelled(self) -> None:
         self._cancelled += 1
         if self._cancelled > CLEARED_FROM and 2 * self._cancelled > len(self._timers):
-            self._timers = [timer for timer in self._timers if not timer[2].cancelled()]
+            # In place: while steps are taken, they go by this very list.
+            self._timers[:] = [timer for timer in self._timers if not timer[2].cancelled()]
             heapq.heapify(self._timers)
             self._cancelled = 0
 
-    def _put(self, handle: asyncio.Handle, program: Program) -> None:
-        if not program.ready and (program.alive or self._over):
+    def _put(self, handle: _Handle) -> None:
+        program = handle._context.get(PROGRAM, self._others)
+        ready = program.ready
+        if not ready and (program.alive or self._over):
             self._runnable.append(program)
-        program.ready.append(handle)  # of the dead as well: their tasks have to end when all is over
+        ready.append(handle)  # of the dead as well: their tasks have to end when all is over
 
-    def _step(self) -> None:
-        """Run one callback."""
-        timers, runnable = self._timers, self._runnable
-        while not runnable:
-            if not timers:
-                raise Stuck("nothing will ever happen any more, and the simulation is not over")
-            self._now = max(self._now, timers[0][0])
-            self._ring()
-            timers = self._timers
-        count = len(runnable)
-        at = int(self.rng.random() * count) if count > 1 else 0
-        program = runnable[at]
-        handle = program.ready.popleft()
-        if not program.ready:
-            runnable[at] = runnable[-1]
-            runnable.pop()
-        if not handle.cancelled():
-            self.steps += 1
-            handle._run()
-            self._now += STEP * self.rng.random()
-        if timers and timers[0][0] <= self._now:
-            self._ring()
+    def _take_steps(self, most: float = inf) -> None:
+        """Run one callback after the other, until the loop is stopped or so many have run."""
+        timers, runnable, random = self._timers, self._runnable, self.rng.random
+        last = self.steps + most
+        while not self._stopping and self.steps < last:
+            while not runnable:
+                if not timers:
+                    raise Stuck("nothing will ever happen any more, and the simulation is not over")
+                self._now = max(self._now, timers[0][0])
+                self._ring()
+            count = len(runnable)
+            at = int(random() * count) if count > 1 else 0
+            ready = runnable[at].ready
+            handle = ready.popleft()
+            if not ready:
+                runnable[at] = runnable[-1]
+                runnable.pop()
+            if not handle._cancelled:
+                self.steps += 1
+                try:
+                    handle._context.run(handle._callback, *handle._args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - as asyncio does
+                    self._failed(handle, error)
+                self._now += STEP * random()
+            if timers and timers[0][0] <= self._now:
+                self._ring()
+
+    def _failed(self, handle: _Handle, error: BaseException) -> None:
+        text = f"Exception in callback {handle!r}"
+        self.call_exception_handler({"message": text, "exception": error, "handle": handle})
 
     def _ring(self) -> None:
         """Put what is due where it is ready."""
         timers = self._timers
         while timers and timers[0][0] <= self._now:
             handle = heapq.heappop(timers)[2]
-            handle._scheduled = False  # type: ignore[attr-defined]
-            if handle.cancelled():
+            handle._scheduled = False
+            if handle._cancelled:
                 self._cancelled -= 1
             else:
-                context: Context = handle._context  # type: ignore[attr-defined]
-                self._put(handle, context.get(PROGRAM, self._others))
+                self._put(handle)
 
     def kill(self, program: Program) -> None:
         """Run nothing of this program any longer."""
@@ -275,8 +348,7 @@ class SimulatedLoop(_Loop):
         self._running = True
         events._set_running_loop(self)
         try:
-            while not self._stopping:
-                self._step()
+            self._take_steps()
         finally:
             self._stopping = self._running = False
             events._set_running_loop(None)
@@ -300,7 +372,7 @@ class SimulatedLoop(_Loop):
 
     def stop(self) -> None:
         """As asyncio's."""
-        self._stopping = True
+        self._stopping = not self._over  # then nothing waits for it, and what is left has to end
 
     def is_running(self) -> bool:
         """As asyncio's."""
@@ -320,8 +392,7 @@ class SimulatedLoop(_Loop):
         self._stopping, self._running = False, True
         events._set_running_loop(self)
         try:
-            for _ in range(_LAST_STEPS):
-                self._step()
+            self._take_steps(_LAST_STEPS)
         except Stuck:
             pass  # everybody has ended, or waits in spite of being cancelled
         finally:
@@ -336,6 +407,9 @@ class SimulatedLoop(_Loop):
         self._closed = True
         self._timers.clear()
         self._runnable.clear()
+        # They hold on to the loop, and to all that has run on it: what is in no circle goes without a search.
+        self._tasks.clear()
+        self._dead.clear()
 
     async def shutdown_asyncgens(self) -> None:
         """There is nothing to do."""

@@ -298,7 +298,11 @@ class _End(asyncio.Transport):
 
     def _arm(self) -> None:
         # What arrives is the other program's business, and happens there.
-        self._timer = self._loop.call_at(self._under_way[0][0], self._go_on, context=self.other._context)
+        self._timer = self._loop.call_at(self._under_way[0][0], self._is_due, context=self.other._context)
+
+    def _is_due(self) -> None:
+        self._timer = None
+        self._go_on()
 
     def _go_on(self) -> None:
         """Let arrive what is due, unless something keeps it."""
@@ -348,8 +352,14 @@ class _End(asyncio.Transport):
             self._feed(what)
 
     def _feed(self, data: bytes) -> None:
-        protocol, rest = self._protocol, memoryview(data)
+        protocol, size = self._protocol, len(data)
         assert protocol is not None, "nothing arrives before that"
+        room = memoryview(protocol.get_buffer(size))
+        if len(room) >= size:  # as nearly always
+            room[:size] = data
+            protocol.buffer_updated(size)
+            return
+        rest = memoryview(data)
         while rest and not self._closing:
             room = memoryview(protocol.get_buffer(len(rest)))
             count = min(len(room), len(rest))

@@ -21,7 +21,7 @@ little more than msgspec itself.
 import functools
 import itertools
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -160,17 +160,8 @@ class Codec:
         self.read: Callable[[_Bytes], object] = msgspec.msgpack.Decoder(ext_hook=self._extension).decode
         """As `decode`, but an error may be of any class: for who then calls that."""
         self._lower_by_type: dict[type, Lower] = {
-            Pid: _lower_pid,
-            Unknown: _lower_unknown,
+            **_LOWER_BY_TYPE,
             Traced: self._lower_traced,
-            datetime: _lower_time,
-            date: _lower_time,
-            time: _lower_time,
-            timedelta: _lower_timedelta,
-            UUID: lambda value, _: Ext(UUID_BYTES, value.bytes),
-            Decimal: lambda value, _: Ext(DECIMAL, str(value).encode()),
-            bytearray: lambda value, _: value,
-            memoryview: lambda value, _: value,
             dict: self._lower_dict,
             **dict.fromkeys((list, tuple, set, frozenset), self._lower_items),
         }
@@ -458,6 +449,23 @@ def _lower_time(value: datetime | date | time, depth: int) -> object:  # noqa: A
 
 def _lower_timedelta(value: timedelta, depth: int) -> object:  # noqa: ARG001
     return Ext(TIME, msgspec.to_builtins(value).encode())
+
+
+_LOWER_BY_TYPE: Mapping[type, Lower] = types.MappingProxyType(
+    {
+        Pid: _lower_pid,
+        Unknown: _lower_unknown,
+        datetime: _lower_time,
+        date: _lower_time,
+        time: _lower_time,
+        timedelta: _lower_timedelta,
+        UUID: lambda value, _: Ext(UUID_BYTES, value.bytes),
+        Decimal: lambda value, _: Ext(DECIMAL, str(value).encode()),
+        bytearray: lambda value, _: value,
+        memoryview: lambda value, _: value,
+    }
+)
+"""Those that need no codec."""
 
 
 def _read_pid(data: memoryview) -> Pid:

@@ -7,6 +7,7 @@ is found once for each type; a type without open fields is left to msgspec altog
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Any, get_origin
 
 import msgspec
@@ -79,15 +80,35 @@ def described(annotation: object) -> inspect.Type:
         raise TypeError(f"{name} cannot be a message type: {error}") from error
 
 
-def message_types_in(annotation: object) -> Iterator[type]:
+def message_types_in(annotation: object) -> tuple[type, ...]:
     """The Structs and dataclasses that an annotation mentions, those in their fields included.
 
     Raises:
         TypeError: as `described`.
     """
-    for kind in _reachable(described(annotation)):
-        if isinstance(kind, inspect.StructType | inspect.DataclassType):
-            yield get_origin(kind.cls) or kind.cls
+    found = _message_types_in(annotation)
+    if isinstance(found, str):
+        raise TypeError(found)
+    return found
+
+
+@lru_cache(256)
+def _message_types_in(annotation: object) -> tuple[type, ...] | str:
+    """Those types; or the text of why it cannot be a message type, if it never can.
+
+    It takes a tenth of a millisecond to find out, for each node that is started and for each ``receive(Down)``.
+    """
+    try:
+        parts = _reachable(described(annotation))
+    except TypeError as error:
+        if isinstance(error.__cause__, TypeError):
+            return str(error)
+        raise  # a name in it may yet come to be defined
+    return tuple(
+        get_origin(part.cls) or part.cls
+        for part in parts
+        if isinstance(part, inspect.StructType | inspect.DataclassType)
+    )
 
 
 def lowering_of(kind: type, lower_any: Lower) -> Lower | None:

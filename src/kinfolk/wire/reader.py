@@ -20,6 +20,8 @@ from kinfolk.wire.frames import FRAMES, MAX_FRAME_BEFORE_AUTHENTICATION, Operati
 
 CAPACITY = 128 * 1024
 """Bytes of the usual buffer: a frame of 64 KiB, with the operation that filled it and a part of the next, fits."""
+FIRST_CAPACITY = 8 * 1024
+"""Bytes of the buffer until something has filled it: enough for the handshake, and for what quiet peers say."""
 
 _LENGTH_BYTES = 4
 _NAMES = {frame.TAG: frame.__name__ for frame in FRAMES}
@@ -32,17 +34,18 @@ class FrameReader:
     Args:
         limit: the length (tag and payload, in bytes) that a frame may have. The session raises it at authentication,
             also while it iterates over `frames`.
-        capacity: bytes of the buffer for everything but long frames; at least 5.
+        capacity: bytes of the buffer for everything but long frames; at least 5. At first it may have less.
     """
 
-    __slots__ = ("_buffer", "_capacity", "_end", "_start", "_view", "_wanted", "limit")
+    __slots__ = ("_buffer", "_capacity", "_end", "_most", "_start", "_view", "_wanted", "limit")
 
     def __init__(self, limit: int = MAX_FRAME_BEFORE_AUTHENTICATION, capacity: int = CAPACITY) -> None:
         self.limit = limit
-        self._capacity = capacity
+        self._most = capacity
+        self._capacity = min(capacity, FIRST_CAPACITY)
         self._start = self._end = 0  # what is between them has been read and not been handed out
         self._wanted = 0  # bytes of the frame at _start, header included; 0 while they are unknown
-        self._allocate(capacity)
+        self._allocate(self._capacity)
 
     def __len__(self) -> int:
         """Bytes of a frame that is not complete yet."""
@@ -50,6 +53,8 @@ class FrameReader:
 
     def get_buffer(self, hint: int = -1) -> memoryview:
         """Where the next bytes go: never empty. Views that `frames` gave out before are no longer valid."""
+        if self._wanted > self._capacity or self._end == len(self._buffer):
+            self._capacity = self._most
         size = self._wanted if self._wanted > self._capacity else self._capacity
         if size != len(self._buffer):
             self._replace(size)
