@@ -152,7 +152,7 @@ class Names(Views):
         Raises:
             RemoteProtocolError: not the next entry, or the peer claims the name already.
         """
-        mirror, aside = self._advance(peer, claim.position, [claim.name])
+        mirror, aside = self._advance(peer, claim.position, (claim.name,))
         if claim.name in mirror.claims:
             self._check(mirror, f"claims the name {claim.name!r} twice")
             mirror.drop(mirror.claims[claim.name])
@@ -168,7 +168,7 @@ class Names(Views):
         Raises:
             RemoteProtocolError: not the next entry, or what the peer does not have.
         """
-        mirror, aside = self._advance(peer, position, [*names, *members])
+        mirror, aside = self._advance(peer, position, [*names, *members] if members else names)
         for name, at in zip(names, claims, strict=True):
             claim = mirror.claims.get(name)
             if claim is not None and claim.position == at:
@@ -195,13 +195,14 @@ class Names(Views):
         Raises:
             RemoteProtocolError: not the next entry, or a claim that the peer does not have.
         """
-        mirror, aside = self._advance(peer, position, [name])
+        mirror, aside = self._advance(peer, position, (name,))
         claim = mirror.claims.get(name)
         if claim is not None and claim.position == at:
             mirror.confirm(claim)
             if not aside:
                 mirror.held.discard(name)  # nobody waits for our acknowledgement any longer
-                self._judge(name)
+                if name in self.rivals:
+                    self._judge(name)
                 self._changes.append(Settled(name))
         elif mirror.complete:
             self._check(mirror, f"confirms the name {name!r} as claimed at {at}, which it does not hold")
@@ -633,7 +634,7 @@ class Names(Views):
         """Go on to the peer's next entry, which is about these facts."""
         mirror, aside = self._told(peer)
         mirror.advance(position)
-        if not aside:
+        if not aside and (self.refused or self._repairs or mirror.damaged):
             repair = self._repairs.get(peer)
             for fact in facts:
                 if repair is not None and repair[0].take(fact):
