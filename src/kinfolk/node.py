@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MethodType, TracebackType
 from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, overload
 from weakref import WeakKeyDictionary
 
@@ -1074,9 +1074,6 @@ class Node:
 
     # --- effects of the kernel ---
 
-    def _perform(self, effect: fx.Effect) -> None:
-        self._EFFECTS[type(effect)](self, effect)
-
     def _succeed(self, effect: fx.Succeed) -> None:
         if effect.ref in self._immediate:
             self._immediate[effect.ref] = effect.value
@@ -1102,12 +1099,6 @@ class Node:
             self._parts.signals.exit(OUTSIDE, process.pid, effect.loss)
         else:
             process.mailbox.put_always(effect.loss)
-
-    def _name_changed(self, effect: fx.NameAdded | fx.NameRemoved) -> None:
-        self._parts.names.changed(effect)
-
-    def _members_changed(self, effect: fx.MemberAdded | fx.MemberRemoved) -> None:
-        self._parts.groups.changed(effect)
 
     def _peer_up(self, effect: fx.PeerUp) -> None:
         parts = self._parts
@@ -1170,9 +1161,6 @@ class Node:
     def _count(self, effect: fx.Count) -> None:
         self.counters[effect.counter] += effect.by
 
-    def _send(self, effect: fx.Send) -> None:
-        self._parts.transport.send(effect)
-
     def _want_drain(self, effect: fx.WantDrain) -> None:
         self._parts.transport.want_drain(effect)
 
@@ -1196,8 +1184,7 @@ class Node:
     def _close_link(self, effect: fx.Close) -> None:
         self._parts.transport.close_link(effect)
 
-    _EFFECTS: ClassVar[dict[type, Callable[..., None]]] = {
-        fx.Send: _send,
+    _EFFECTS: ClassVar[dict[type, Callable[..., None]]] = {  # but for the most frequent ones, see `_build`
         fx.WantDrain: _want_drain,
         fx.WantTurn: _want_turn,
         fx.Dial: _dial,
@@ -1207,10 +1194,6 @@ class Node:
         fx.Succeed: _succeed,
         fx.Fail: _fail,
         fx.TellLoss: _tell_loss,
-        fx.NameAdded: _name_changed,
-        fx.NameRemoved: _name_changed,
-        fx.MemberAdded: _members_changed,
-        fx.MemberRemoved: _members_changed,
         fx.PeerUp: _peer_up,
         fx.PeerDown: _peer_down,
         fx.Connected: _connected,
@@ -1260,7 +1243,8 @@ class Node:
             table = kernel.tenure or kernel.names
             # Released by the first join: names taken before it are ours only if nobody in the cluster has them.
             kernel.names.hold()
-            driver = Driver(kernel, self._perform, self.wall_clock, machine.monotonic)
+            performers: dict[type, Callable[[Any], None]] = {}  # filled below, before the first step
+            driver = Driver(kernel, performers, self.wall_clock, machine.monotonic)
             client = None
             if settings.registry is not None and kernel.tenure is not None:
                 pulse = self._times.heartbeat
@@ -1325,6 +1309,11 @@ class Node:
         except BaseException:
             port.close()
             raise
+        performers.update((kind, MethodType(perform, self)) for kind, perform in self._EFFECTS.items())
+        # Straight to where they go, of which there are several for each name (nowait: NOWFIG us).
+        performers[fx.Send] = transport.send
+        performers[fx.NameAdded] = performers[fx.NameRemoved] = names.changed
+        performers[fx.MemberAdded] = performers[fx.MemberRemoved] = groups.changed
         return _Parts(
             name,
             kernel,

@@ -5,7 +5,7 @@ it is certain who has won: `NameTaken` is to name the winner, not somebody who w
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -42,7 +42,7 @@ class Orders:
         self,
         agenda: Agenda,
         names: Names,
-        apply: Callable[[Iterable[core.Change]], None],
+        apply: Callable[[list[core.Change]], None],
         answer: Callable[[fx.Succeed | fx.Fail], None],
         patience: float,
     ) -> None:
@@ -189,6 +189,8 @@ class Orders:
         """Claims of ours are gone."""
         for claim in change.claims:
             self._standing.discard(claim.position)
+            if claim.position not in self._claims:
+                continue  # nobody waits: to make up a text all the same is a tenth of what an exit costs
             if change.exited:
                 text = f"{claim.pid} exited before its name {claim.name!r} was confirmed"
                 self._fail(claim, NoProcess(text))

@@ -20,7 +20,6 @@ from kinfolk.compiled import mypyc_attr
 from kinfolk.core.changes import (
     Accepted,
     Acknowledge,
-    Added,
     Cause,
     Change,
     Claimed,
@@ -32,8 +31,9 @@ from kinfolk.core.changes import (
     MemberAdded,
     MemberRemoved,
     Moved,
+    NameAdded,
+    NameRemoved,
     OwnClaim,
-    Removed,
     Withdrawn,
 )
 from kinfolk.core.clock import Clock
@@ -379,7 +379,7 @@ class Views:
         if holder.node == self.node:
             self._withdraw_facts([name])
         else:
-            self._changes.append(Removed(name, self.view.pop(name)))
+            self._changes.append(NameRemoved(name, self.view.pop(name)))
 
     def _judge(self, name: str) -> None:
         """Decide a name again after the claims known of it have changed."""
@@ -470,7 +470,7 @@ class Views:
         holder = self.view.get(name)
         if holder is None:
             self.view[name] = claim.pid
-            self._changes.append(Added(name, claim.pid))
+            self._changes.append(NameAdded(name, claim.pid))
             return
         rivals = self.rivals.get(name)
         if rivals is None:
@@ -506,9 +506,9 @@ class Views:
             del self.view[name]
         if before != holder:
             if before is not None:
-                self._changes.append(Removed(name, before))
+                self._changes.append(NameRemoved(name, before))
             if holder is not None:
-                self._changes.append(Added(name, holder))
+                self._changes.append(NameAdded(name, holder))
 
     def _add_member(self, group: str, pid: Pid) -> None:
         if self.groups.add(group, pid):
@@ -540,7 +540,7 @@ class Views:
         if name not in self.view and name not in self.rivals:
             # Nobody else claims it: there is nothing to decide, and nothing that could keep us from acknowledging it.
             self.view[name] = claim.pid
-            self._changes.append(Added(name, claim.pid))
+            self._changes.append(NameAdded(name, claim.pid))
             if not confirmed:
                 self._changes.append(Acknowledge(mirror.peer, claim.position))
             return
