@@ -12,7 +12,8 @@ Names are decided in `core.names`, sessions in `core.members`, whom to dial in `
 import logging
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Final
 
 from kinfolk import effects as fx
@@ -375,24 +376,30 @@ class Kernel:
             return  # replaced meanwhile: what is still under way there has no effect
         self._lives(session)
         try:
-            kind: type | None = None
-            handler: Callable[..., None] | None = None
-            for operation in fact.operations:
-                if type(operation) is not kind:  # a frame has one kind, of which it may bring a thousand
-                    kind = type(operation)
-                    handler = _OPERATIONS.get(kind)
-                    if handler is None:
-                        raise RemoteProtocolError(f"{kind.__name__} has no place in an open session")
-                    if not session.greeted and kind is not frames.Peers and kind is not frames.Goodbye:
-                        raise RemoteProtocolError(f"begins with {kind.__name__} instead of its list of peers")
-                assert handler is not None, "there is one for this kind"
-                handler(self, session, operation)
+            for kind, operations in groupby(fact.operations, type):
+                self._said(session, kind, list(operations))
                 if session.conn not in self.members.sessions:
                     return
         except RemoteProtocolError as error:
             self._do(fx.Count("protocol_errors"))
             self._end(session, "protocol", f"broke the protocol: {error}", logging.WARNING)
             self.names.forget(session.peer)  # or the next session would go on to the same breach
+
+    def _said(self, session: Session, kind: type, operations: list[frames.Operation]) -> None:
+        """A peer has said several operations of one kind, as they come in a frame."""
+        of_all, of_each = _RUNS.get(kind), _OPERATIONS.get(kind)
+        if of_all is None and of_each is None:
+            raise RemoteProtocolError(f"{kind.__name__} has no place in an open session")
+        if not session.greeted and kind is not frames.Peers and kind is not frames.Goodbye:
+            raise RemoteProtocolError(f"begins with {kind.__name__} instead of its list of peers")
+        if of_all is not None:
+            of_all(self, session, operations)
+            return
+        assert of_each is not None, "it is one or the other"
+        for operation in operations:
+            of_each(self, session, operation)
+            if session.conn not in self.members.sessions:
+                return
 
     def _end(self, session: Session, code: str, reason: str, level: int = logging.INFO) -> None:
         """End a session from our side, because something is wrong with it."""
@@ -807,13 +814,19 @@ class Kernel:
             self._log(logging.INFO, text, peer=session.peer)
             self._sync_anew(session)
 
-    def _name_claimed(self, session: Session, operation: frames.NameClaimed) -> None:
+    # What comes by the thousand is taken in with one step of the name table, and remembered in one entry of the history
+    # (nowait: 34.4 -> 25.4 us of the processor of three nodes).
+
+    def _names_claimed(self, session: Session, operations: list[frames.NameClaimed]) -> None:
         if self.tenure is not None and self._claims_with_mesh(session):
             return
-        pid = Pid(session.peer, session.creation, operation.local)
-        claim = Claim(_checked(operation.name), pid, operation.position, operation.stamp, operation.after)
-        self._apply(self.names.peer_claimed(session.peer, claim, self._agenda.now.wall_ms))
-        self._told(session, "claimed", (claim,))
+        peer, creation = session.peer, session.creation
+        claims = [
+            Claim(_checked(each.name), Pid(peer, creation, each.local), each.position, each.stamp, each.after)
+            for each in operations
+        ]
+        self._apply(self.names.peer_claimed_all(peer, claims, self._agenda.now.wall_ms))
+        self._told(session, "claimed", claims)
 
     def _names_withdrawn(self, session: Session, operation: frames.NamesWithdrawn) -> None:
         if len(operation.names) != len(operation.claims):
@@ -823,7 +836,9 @@ class Kernel:
         members = [(group, operation.local) for group in operation.groups]
         made = set(operation.claims)
         gone = [claim for claim in self.names.claims_of(session.peer, operation.names) if claim.position in made]
-        first = self.names.first(operation.names[0]) if len(operation.names) == 1 else None
+        # Who has the name instead: asked only where there may be somebody.
+        alone = len(operation.names) == 1 and (operation.names[0] in self.names.rivals or self.names.staged)
+        first = self.names.first(operation.names[0]) if alone else None
         changes = self.names.peer_withdrew(session.peer, operation.position, operation.names, operation.claims, members)
         if gone:
             other = None if first is None or first in gone else first.pid
@@ -842,12 +857,13 @@ class Kernel:
             return
         self._apply(self.names.peer_entered(session.peer, operation.position, membership))
 
-    def _name_confirmed(self, session: Session, operation: frames.NameConfirmed) -> None:
-        self._apply(self.names.peer_confirmed(session.peer, operation.position, operation.name, operation.claim))
-        self._told(session, "confirmed", self.names.claims_of(session.peer, (operation.name,)))
+    def _names_confirmed(self, session: Session, operations: list[frames.NameConfirmed]) -> None:
+        entries = [(each.position, each.name, each.claim) for each in operations]
+        self._apply(self.names.peer_confirmed_all(session.peer, entries))
+        self._told(session, "confirmed", self.names.claims_of(session.peer, [each.name for each in operations]))
 
-    def _told(self, session: Session, what: What, claims: tuple[Claim, ...]) -> None:
-        """A peer has told of a claim. What one that comes back catches up on is not news, and may be much."""
+    def _told(self, session: Session, what: What, claims: Sequence[Claim]) -> None:
+        """A peer has told of claims. What one that comes back catches up on is not news, and may be much."""
         if claims and session.peer not in self.names.staged:
             self.history.told(self._agenda.now.wall_ms, what, claims)
 
@@ -1177,11 +1193,9 @@ _OPERATIONS: Final[dict[type, Callable[..., None]]] = {
     frames.LedgerSynced: Kernel._ledger_synced,
     frames.LedgerResumed: Kernel._ledger_resumed,
     frames.ResyncAsked: Kernel._resync_asked,
-    frames.NameClaimed: Kernel._name_claimed,
     frames.NamesWithdrawn: Kernel._names_withdrawn,
     frames.NameMoved: Kernel._name_moved,
     frames.GroupEntered: Kernel._group_entered,
-    frames.NameConfirmed: Kernel._name_confirmed,
     frames.Acknowledged: Kernel._acknowledged,
     frames.NameContested: Kernel._name_contested,
     frames.RegistrationAsked: Kernel._registration_asked,
@@ -1193,3 +1207,9 @@ _OPERATIONS: Final[dict[type, Callable[..., None]]] = {
     frames.AskAnswered: Kernel._ask_answered,
     frames.AskSettled: Kernel._ask_settled,
 }
+"""What takes each operation of a kind."""
+_RUNS: Final[dict[type, Callable[..., None]]] = {
+    frames.NameClaimed: Kernel._names_claimed,
+    frames.NameConfirmed: Kernel._names_confirmed,
+}
+"""What takes all operations of a kind that come together."""

@@ -15,7 +15,16 @@ from itertools import islice
 from typing import NamedTuple
 
 from kinfolk.compiled import mypyc_attr
-from kinfolk.core.changes import Acknowledge, AcknowledgeThrough, Change, Contest, Diverged, Settled, Synced
+from kinfolk.core.changes import (
+    Acknowledge,
+    AcknowledgeThrough,
+    Change,
+    Contest,
+    Diverged,
+    NameRemoved,
+    Settled,
+    Synced,
+)
 from kinfolk.core.ledger import Claim, Ledger
 from kinfolk.core.mirror import Fact, Membership, Mirror, Repair, Staged, add_digest, membership_digest, total
 from kinfolk.core.views import Views
@@ -152,13 +161,35 @@ class Names(Views):
         Raises:
             RemoteProtocolError: not the next entry, or the peer claims the name already.
         """
+        self._claimed(peer, claim, wall_ms)
+        return self._take()
+
+    def peer_claimed_all(self, peer: str, claims: Iterable[Claim], wall_ms: int) -> list[Change]:
+        """The next entries of a peer's ledger are these claims.
+
+        Raises:
+            RemoteProtocolError: as `peer_claimed`. The claims before have been taken in.
+        """
+        mirror = self._undisturbed(peer)
+        for claim in claims:
+            if mirror is None or claim.position != mirror.position + 1 or claim.name in mirror.claims:
+                self._claimed(peer, claim, wall_ms)
+                mirror = self._undisturbed(peer)
+            else:
+                mirror.position = claim.position
+                self.clock.observe(claim.stamp, wall_ms)
+                self._mirror(mirror, claim, False)
+        return self._take()
+
+    def _claimed(self, peer: str, claim: Claim, wall_ms: int) -> None:
         mirror, aside = self._advance(peer, claim.position, (claim.name,))
         if claim.name in mirror.claims:
             self._check(mirror, f"claims the name {claim.name!r} twice")
             mirror.drop(mirror.claims[claim.name])
             self._count_again(claim.name)
         self._take_in(mirror, aside, claim, False, wall_ms)
-        return self._advanced(peer, aside)
+        if aside:
+            self._unstage(peer)
 
     def peer_withdrew(
         self, peer: str, position: int, names: Sequence[str], claims: Sequence[int], members: Sequence[Membership] = ()
@@ -168,7 +199,9 @@ class Names(Views):
         Raises:
             RemoteProtocolError: not the next entry, or what the peer does not have.
         """
-        mirror, aside = self._advance(peer, position, [*names, *members] if members else names)
+        if len(names) == len(claims) == 1 and not members and self._withdrew(peer, position, names[0], claims[0]):
+            return self._take()
+        mirror, aside = self._advance(peer, position, [*names, *members])
         for name, at in zip(names, claims, strict=True):
             claim = mirror.claims.get(name)
             if claim is not None and claim.position == at:
@@ -189,12 +222,49 @@ class Names(Views):
             self._changes.append(Acknowledge(peer, position))
         return self._advanced(peer, aside)
 
+    def _withdrew(self, peer: str, position: int, name: str, at: int) -> bool:
+        """Take in the end of a claim that nobody disputes, while nothing else is under way, as nearly all end."""
+        mirror = self._undisturbed(peer)
+        claim = None if mirror is None or position != mirror.position + 1 else mirror.claims.get(name)
+        if mirror is None or claim is None or claim.position != at:
+            return False
+        if name in self.rivals or self.view.get(name) is not claim.pid:
+            return False
+        mirror.position = position
+        mirror.drop(claim)
+        del self.view[name]
+        self._changes += (NameRemoved(name, claim.pid), Acknowledge(peer, position))
+        return True
+
     def peer_confirmed(self, peer: str, position: int, name: str, at: int) -> list[Change]:
         """The next entry of a peer's ledger says that its claim made there is confirmed.
 
         Raises:
             RemoteProtocolError: not the next entry, or a claim that the peer does not have.
         """
+        self._confirmed(peer, position, name, at)
+        return self._take()
+
+    def peer_confirmed_all(self, peer: str, entries: Iterable[tuple[int, str, int]]) -> list[Change]:
+        """The next entries of a peer's ledger confirm claims: by position, name, and where the claim was made.
+
+        Raises:
+            RemoteProtocolError: as `peer_confirmed`. The entries before have been taken in.
+        """
+        mirror = self._undisturbed(peer)
+        for position, name, at in entries:
+            claim = None if mirror is None or position != mirror.position + 1 else mirror.claims.get(name)
+            if mirror is None or claim is None or claim.position != at or name in self.rivals:
+                self._confirmed(peer, position, name, at)
+                mirror = self._undisturbed(peer)
+            else:
+                mirror.position = position
+                mirror.confirm(claim)
+                mirror.held.discard(name)
+                self._changes.append(Settled(name))
+        return self._take()
+
+    def _confirmed(self, peer: str, position: int, name: str, at: int) -> None:
         mirror, aside = self._advance(peer, position, (name,))
         claim = mirror.claims.get(name)
         if claim is not None and claim.position == at:
@@ -206,7 +276,8 @@ class Names(Views):
                 self._changes.append(Settled(name))
         elif mirror.complete:
             self._check(mirror, f"confirms the name {name!r} as claimed at {at}, which it does not hold")
-        return self._advanced(peer, aside)
+        if aside:
+            self._unstage(peer)
 
     def peer_moved(self, peer: str, position: int, name: str, at: int, local: int) -> list[Change]:
         """The next entry of a peer's ledger gives its claim made there to another process of its.
@@ -629,6 +700,13 @@ class Names(Views):
         if mirror is None:
             raise RemoteProtocolError("tells of its ledger before it has begun to sync it")
         return mirror, False
+
+    def _undisturbed(self, peer: str) -> Mirror | None:
+        """The mirror of a peer, if what it tells goes there as it is: nobody's names are on their way in or out."""
+        mirror = self.mirrors.get(peer)
+        if mirror is None or mirror.damaged or self.staged or self._repairs or self.refused:
+            return None
+        return mirror
 
     def _advance(self, peer: str, position: int, facts: Iterable[Fact]) -> tuple[Mirror, bool]:
         """Go on to the peer's next entry, which is about these facts."""
