@@ -51,6 +51,7 @@ _ENDINGS: dict[str, Ending] = {"left": "peer left", "superseded": "superseded", 
 """The ends of sessions after which a peer is not lost, by their reason."""
 Entry = frames.NameClaimed | frames.NamesWithdrawn | frames.NameConfirmed | frames.NameMoved | frames.GroupEntered
 """The operations that are entries of a ledger."""
+_WATCHED: Final = (core.NameAdded, core.NameRemoved)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -581,8 +582,12 @@ class Kernel:
             self._applying += changes  # the loop below, which is under way, comes to them
             return
         self._applying = changes
+        do, undecided = self._agenda.do, self._orders.undecided
         try:
             for change in changes:
+                if isinstance(change, _WATCHED) and not undecided:
+                    do(change)  # who watches is told, and nobody else minds: an eighth of what a node's join costs
+                    continue
                 # By a table: `match` asks for one class after the other, a sixth of what a name costs (57 -> 48 us).
                 _CHANGES[type(change)](self, change)
         finally:
@@ -774,21 +779,24 @@ class Kernel:
             session.mistrusted = False
             self._do(fx.Count("mirrors_synced"))
             self.names.sync_begins(peer, session.creation, operation.position)
+        creation = session.creation
         try:
             after = dict(zip(operation.heirs, operation.after, strict=True))
             claims = [
-                (Claim(_checked(name), Pid(peer, session.creation, local), position, stamp, after.get(row)), confirmed)
-                for row, (name, local, position, stamp, confirmed) in enumerate(
-                    zip(
-                        operation.names,
-                        operation.locals,
-                        operation.positions,
-                        operation.stamps,
-                        operation.confirmed,
-                        strict=True,
-                    )
+                (Claim(name, Pid(peer, creation, local), position, stamp), confirmed)
+                for name, local, position, stamp, confirmed in zip(
+                    _all_checked(operation.names),
+                    operation.locals,
+                    operation.positions,
+                    operation.stamps,
+                    operation.confirmed,
+                    strict=True,
                 )
             ]
+            for row, predecessor in after.items() if claims else ():
+                if 0 <= row < len(claims):
+                    claim, confirmed = claims[row]
+                    claims[row] = Claim(claim.name, claim.pid, claim.position, claim.stamp, predecessor), confirmed
             members = _memberships(operation.groups, operation.members)
         except ValueError:
             raise RemoteProtocolError("syncs columns of unequal length") from None
@@ -1025,17 +1033,12 @@ class Kernel:
 
     def _sync_part(self, session: Session) -> None:
         """Say the next part of our live facts, each as it is at this moment."""
-        parts: list[core.OwnClaim] = []
-        members: list[Membership] = []
-        unsent = session.unsent
-        while unsent and len(parts) + len(members) < self.settings.sync_part:
-            fact = unsent.pop()
-            if isinstance(fact, str):
-                own = self.names.own.get(fact)
-                if own is not None:
-                    parts.append(own)
-            elif fact in self.names.memberships:
-                members.append(fact)
+        unsent, size = session.unsent, self.settings.sync_part
+        some = unsent[: -size - 1 : -1]
+        del unsent[-size:]
+        own_claims, memberships = self.names.own, self.names.memberships
+        parts = [own_claims[fact] for fact in some if fact in own_claims and isinstance(fact, str)]
+        members = [fact for fact in some if fact in memberships and not isinstance(fact, str)] if memberships else []
         claims = [own.claim for own in parts]
         self._send(
             session,
@@ -1120,6 +1123,14 @@ def _contest(loser: Claim, winner: Claim, confirmed: bool) -> frames.NameContest
 
 def _memberships(groups: list[str], locals_: list[int]) -> list[Membership]:
     return [(_checked(group), local) for group, local in zip(groups, locals_, strict=True)]
+
+
+def _all_checked(names: list[str]) -> list[str]:
+    """As `_checked`; names that are short enough in any letters need no look each."""
+    if max(map(len, names), default=0) > MAX_NAME_BYTES // 4:
+        for name in names:
+            _checked(name)
+    return names
 
 
 def _checked(name: str) -> str:

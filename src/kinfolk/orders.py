@@ -54,7 +54,8 @@ class Orders:
         self._patience = patience
         self._all: dict[int, _Waiting] = {}  # by ref
         self._claims: dict[int, list[_Waiting]] = {}  # by position of the claim
-        self._undecided: dict[str, list[_Waiting]] = {}  # by name, of those that wait for a rival
+        self.undecided: dict[str, list[_Waiting]] = {}
+        """Those that wait for a rival, by name."""
         self._withdrawals: dict[int, tuple[int, object]] = {}  # refs, with their answers, by position of the withdrawal
         self._standing: set[int] = set()  # positions of claims that somebody relies on
 
@@ -156,7 +157,7 @@ class Orders:
         """Answer every order with this error."""
         for ref in (*self._all, *(ref for ref, _ in self._withdrawals.values())):
             self._tell(fx.Fail(ref, error))
-        for table in (self._all, self._claims, self._undecided, self._withdrawals):
+        for table in (self._all, self._claims, self.undecided, self._withdrawals):
             table.clear()
 
     # --- what the name table changed ---
@@ -166,7 +167,7 @@ class Orders:
 
         Where the name is free, its rival has lost, and the claim that it lost to is on its way here; or nobody has won.
         """
-        if name not in self._undecided:
+        if name not in self.undecided:
             return
         holder = self._names.whereis(name)
         if holder is None:
@@ -245,11 +246,11 @@ class Orders:
         """All who wait for the same as this one."""
         if waiting.rival is None:
             return self._claims.setdefault(waiting.position, [])
-        return self._undecided.setdefault(waiting.name, [])
+        return self.undecided.setdefault(waiting.name, [])
 
     def _tell_rivals(self, name: str, holder: Pid | None) -> None:
         self._agenda.timers.cancel(("free", name))
-        for waiting in self._undecided.pop(name, ()):
+        for waiting in self.undecided.pop(name, ()):
             last = holder or waiting.rival
             assert last is not None, "whoever waits for a rival has seen one"
             self._fail_one(waiting, NameTaken(name, last))
@@ -267,7 +268,7 @@ class Orders:
         if others:
             return
         if waiting.rival is not None:
-            del self._undecided[waiting.name]
+            del self.undecided[waiting.name]
             self._agenda.timers.cancel(("free", waiting.name))
             return
         del self._claims[waiting.position]

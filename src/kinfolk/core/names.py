@@ -21,12 +21,23 @@ from kinfolk.core.changes import (
     Change,
     Contest,
     Diverged,
+    NameAdded,
     NameRemoved,
     Settled,
     Synced,
 )
 from kinfolk.core.ledger import Claim, Ledger
-from kinfolk.core.mirror import Fact, Membership, Mirror, Repair, Staged, add_digest, membership_digest, total
+from kinfolk.core.mirror import (
+    Fact,
+    Membership,
+    Mirror,
+    Repair,
+    Staged,
+    add_digest,
+    claim_digest,
+    membership_digest,
+    total,
+)
 from kinfolk.core.views import Views
 from kinfolk.errors import RemoteProtocolError
 from kinfolk.ids import Pid
@@ -129,6 +140,8 @@ class Names(Views):
         mirror, aside = self._told(peer)
         if mirror.complete or position not in (None, mirror.position):
             raise RemoteProtocolError(f"sync at entry {position} while its mirror is at {mirror.position}")
+        if self._undisturbed(peer) is mirror:
+            claims = self._sync_plainly(mirror, claims, wall_ms)
         for claim, confirmed in claims:
             if not 0 < claim.position <= mirror.position:
                 raise RemoteProtocolError(
@@ -143,6 +156,32 @@ class Names(Views):
             if mirror.enter(membership) and not aside:
                 self._add_member(membership[0], Pid(peer, mirror.creation, membership[1]))
         return self._take()
+
+    def _sync_plainly(
+        self, mirror: Mirror, claims: Iterable[tuple[Claim, bool]], wall_ms: int
+    ) -> list[tuple[Claim, bool]]:
+        """Take in the claims that are confirmed and undisputed, as a sync brings them by the hundred thousand.
+
+        Returns the rest. All in one loop, since the sum over a part is what stalls the loop of a node that joins:
+        2.3 -> JOINFIG us for each name.
+        """
+        view, rivals, known, last = self.view, self.rivals, mirror.claims, mirror.position
+        changes, rest, digest, newest, end = self._changes, [], 0, 0, self.clock.end(wall_ms)
+        for each in claims:
+            claim, confirmed = each
+            name, stamp, pid = claim.name, claim.stamp, claim.pid
+            if not confirmed or name in view or name in known or name in rivals or not 0 < claim.position <= last:
+                rest.append(each)
+                continue
+            known[name] = claim
+            view[name] = pid
+            digest += claim_digest(claim, True)
+            if newest < stamp < end:
+                newest = stamp
+            changes.append(NameAdded(name, pid))
+        mirror.digest = add_digest(mirror.digest, digest)
+        self.clock.observe(newest, wall_ms)
+        return rest
 
     def sync_done(self, peer: str) -> list[Change]:
         """The sync of the peer has ended: what it does not show does not exist."""
