@@ -836,7 +836,22 @@ class Kernel:
         self._apply(self.names.peer_claimed_all(peer, claims, self._agenda.now.wall_ms))
         self._told(session, "claimed", claims)
 
-    def _names_withdrawn(self, session: Session, operation: frames.NamesWithdrawn) -> None:
+    def _names_withdrawn(self, session: Session, operations: list[frames.NamesWithdrawn]) -> None:
+        plain = [
+            (each.position, each.names[0], each.claims[0])
+            for each in operations
+            if len(each.names) == len(each.claims) == 1 and not each.groups
+        ]
+        gone: list[Claim] = []
+        if len(plain) == len(operations):
+            changes, gone = self.names.peer_withdrew_plainly(session.peer, plain)
+            if gone:
+                self.history.told(self._agenda.now.wall_ms, "withdrawn", gone)
+            self._apply(changes)
+        for operation in operations[len(gone) :]:
+            self._facts_withdrawn(session, operation)
+
+    def _facts_withdrawn(self, session: Session, operation: frames.NamesWithdrawn) -> None:
         if len(operation.names) != len(operation.claims):
             raise RemoteProtocolError("withdraws columns of unequal length")
         if not (operation.names or operation.groups):
@@ -1204,7 +1219,6 @@ _OPERATIONS: Final[dict[type, Callable[..., None]]] = {
     frames.LedgerSynced: Kernel._ledger_synced,
     frames.LedgerResumed: Kernel._ledger_resumed,
     frames.ResyncAsked: Kernel._resync_asked,
-    frames.NamesWithdrawn: Kernel._names_withdrawn,
     frames.NameMoved: Kernel._name_moved,
     frames.GroupEntered: Kernel._group_entered,
     frames.Acknowledged: Kernel._acknowledged,
@@ -1221,6 +1235,7 @@ _OPERATIONS: Final[dict[type, Callable[..., None]]] = {
 """What takes each operation of a kind."""
 _RUNS: Final[dict[type, Callable[..., None]]] = {
     frames.NameClaimed: Kernel._names_claimed,
+    frames.NamesWithdrawn: Kernel._names_withdrawn,
     frames.NameConfirmed: Kernel._names_confirmed,
 }
 """What takes all operations of a kind that come together."""

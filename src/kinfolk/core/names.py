@@ -238,8 +238,6 @@ class Names(Views):
         Raises:
             RemoteProtocolError: not the next entry, or what the peer does not have.
         """
-        if len(names) == len(claims) == 1 and not members and self._withdrew(peer, position, names[0], claims[0]):
-            return self._take()
         mirror, aside = self._advance(peer, position, [*names, *members])
         for name, at in zip(names, claims, strict=True):
             claim = mirror.claims.get(name)
@@ -261,19 +259,30 @@ class Names(Views):
             self._changes.append(Acknowledge(peer, position))
         return self._advanced(peer, aside)
 
-    def _withdrew(self, peer: str, position: int, name: str, at: int) -> bool:
-        """Take in the end of a claim that nobody disputes, while nothing else is under way, as nearly all end."""
+    def peer_withdrew_plainly(
+        self, peer: str, entries: Iterable[tuple[int, str, int]]
+    ) -> tuple[list[Change], list[Claim]]:
+        """The next entries of a peer's ledger: each ends, at a position, its claim of a name made there.
+
+        Takes in those at the beginning that end what nobody disputes, while nothing else is under way: as nearly all
+        do. Returns, beside the changes, the claims that are gone, one for each entry that was taken in.
+        """
+        gone: list[Claim] = []
         mirror = self._undisturbed(peer)
-        claim = None if mirror is None or position != mirror.position + 1 else mirror.claims.get(name)
-        if mirror is None or claim is None or claim.position != at:
-            return False
-        if name in self.rivals or self.view.get(name) is not claim.pid:
-            return False
-        mirror.position = position
-        mirror.drop(claim)
-        del self.view[name]
-        self._changes += (NameRemoved(name, claim.pid), Acknowledge(peer, position))
-        return True
+        if mirror is None:
+            return [], gone
+        for position, name, at in entries:
+            claim = mirror.claims.get(name)
+            if claim is None or claim.position != at or position != mirror.position + 1:
+                break
+            if name in self.rivals or self.view.get(name) is not claim.pid:
+                break
+            mirror.position = position
+            mirror.drop(claim)
+            del self.view[name]
+            gone.append(claim)
+            self._changes += (NameRemoved(name, claim.pid), Acknowledge(peer, position))
+        return self._take(), gone
 
     def peer_confirmed(self, peer: str, position: int, name: str, at: int) -> list[Change]:
         """The next entry of a peer's ledger says that its claim made there is confirmed.
