@@ -217,6 +217,7 @@ class Node:
         self._codec = Codec(messages, max_message=_max_message(max_message, self._settings))
         self._references = itertools.count(1)
         self._answers: dict[int, asyncio.Future[object]] = {}
+        self._late: dict[int, object] = {}  # answers to those who were cancelled and have not had their turn since
         self._immediate: dict[int, object] = {}
         self._state = "new"
         self._draining: tuple[Drain, asyncio.Task[bool]] | None = None
@@ -1041,11 +1042,10 @@ class Node:
         self._parts.driver.submit(happened)
 
     def order(self, make: Callable[[int], fx.Input]) -> tuple[int, "asyncio.Future[object]"]:
-        """Give the kernel an order. Returns its reference and the future of its answer."""
+        """Give the kernel an order. Returns its reference and the future of its answer: cancelled, `give_up`."""
         ref = next(self._references)
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._answers[ref] = future
-        future.add_done_callback(lambda _: self._answers.pop(ref, None))
         self.submit(make(ref))
         return ref, future
 
@@ -1055,8 +1055,16 @@ class Node:
         try:
             return await answer
         except asyncio.CancelledError:
-            self.submit(fx.Abandon(ref))
+            self.give_up(ref, answer)
             raise
+
+    def give_up(self, ref: int, answer: "asyncio.Future[object]") -> object | None:
+        """Whoever waited for an answer was cancelled. Returns what it was, if it was there before our turn came."""
+        self.submit(fx.Abandon(ref))
+        self._answers.pop(ref, None)
+        late = self._late.pop(ref, None)
+        told = answer.done() and not answer.cancelled() and answer.exception() is None
+        return answer.result() if told else late
 
     def order_now(self, make: Callable[[int], fx.Input]) -> object:
         """Give the kernel an order that it answers at once: return the value or raise the error."""
@@ -1081,6 +1089,8 @@ class Node:
         future = self._answers.pop(effect.ref, None)
         if future is not None and not future.done():
             future.set_result(effect.value)
+        elif future is not None:
+            self._late[effect.ref] = effect.value
 
     def _fail(self, effect: fx.Fail) -> None:
         if effect.ref in self._immediate:
