@@ -166,7 +166,8 @@ class Names(Views):
         2.3 -> JOINFIG us for each name.
         """
         view, rivals, known, last = self.view, self.rivals, mirror.claims, mirror.position
-        changes, rest, digest, newest, end = self._changes, [], 0, 0, self.clock.end(wall_ms)
+        rest: list[tuple[Claim, bool]] = []
+        changes, digest, newest, end = self._changes, 0, 0, self.clock.end(wall_ms)
         for each in claims:
             claim, confirmed = each
             name, stamp, pid = claim.name, claim.stamp, claim.pid
