@@ -1320,7 +1320,7 @@ class Node:
             port.close()
             raise
         performers.update((kind, MethodType(perform, self)) for kind, perform in self._EFFECTS.items())
-        # Straight to where they go, of which there are several for each name (nowait: NOWFIG us).
+        # Straight to where they go: there are several for each name.
         performers[fx.Send] = transport.send
         performers[fx.NameAdded] = performers[fx.NameRemoved] = names.changed
         performers[fx.MemberAdded] = performers[fx.MemberRemoved] = groups.changed

@@ -175,6 +175,6 @@ def test_a_run_takes_the_place_of_names_of_a_process_of_ours_that_is_dead():
         claim(names, name)
     names.process_exited(1)
     assert "c" in names.view, "they leave in slices"
-    changes = names.peer_claimed_all(CARL, [carl.claim("c", 2)], 0)
+    changes = names.peer_claimed_all(CARL, [carl.claim("c", 9)], 0)
     assert names.view["c"] == carl.claims["c"].pid and "c" not in names.own
     assert only(Acknowledge, changes) == [Acknowledge(CARL, 1)]

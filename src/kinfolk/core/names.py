@@ -163,7 +163,7 @@ class Names(Views):
         """Take in the claims that are confirmed and undisputed, as a sync brings them by the hundred thousand.
 
         Returns the rest. All in one loop, since the sum over a part is what stalls the loop of a node that joins:
-        2.3 -> JOINFIG us for each name.
+        2.7 -> 1.8 us of the joiner for each name.
         """
         view, rivals, known, last = self.view, self.rivals, mirror.claims, mirror.position
         rest: list[tuple[Claim, bool]] = []
