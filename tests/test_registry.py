@@ -50,6 +50,7 @@ class FakeNode:
         self.time = 0.0
         self._refs = 0
         self._answers: dict[int, asyncio.Future[object]] = {}
+        self._late: dict[int, object] = {}
         self._immediate: dict[int, Any] = {}
 
     def check_open(self) -> None:
@@ -71,6 +72,9 @@ class FakeNode:
 
     async def ordered(self, make):
         return await Node.ordered(cast("Node", self), make)
+
+    def give_up(self, ref: int, answer: asyncio.Future[object]) -> object | None:
+        return Node.give_up(cast("Node", self), ref, answer)
 
     def order_now(self, make):
         ref = self._ref()
@@ -106,6 +110,8 @@ class FakeNode:
         future = self._answers.pop(ref, None)
         if future is not None and not future.done():
             future.set_exception(value) if isinstance(value, KinfolkError) else future.set_result(value)
+        elif future is not None and not isinstance(value, KinfolkError):
+            self._late[ref] = value
 
     # the world around it
 

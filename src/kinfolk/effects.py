@@ -15,6 +15,10 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from kinfolk.cookie import Hidden
+from kinfolk.core.changes import MemberAdded as MemberAdded
+from kinfolk.core.changes import MemberRemoved as MemberRemoved
+from kinfolk.core.changes import NameAdded as NameAdded
+from kinfolk.core.changes import NameRemoved as NameRemoved
 from kinfolk.errors import AuthenticationFailed, KinfolkError, NameLost, NameTaken, NodeUnreachable
 from kinfolk.ids import Pid, Seed
 from kinfolk.wire.frames import Operation
@@ -504,34 +508,6 @@ class ReportStalls(Struct, frozen=True):
     port: int
     session: int
     key: Hidden[bytes]
-
-
-class NameAdded(Struct, frozen=True, gc=False):
-    """From now on the name resolves to this pid here."""
-
-    name: str
-    pid: Pid
-
-
-class NameRemoved(Struct, frozen=True, gc=False):
-    """The name no longer resolves to this pid here."""
-
-    name: str
-    pid: Pid
-
-
-class MemberAdded(Struct, frozen=True, gc=False):
-    """From now on the process is a member of the group here."""
-
-    group: str
-    pid: Pid
-
-
-class MemberRemoved(Struct, frozen=True, gc=False):
-    """The process is not a member of the group here any longer."""
-
-    group: str
-    pid: Pid
 
 
 class RaiseCreation(Struct, frozen=True):

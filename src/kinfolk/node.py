@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import get_ident
-from types import TracebackType
+from types import MethodType, TracebackType
 from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, overload
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -220,6 +220,7 @@ class Node:
         self._codec = Codec(messages, max_message=_max_message(max_message, self._settings))
         self._references = itertools.count(1)
         self._answers: dict[int, asyncio.Future[object]] = {}
+        self._late: dict[int, object] = {}  # answers to those who were cancelled and have not had their turn since
         self._immediate: dict[int, object] = {}
         self._state = "new"
         self._draining: tuple[Drain, asyncio.Task[bool]] | None = None
@@ -1076,11 +1077,10 @@ class Node:
         self._parts.driver.submit(happened)
 
     def order(self, make: Callable[[int], fx.Input]) -> tuple[int, "asyncio.Future[object]"]:
-        """Give the kernel an order. Returns its reference and the future of its answer."""
+        """Give the kernel an order. Returns its reference and the future of its answer: cancelled, `give_up`."""
         ref = next(self._references)
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._answers[ref] = future
-        future.add_done_callback(lambda _: self._answers.pop(ref, None))
         self.submit(make(ref))
         return ref, future
 
@@ -1090,8 +1090,16 @@ class Node:
         try:
             return await answer
         except asyncio.CancelledError:
-            self.submit(fx.Abandon(ref))
+            self.give_up(ref, answer)
             raise
+
+    def give_up(self, ref: int, answer: "asyncio.Future[object]") -> object | None:
+        """Whoever waited for an answer was cancelled. Returns what it was, if it was there before our turn came."""
+        self.submit(fx.Abandon(ref))
+        self._answers.pop(ref, None)
+        late = self._late.pop(ref, None)
+        told = answer.done() and not answer.cancelled() and answer.exception() is None
+        return answer.result() if told else late
 
     def order_now(self, make: Callable[[int], fx.Input]) -> object:
         """Give the kernel an order that it answers at once: return the value or raise the error."""
@@ -1109,9 +1117,6 @@ class Node:
 
     # --- effects of the kernel ---
 
-    def _perform(self, effect: fx.Effect) -> None:
-        self._EFFECTS[type(effect)](self, effect)
-
     def _succeed(self, effect: fx.Succeed) -> None:
         if effect.ref in self._immediate:
             self._immediate[effect.ref] = effect.value
@@ -1119,6 +1124,8 @@ class Node:
         future = self._answers.pop(effect.ref, None)
         if future is not None and not future.done():
             future.set_result(effect.value)
+        elif future is not None:
+            self._late[effect.ref] = effect.value
 
     def _fail(self, effect: fx.Fail) -> None:
         if effect.ref in self._immediate:
@@ -1137,12 +1144,6 @@ class Node:
             self._parts.signals.exit(OUTSIDE, process.pid, effect.loss)
         else:
             process.mailbox.put_always(effect.loss)
-
-    def _name_changed(self, effect: fx.NameAdded | fx.NameRemoved) -> None:
-        self._parts.names.changed(effect)
-
-    def _members_changed(self, effect: fx.MemberAdded | fx.MemberRemoved) -> None:
-        self._parts.groups.changed(effect)
 
     def _peer_up(self, effect: fx.PeerUp) -> None:
         parts = self._parts
@@ -1206,9 +1207,6 @@ class Node:
     def _count(self, effect: fx.Count) -> None:
         self.counters[effect.counter] += effect.by
 
-    def _send(self, effect: fx.Send) -> None:
-        self._parts.transport.send(effect)
-
     def _want_drain(self, effect: fx.WantDrain) -> None:
         self._parts.transport.want_drain(effect)
 
@@ -1232,8 +1230,7 @@ class Node:
     def _close_link(self, effect: fx.Close) -> None:
         self._parts.transport.close_link(effect)
 
-    _EFFECTS: ClassVar[dict[type, Callable[..., None]]] = {
-        fx.Send: _send,
+    _EFFECTS: ClassVar[dict[type, Callable[..., None]]] = {  # but for the most frequent ones, see `_build`
         fx.WantDrain: _want_drain,
         fx.WantTurn: _want_turn,
         fx.Dial: _dial,
@@ -1243,10 +1240,6 @@ class Node:
         fx.Succeed: _succeed,
         fx.Fail: _fail,
         fx.TellLoss: _tell_loss,
-        fx.NameAdded: _name_changed,
-        fx.NameRemoved: _name_changed,
-        fx.MemberAdded: _members_changed,
-        fx.MemberRemoved: _members_changed,
         fx.PeerUp: _peer_up,
         fx.PeerDown: _peer_down,
         fx.Connected: _connected,
@@ -1296,7 +1289,8 @@ class Node:
             table = kernel.tenure or kernel.names
             # Released by the first join: names taken before it are ours only if nobody in the cluster has them.
             kernel.names.hold()
-            driver = Driver(kernel, self._perform, self.wall_clock, machine.monotonic)
+            performers: dict[type, Callable[[Any], None]] = {}  # filled below, before the first step
+            driver = Driver(kernel, performers, self.wall_clock, machine.monotonic)
             client = None
             if settings.registry is not None and kernel.tenure is not None:
                 pulse = self._times.heartbeat
@@ -1361,6 +1355,11 @@ class Node:
         except BaseException:
             port.close()
             raise
+        performers.update((kind, MethodType(perform, self)) for kind, perform in self._EFFECTS.items())
+        # Straight to where they go: there are several for each name.
+        performers[fx.Send] = transport.send
+        performers[fx.NameAdded] = performers[fx.NameRemoved] = names.changed
+        performers[fx.MemberAdded] = performers[fx.MemberRemoved] = groups.changed
         return _Parts(
             name,
             kernel,

@@ -5,7 +5,7 @@ it is certain who has won: `NameTaken` is to name the winner, not somebody who w
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -42,7 +42,7 @@ class Orders:
         self,
         agenda: Agenda,
         names: Names,
-        apply: Callable[[Iterable[core.Change]], None],
+        apply: Callable[[list[core.Change]], None],
         answer: Callable[[fx.Succeed | fx.Fail], None],
         patience: float,
     ) -> None:
@@ -54,7 +54,8 @@ class Orders:
         self._patience = patience
         self._all: dict[int, _Waiting] = {}  # by ref
         self._claims: dict[int, list[_Waiting]] = {}  # by position of the claim
-        self._undecided: dict[str, list[_Waiting]] = {}  # by name, of those that wait for a rival
+        self.undecided: dict[str, list[_Waiting]] = {}
+        """Those that wait for a rival, by name."""
         self._withdrawals: dict[int, tuple[int, object]] = {}  # refs, with their answers, by position of the withdrawal
         self._standing: set[int] = set()  # positions of claims that somebody relies on
 
@@ -156,7 +157,7 @@ class Orders:
         """Answer every order with this error."""
         for ref in (*self._all, *(ref for ref, _ in self._withdrawals.values())):
             self._tell(fx.Fail(ref, error))
-        for table in (self._all, self._claims, self._undecided, self._withdrawals):
+        for table in (self._all, self._claims, self.undecided, self._withdrawals):
             table.clear()
 
     # --- what the name table changed ---
@@ -166,7 +167,7 @@ class Orders:
 
         Where the name is free, its rival has lost, and the claim that it lost to is on its way here; or nobody has won.
         """
-        if name not in self._undecided:
+        if name not in self.undecided:
             return
         holder = self._names.whereis(name)
         if holder is None:
@@ -189,6 +190,8 @@ class Orders:
         """Claims of ours are gone."""
         for claim in change.claims:
             self._standing.discard(claim.position)
+            if claim.position not in self._claims:
+                continue  # nobody waits: to make up a text all the same is a tenth of what an exit costs
             if change.exited:
                 text = f"{claim.pid} exited before its name {claim.name!r} was confirmed"
                 self._fail(claim, NoProcess(text))
@@ -243,11 +246,11 @@ class Orders:
         """All who wait for the same as this one."""
         if waiting.rival is None:
             return self._claims.setdefault(waiting.position, [])
-        return self._undecided.setdefault(waiting.name, [])
+        return self.undecided.setdefault(waiting.name, [])
 
     def _tell_rivals(self, name: str, holder: Pid | None) -> None:
         self._agenda.timers.cancel(("free", name))
-        for waiting in self._undecided.pop(name, ()):
+        for waiting in self.undecided.pop(name, ()):
             last = holder or waiting.rival
             assert last is not None, "whoever waits for a rival has seen one"
             self._fail_one(waiting, NameTaken(name, last))
@@ -265,7 +268,7 @@ class Orders:
         if others:
             return
         if waiting.rival is not None:
-            del self._undecided[waiting.name]
+            del self.undecided[waiting.name]
             self._agenda.timers.cancel(("free", waiting.name))
             return
         del self._claims[waiting.position]

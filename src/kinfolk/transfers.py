@@ -16,7 +16,7 @@ change its mind. Once the heir is confirmed, its claim goes first everywhere, an
 Until it knows what has become of the heir, a node that has let go tells nobody that the name stays.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -86,7 +86,7 @@ class Transfers:
         agenda: Agenda,
         names: Names,
         orders: Orders,
-        apply: Callable[[Iterable[core.Change]], None],
+        apply: Callable[[list[core.Change]], None],
         answer: Callable[[fx.Succeed | fx.Fail], None],
         send: Callable[[str, Operation], None],
         creation_of: Callable[[str], int | None],
@@ -248,13 +248,15 @@ class Transfers:
 
     def confirmed(self, claim: Claim) -> None:
         """A claim of ours is confirmed."""
-        if self._inheriting.pop(claim.position, None) is not None:
+        if self._inheriting and self._inheriting.pop(claim.position, None) is not None:
             self._orders.rely_on(claim)
 
     # --- both ---
 
     def withdrawn(self, change: core.Withdrawn) -> None:
         """Claims of ours are gone: heirs that were not confirmed, or those that were to move, or that have."""
+        if not self._inheriting and not self._moving:
+            return
         for claim in change.claims:
             inheriting = self._inheriting.pop(claim.position, None)
             if inheriting is not None:

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from kinfolk.core.changes import (
     Acknowledge,
     AcknowledgeThrough,
-    Added,
     Confirmed,
     Contest,
     Diverged,
     MemberAdded,
     MemberRemoved,
-    Removed,
+    NameAdded,
+    NameRemoved,
     Synced,
     Withdrawn,
 )
@@ -67,11 +67,11 @@ def resume(names: Names, bob: Peer, until: int | None = None) -> list[Any]:
 
 
 def added(changes: Iterable[Any]) -> set[str]:
-    return {change.name for change in only(Added, changes)}
+    return {change.name for change in only(NameAdded, changes)}
 
 
 def removed(changes: Iterable[Any]) -> set[str]:
-    return {change.name for change in only(Removed, changes)}
+    return {change.name for change in only(NameRemoved, changes)}
 
 
 # --- a peer comes back ---
@@ -123,7 +123,7 @@ def test_entries_that_come_after_the_rest_are_taken_in_as_ever():
     lose(names, BOB)
     resume(names, bob)
     changes = claims(names, bob, "b", 9)
-    assert changes == [Added("b", bob.claims["b"].pid), Acknowledge(BOB, bob.position)]
+    assert changes == [NameAdded("b", bob.claims["b"].pid), Acknowledge(BOB, bob.position)]
 
 
 def test_a_mirror_that_was_never_complete_is_not_offered():
@@ -221,7 +221,7 @@ def test_a_name_on_its_way_out_can_be_claimed_and_only_its_own_turn_is_left_out(
     connect(names, bob)
     lose(names, BOB)
     changes = names.claim("c", own_pid(), "exit", 0)
-    assert changes[0] == Removed("c", bob.claims["c"].pid) and names.whereis("c") == own_pid()
+    assert changes[0] == NameRemoved("c", bob.claims["c"].pid) and names.whereis("c") == own_pid()
     assert removed(finish(names)) <= set("ab")
     assert names.view == {"c": own_pid()}
 
@@ -231,7 +231,11 @@ def test_a_name_on_its_way_out_can_be_claimed_by_another_peer():
     connect(names, bob, carl)
     lose(names, BOB)
     changes = claims(names, carl, "c", 9)
-    assert changes == [Removed("c", bob.claims["c"].pid), Added("c", carl.claims["c"].pid), Acknowledge(CARL, 1)]
+    assert changes == [
+        NameRemoved("c", bob.claims["c"].pid),
+        NameAdded("c", carl.claims["c"].pid),
+        Acknowledge(CARL, 1),
+    ]
     finish(names)
     assert names.view == {"c": carl.claims["c"].pid}
 
@@ -241,7 +245,7 @@ def test_what_others_dispute_is_decided_before_the_slices():
     connect(names, bob, carl)
     claims(names, carl, "c", 9)
     changes = lose(names, BOB)
-    assert Added("c", carl.claims["c"].pid) in changes and Acknowledge(CARL, 1) in changes
+    assert NameAdded("c", carl.claims["c"].pid) in changes and Acknowledge(CARL, 1) in changes
     finish(names)
     assert names.view == {"c": carl.claims["c"].pid}
 
@@ -548,8 +552,8 @@ def test_many_that_come_back_while_many_names_leave_are_let_in_slice_by_slice():
     shown = 0
     while names.busy:
         changes = names.work()
-        shown += len(only(Added, changes))
-        assert len(only(Added, changes)) <= 200, "no slice is larger than it should be"
+        shown += len(only(NameAdded, changes))
+        assert len(only(NameAdded, changes)) <= 200, "no slice is larger than it should be"
     assert shown == 500
 
 

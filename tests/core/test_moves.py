@@ -4,14 +4,14 @@ import pytest
 
 from kinfolk.core.changes import (
     Acknowledge,
-    Added,
     Claimed,
     Confirmed,
     Contest,
     HandedOver,
     Lost,
     Moved,
-    Removed,
+    NameAdded,
+    NameRemoved,
     Withdrawn,
 )
 from kinfolk.core.ledger import Claim
@@ -81,10 +81,13 @@ def test_once_it_is_confirmed_the_heir_is_seen_and_the_old_claim_is_told(kind):
     old, heir = bob.claims["db"], inherits(carl, bob.claims["db"])
     names.peer_claimed(CARL, heir, 0)
     changes = names.peer_confirmed(CARL, *carl.confirm("db"))
-    assert only(Removed, changes) + only(Added, changes) == [Removed("db", old.pid), Added("db", heir.pid)]
+    assert only(NameRemoved, changes) + only(NameAdded, changes) == [
+        NameRemoved("db", old.pid),
+        NameAdded("db", heir.pid),
+    ]
     assert only(Contest, changes) == [Contest(BOB, old, heir, True)], "bob may have lost carl"
     assert names.moving("db") is None
-    assert not only(Removed, names.peer_withdrew(BOB, *bob.withdraw("db")))
+    assert not only(NameRemoved, names.peer_withdrew(BOB, *bob.withdraw("db")))
     assert names.view["db"] == heir.pid
 
 
@@ -95,7 +98,7 @@ def test_the_old_claim_may_be_seen_to_go_before_the_heir_is_confirmed(kind):
     heir = inherits(carl, bob.claims["db"])
     names.peer_claimed(CARL, heir, 0)
     changes = names.peer_withdrew(BOB, *bob.withdraw("db"))
-    assert only(Added, changes) == [Added("db", heir.pid)], "at no moment it is free"
+    assert only(NameAdded, changes) == [NameAdded("db", heir.pid)], "at no moment it is free"
 
 
 def test_an_heir_is_not_acknowledged_while_a_third_claim_is_known(kind):
@@ -124,7 +127,7 @@ def test_a_move_within_a_node_is_seen_at_once_and_keeps_what_the_claim_is(kind):
     bob.position += 1
     changes = names.peer_moved(BOB, bob.position, "db", old.position, 5)
     new = Pid(BOB, 1, 5)
-    assert changes == [Removed("db", old.pid), Added("db", new), Acknowledge(BOB, bob.position)]
+    assert changes == [NameRemoved("db", old.pid), NameAdded("db", new), Acknowledge(BOB, bob.position)]
     mirror = names.mirrors[BOB]
     assert mirror.claims["db"] == Claim("db", new, bob.position, 20) and mirror.is_confirmed(mirror.claims["db"])
     assert mirror.adds_up
@@ -155,7 +158,10 @@ def test_our_claim_goes_to_its_confirmed_heir_without_a_loss(kind):
     changes = names.peer_confirmed(BOB, *bob.confirm("db"))
     assert [each.heir.pid for each in only(HandedOver, changes)] == [heir.pid] and not only(Lost, changes)
     assert [each.claims for each in only(Withdrawn, changes)] == [(old,)]
-    assert only(Removed, changes) + only(Added, changes) == [Removed("db", old.pid), Added("db", heir.pid)]
+    assert only(NameRemoved, changes) + only(NameAdded, changes) == [
+        NameRemoved("db", old.pid),
+        NameAdded("db", heir.pid),
+    ]
     assert "db" not in names.own and names.view["db"] == heir.pid
 
 
@@ -190,7 +196,7 @@ def test_a_move_of_ours_is_one_entry(kind):
     digest = names.digest
     changes = names.move("db", own_pid(2))
     new = names.own["db"].claim
-    assert changes == [Moved(new, old.position), Removed("db", own_pid(1)), Added("db", own_pid(2))]
+    assert changes == [Moved(new, old.position), NameRemoved("db", own_pid(1)), NameAdded("db", own_pid(2))]
     assert (new.position, new.stamp, names.own["db"].confirmed) == (old.position + 2, old.stamp, True)
     assert names.digest != digest
     assert not names.process_exited(1), "it has nothing left"

@@ -16,12 +16,12 @@ from kinfolk.core.changes import (
     Accepted,
     Acknowledge,
     AcknowledgeThrough,
-    Added,
     Claimed,
     Confirmed,
     Contest,
     Lost,
-    Removed,
+    NameAdded,
+    NameRemoved,
     Settled,
     Synced,
     Withdrawn,
@@ -144,7 +144,7 @@ def test_a_claim_without_peers_is_confirmed_at_once():
     names = table()
     changes = names.claim("db", own_pid(), "exit", 0)
     made = names.own["db"].claim
-    assert changes == [Claimed(made), Added("db", own_pid()), Confirmed(2, made)]
+    assert changes == [Claimed(made), NameAdded("db", own_pid()), Confirmed(2, made)]
     assert names.view == {"db": own_pid()}
     assert not names.is_pending("db")
 
@@ -262,7 +262,7 @@ def test_a_withdrawal_names_the_claim_it_ends():
     names = table()
     connect(names, Peer(BOB))
     made = claim(names)
-    assert names.withdraw(["db"]) == [Removed("db", own_pid()), Withdrawn(2, (made,))]
+    assert names.withdraw(["db"]) == [NameRemoved("db", own_pid()), Withdrawn(2, (made,))]
     assert names.own == {} and names.view == {} and not names.is_pending("db")
     assert names.peer_acknowledged(BOB, [made.position]) == [], "an acknowledgement that comes late confirms nothing"
 
@@ -271,7 +271,7 @@ def test_the_exit_of_a_process_withdraws_all_its_names_in_one_entry():
     names = table()
     first, other, second = claim(names, "b"), claim(names, "other", local=2), claim(names, "a")
     changes = names.process_exited(1)
-    assert set(only(Removed, changes)) == {Removed("a", own_pid()), Removed("b", own_pid())}
+    assert set(only(NameRemoved, changes)) == {NameRemoved("a", own_pid()), NameRemoved("b", own_pid())}
     [withdrawn] = only(Withdrawn, changes)
     assert set(withdrawn.claims) == {first, second}
     assert names.view == {"other": other.pid}
@@ -330,7 +330,7 @@ def test_a_peers_claim_is_seen_and_acknowledged():
     names, bob = table(), Peer(BOB)
     connect(names, bob)
     changes = claims(names, bob, "db", 10)
-    assert changes == [Added("db", bob.claims["db"].pid), Acknowledge(BOB, 1)]
+    assert changes == [NameAdded("db", bob.claims["db"].pid), Acknowledge(BOB, 1)]
 
 
 def test_a_claim_moves_our_clock_past_it():
@@ -361,7 +361,7 @@ def test_a_withdrawal_removes_exactly_the_claim_it_names():
     assert names.view == before
     bob.position += 1
     pid = names.view["a"]
-    assert names.peer_withdrew(BOB, *bob.withdraw("a")) == [Removed("a", pid), Acknowledge(BOB, 4)]
+    assert names.peer_withdrew(BOB, *bob.withdraw("a")) == [NameRemoved("a", pid), Acknowledge(BOB, 4)]
     assert list(names.view) == ["b"]
 
 
@@ -421,7 +421,7 @@ def test_a_lost_peer_takes_its_names_with_it_and_nobody_elses():
     claims(names, bob, "b", 2)
     claims(names, carl, "c", 3)
     changes = lose(names, BOB)
-    assert set(changes) == {Removed("a", bob.claims["a"].pid), Removed("b", bob.claims["b"].pid)}
+    assert set(changes) == {NameRemoved("a", bob.claims["a"].pid), NameRemoved("b", bob.claims["b"].pid)}
     assert list(names.view) == ["c"]
     assert lose(names, BOB) == [], "a second loss changes nothing"
 
@@ -576,8 +576,8 @@ def test_an_unconfirmed_claim_of_ours_yields_to_an_older_one(kind):
     theirs = bob.claims["db"]
     assert changes == [
         Lost(own, theirs),
-        Removed("db", ours.pid),
-        Added("db", theirs.pid),
+        NameRemoved("db", ours.pid),
+        NameAdded("db", theirs.pid),
         Withdrawn(2, (ours,), cause="yielded"),
         Acknowledge(BOB, theirs.position),
     ]
@@ -645,7 +645,7 @@ def test_an_unconfirmed_winner_that_we_do_not_see_counts_at_once():
     own = names.own["db"]
     assert names.contested("db", ours.position, winner, False, 0.0) == [
         Lost(own, winner),
-        Removed("db", ours.pid),
+        NameRemoved("db", ours.pid),
         Withdrawn(2, (ours,), cause="yielded"),
     ]
 
@@ -703,7 +703,7 @@ def test_losing_claims_are_mirrored_as_well(kind):
     claims(names, bob, "db", 10)
     claims(names, carl, "db", 20)
     changes = lose(names, BOB)
-    assert only(Added, changes) == [Added("db", carl.claims["db"].pid)]
+    assert only(NameAdded, changes) == [NameAdded("db", carl.claims["db"].pid)]
     assert only(Acknowledge, changes) == [Acknowledge(CARL, 1)]
 
 
@@ -780,9 +780,9 @@ def test_who_we_see_goes_before_who_we_have_not_acknowledged(kind):
     claims(names, carl, "db", 10)
     assert names.view["db"] == bob.claims["db"].pid, "acknowledged here, though the other is older"
     changes = names.peer_confirmed(CARL, *carl.confirm("db"))
-    assert only(Removed, changes) + only(Added, changes) == [
-        Removed("db", bob.claims["db"].pid),
-        Added("db", carl.claims["db"].pid),
+    assert only(NameRemoved, changes) + only(NameAdded, changes) == [
+        NameRemoved("db", bob.claims["db"].pid),
+        NameAdded("db", carl.claims["db"].pid),
     ], "confirmed goes before acknowledged"
 
 
@@ -884,10 +884,10 @@ def folded(view: dict[str, Pid], changes) -> dict[str, Pid]:
     """The view after these changes, each of which must fit the one before."""
     view = dict(view)
     for change in changes:
-        if isinstance(change, Added):
+        if isinstance(change, NameAdded):
             assert change.name not in view, f"{change} while {view[change.name]} is there"
             view[change.name] = change.pid
-        elif isinstance(change, Removed):
+        elif isinstance(change, NameRemoved):
             assert view.pop(change.name) == change.pid, f"{change} while another is there"
     return view
 
@@ -1100,7 +1100,7 @@ class AnyEvents(RuleBasedStateMachine):
                 case Settled(name):
                     assert any(name in peer.confirmed for peer in self.peers.values())
                 case _:
-                    assert isinstance(change, Added | Removed | Accepted | Synced)
+                    assert isinstance(change, NameAdded | NameRemoved | Accepted | Synced)
 
     # our own side
 

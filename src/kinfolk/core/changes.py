@@ -1,7 +1,8 @@
 """What an event changes in the name table, in the vocabulary of the table.
 
-Some of it others may watch (a name resolves to somebody else now), some is an entry of this node's ledger that all
-peers have to be told of, the rest has to be said to one peer or to whoever waits for something.
+Some of it others may watch (a name resolves to somebody else now), and they get it as it is: one object all the way.
+Some is an entry of this node's ledger that all peers have to be told of, the rest has to be said to one peer or to
+whoever waits for something.
 
 They are values of values, in which there can be no cycle, and a table of a million names makes millions of them: with
 ``gc=False`` the garbage collector neither looks at them nor takes their number as a reason to look at everything.
@@ -35,29 +36,29 @@ class OwnClaim(Struct, gc=False):
     confirmed: bool = False
 
 
-class Added(Struct, frozen=True, gc=False):
-    """The name resolves to this pid now."""
+class NameAdded(Struct, frozen=True, gc=False):
+    """From now on the name resolves to this pid here."""
 
     name: str
     pid: Pid
 
 
-class Removed(Struct, frozen=True, gc=False):
-    """The name does not resolve to this pid any longer."""
+class NameRemoved(Struct, frozen=True, gc=False):
+    """The name no longer resolves to this pid here."""
 
     name: str
     pid: Pid
 
 
 class MemberAdded(Struct, frozen=True, gc=False):
-    """The process is a member of the group now."""
+    """From now on the process is a member of the group here."""
 
     group: str
     pid: Pid
 
 
 class MemberRemoved(Struct, frozen=True, gc=False):
-    """The process is not a member of the group any longer."""
+    """The process is not a member of the group here any longer."""
 
     group: str
     pid: Pid
@@ -174,7 +175,7 @@ class Diverged(Struct, frozen=True, gc=False):
 
 
 Change = (
-    Added | Removed | MemberAdded | MemberRemoved
+    NameAdded | NameRemoved | MemberAdded | MemberRemoved
     | Claimed | Withdrawn | Confirmed | Moved | Entered | Lost | HandedOver | Accepted
     | Acknowledge | AcknowledgeThrough | Settled | Contest | Synced | Diverged
 )  # fmt: skip

@@ -29,5 +29,9 @@ class Clock:
 
     def observe(self, stamp: int, wall_ms: int) -> None:
         """Take note of another node's stamp, so that what we claim after hearing of it counts as later."""
-        if self._last < stamp and (stamp >> 16) <= wall_ms + MAX_AHEAD_MS:
+        if self._last < stamp < self.end(wall_ms):
             self._last = stamp
+
+    def end(self, wall_ms: int) -> int:
+        """The first stamp too far ahead to be taken note of."""
+        return (wall_ms + MAX_AHEAD_MS + 1) << 16

@@ -38,6 +38,12 @@ def claim_digest(claim: Claim, confirmed: bool) -> int:
     return check << 31 if confirmed else check
 
 
+def confirmation_digest(claim: Claim) -> int:
+    """What the digest of its ledger changes by when a claim is confirmed; one checksum instead of two."""
+    check = claim_digest(claim, False)
+    return (check << 31) - check
+
+
 def membership_digest(membership: Membership) -> int:
     """What a membership adds to the digest of its ledger."""
     group, local = membership
@@ -109,17 +115,17 @@ class Mirror:
         self.claims[claim.name] = claim
         if not confirmed:
             self.unconfirmed.add(claim.position)
-        self.digest = add_digest(self.digest, claim_digest(claim, confirmed))
+        self.digest = (self.digest + claim_digest(claim, confirmed)) & _MASK
 
     def confirm(self, claim: Claim) -> None:
         """A claim that is in the mirror is confirmed now."""
         if claim.position in self.unconfirmed:
             self.unconfirmed.discard(claim.position)
-            self.digest = add_digest(self.digest, claim_digest(claim, True) - claim_digest(claim, False))
+            self.digest = (self.digest + confirmation_digest(claim)) & _MASK
 
     def drop(self, claim: Claim) -> None:
         """A claim that is in the mirror is gone."""
-        self.digest = add_digest(self.digest, -claim_digest(claim, self.is_confirmed(claim)))
+        self.digest = (self.digest - claim_digest(claim, claim.position not in self.unconfirmed)) & _MASK
         del self.claims[claim.name]
         self.unconfirmed.discard(claim.position)
         self.held.discard(claim.name)

@@ -15,9 +15,29 @@ from itertools import islice
 from typing import NamedTuple
 
 from kinfolk.compiled import mypyc_attr
-from kinfolk.core.changes import Acknowledge, AcknowledgeThrough, Change, Contest, Diverged, Settled, Synced
+from kinfolk.core.changes import (
+    Acknowledge,
+    AcknowledgeThrough,
+    Change,
+    Contest,
+    Diverged,
+    NameAdded,
+    NameRemoved,
+    Settled,
+    Synced,
+)
 from kinfolk.core.ledger import Claim, Ledger
-from kinfolk.core.mirror import Fact, Membership, Mirror, Repair, Staged, add_digest, membership_digest, total
+from kinfolk.core.mirror import (
+    Fact,
+    Membership,
+    Mirror,
+    Repair,
+    Staged,
+    add_digest,
+    claim_digest,
+    membership_digest,
+    total,
+)
 from kinfolk.core.views import Views
 from kinfolk.errors import RemoteProtocolError
 from kinfolk.ids import Pid
@@ -120,6 +140,8 @@ class Names(Views):
         mirror, aside = self._told(peer)
         if mirror.complete or position not in (None, mirror.position):
             raise RemoteProtocolError(f"sync at entry {position} while its mirror is at {mirror.position}")
+        if self._undisturbed(peer) is mirror:
+            claims = self._sync_plainly(mirror, claims, wall_ms)
         for claim, confirmed in claims:
             if not 0 < claim.position <= mirror.position:
                 raise RemoteProtocolError(
@@ -134,6 +156,33 @@ class Names(Views):
             if mirror.enter(membership) and not aside:
                 self._add_member(membership[0], Pid(peer, mirror.creation, membership[1]))
         return self._take()
+
+    def _sync_plainly(
+        self, mirror: Mirror, claims: Iterable[tuple[Claim, bool]], wall_ms: int
+    ) -> list[tuple[Claim, bool]]:
+        """Take in the claims that are confirmed and undisputed, as a sync brings them by the hundred thousand.
+
+        Returns the rest. All in one loop, since the sum over a part is what stalls the loop of a node that joins:
+        2.7 -> 1.8 us of the joiner for each name.
+        """
+        view, rivals, known, last = self.view, self.rivals, mirror.claims, mirror.position
+        rest: list[tuple[Claim, bool]] = []
+        changes, digest, newest, end = self._changes, 0, 0, self.clock.end(wall_ms)
+        for each in claims:
+            claim, confirmed = each
+            name, stamp, pid = claim.name, claim.stamp, claim.pid
+            if not confirmed or name in view or name in known or name in rivals or not 0 < claim.position <= last:
+                rest.append(each)
+                continue
+            known[name] = claim
+            view[name] = pid
+            digest += claim_digest(claim, True)
+            if newest < stamp < end:
+                newest = stamp
+            changes.append(NameAdded(name, pid))
+        mirror.digest = add_digest(mirror.digest, digest)
+        self.clock.observe(newest, wall_ms)
+        return rest
 
     def sync_done(self, peer: str) -> list[Change]:
         """The sync of the peer has ended: what it does not show does not exist."""
@@ -152,13 +201,35 @@ class Names(Views):
         Raises:
             RemoteProtocolError: not the next entry, or the peer claims the name already.
         """
-        mirror, aside = self._advance(peer, claim.position, [claim.name])
+        self._claimed(peer, claim, wall_ms)
+        return self._take()
+
+    def peer_claimed_all(self, peer: str, claims: Iterable[Claim], wall_ms: int) -> list[Change]:
+        """The next entries of a peer's ledger are these claims.
+
+        Raises:
+            RemoteProtocolError: as `peer_claimed`. The claims before have been taken in.
+        """
+        mirror = self._undisturbed(peer)
+        for claim in claims:
+            if mirror is None or claim.position != mirror.position + 1 or claim.name in mirror.claims:
+                self._claimed(peer, claim, wall_ms)
+                mirror = self._undisturbed(peer)
+            else:
+                mirror.position = claim.position
+                self.clock.observe(claim.stamp, wall_ms)
+                self._mirror(mirror, claim, False)
+        return self._take()
+
+    def _claimed(self, peer: str, claim: Claim, wall_ms: int) -> None:
+        mirror, aside = self._advance(peer, claim.position, (claim.name,))
         if claim.name in mirror.claims:
             self._check(mirror, f"claims the name {claim.name!r} twice")
             mirror.drop(mirror.claims[claim.name])
             self._count_again(claim.name)
         self._take_in(mirror, aside, claim, False, wall_ms)
-        return self._advanced(peer, aside)
+        if aside:
+            self._unstage(peer)
 
     def peer_withdrew(
         self, peer: str, position: int, names: Sequence[str], claims: Sequence[int], members: Sequence[Membership] = ()
@@ -189,23 +260,73 @@ class Names(Views):
             self._changes.append(Acknowledge(peer, position))
         return self._advanced(peer, aside)
 
+    def peer_withdrew_plainly(
+        self, peer: str, entries: Iterable[tuple[int, str, int]]
+    ) -> tuple[list[Change], list[Claim]]:
+        """The next entries of a peer's ledger: each ends, at a position, its claim of a name made there.
+
+        Takes in those at the beginning that end what nobody disputes, while nothing else is under way: as nearly all
+        do. Returns, beside the changes, the claims that are gone, one for each entry that was taken in.
+        """
+        gone: list[Claim] = []
+        mirror = self._undisturbed(peer)
+        if mirror is None:
+            return [], gone
+        for position, name, at in entries:
+            claim = mirror.claims.get(name)
+            if claim is None or claim.position != at or position != mirror.position + 1:
+                break
+            if name in self.rivals or self.view.get(name) is not claim.pid:
+                break
+            mirror.position = position
+            mirror.drop(claim)
+            del self.view[name]
+            gone.append(claim)
+            self._changes += (NameRemoved(name, claim.pid), Acknowledge(peer, position))
+        return self._take(), gone
+
     def peer_confirmed(self, peer: str, position: int, name: str, at: int) -> list[Change]:
         """The next entry of a peer's ledger says that its claim made there is confirmed.
 
         Raises:
             RemoteProtocolError: not the next entry, or a claim that the peer does not have.
         """
-        mirror, aside = self._advance(peer, position, [name])
+        self._confirmed(peer, position, name, at)
+        return self._take()
+
+    def peer_confirmed_all(self, peer: str, entries: Iterable[tuple[int, str, int]]) -> list[Change]:
+        """The next entries of a peer's ledger confirm claims: by position, name, and where the claim was made.
+
+        Raises:
+            RemoteProtocolError: as `peer_confirmed`. The entries before have been taken in.
+        """
+        mirror = self._undisturbed(peer)
+        for position, name, at in entries:
+            claim = None if mirror is None or position != mirror.position + 1 else mirror.claims.get(name)
+            if mirror is None or claim is None or claim.position != at or name in self.rivals:
+                self._confirmed(peer, position, name, at)
+                mirror = self._undisturbed(peer)
+            else:
+                mirror.position = position
+                mirror.confirm(claim)
+                mirror.held.discard(name)
+                self._changes.append(Settled(name))
+        return self._take()
+
+    def _confirmed(self, peer: str, position: int, name: str, at: int) -> None:
+        mirror, aside = self._advance(peer, position, (name,))
         claim = mirror.claims.get(name)
         if claim is not None and claim.position == at:
             mirror.confirm(claim)
             if not aside:
                 mirror.held.discard(name)  # nobody waits for our acknowledgement any longer
-                self._judge(name)
+                if name in self.rivals:
+                    self._judge(name)
                 self._changes.append(Settled(name))
         elif mirror.complete:
             self._check(mirror, f"confirms the name {name!r} as claimed at {at}, which it does not hold")
-        return self._advanced(peer, aside)
+        if aside:
+            self._unstage(peer)
 
     def peer_moved(self, peer: str, position: int, name: str, at: int, local: int) -> list[Change]:
         """The next entry of a peer's ledger gives its claim made there to another process of its.
@@ -630,11 +751,18 @@ class Names(Views):
             raise RemoteProtocolError("tells of its ledger before it has begun to sync it")
         return mirror, False
 
+    def _undisturbed(self, peer: str) -> Mirror | None:
+        """The mirror of a peer, if what it tells goes there as it is: nobody's names are on their way in or out."""
+        mirror = self.mirrors.get(peer)
+        if mirror is None or mirror.damaged or self.staged or self._repairs or self.refused:
+            return None
+        return mirror
+
     def _advance(self, peer: str, position: int, facts: Iterable[Fact]) -> tuple[Mirror, bool]:
         """Go on to the peer's next entry, which is about these facts."""
         mirror, aside = self._told(peer)
         mirror.advance(position)
-        if not aside:
+        if not aside and (self.refused or self._repairs or mirror.damaged):
             repair = self._repairs.get(peer)
             for fact in facts:
                 if repair is not None and repair[0].take(fact):

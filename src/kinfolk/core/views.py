@@ -20,7 +20,6 @@ from kinfolk.compiled import mypyc_attr
 from kinfolk.core.changes import (
     Accepted,
     Acknowledge,
-    Added,
     Cause,
     Change,
     Claimed,
@@ -32,8 +31,9 @@ from kinfolk.core.changes import (
     MemberAdded,
     MemberRemoved,
     Moved,
+    NameAdded,
+    NameRemoved,
     OwnClaim,
-    Removed,
     Withdrawn,
 )
 from kinfolk.core.clock import Clock
@@ -45,6 +45,7 @@ from kinfolk.core.mirror import (
     Mirror,
     add_digest,
     claim_digest,
+    confirmation_digest,
     membership_digest,
 )
 from kinfolk.ids import Pid
@@ -378,11 +379,19 @@ class Views:
         if holder.node == self.node:
             self._withdraw_facts([name])
         else:
-            self._changes.append(Removed(name, self.view.pop(name)))
+            self._changes.append(NameRemoved(name, self.view.pop(name)))
 
     def _judge(self, name: str) -> None:
         """Decide a name again after the claims known of it have changed."""
         own = self.own.get(name)
+        if name not in self.rivals and (own is None or own.claim.after is None):
+            # Nearly every name: there is nothing to decide, and at most an acknowledgement to give.
+            holder = self.view.get(name)
+            mirror = None if holder is None or own is not None else self.mirrors.get(holder.node)
+            if mirror is not None and name in mirror.held and name in mirror.claims:
+                mirror.held.discard(name)
+                self._changes.append(Acknowledge(mirror.peer, mirror.claims[name].position))
+            return
         if own is not None and not own.confirmed and self._is_orphan(own.claim):
             self._withdraw([name], cause="orphaned")
             return
@@ -461,7 +470,7 @@ class Views:
         holder = self.view.get(name)
         if holder is None:
             self.view[name] = claim.pid
-            self._changes.append(Added(name, claim.pid))
+            self._changes.append(NameAdded(name, claim.pid))
             return
         rivals = self.rivals.get(name)
         if rivals is None:
@@ -496,8 +505,10 @@ class Views:
         elif before is not None:
             del self.view[name]
         if before != holder:
-            self._changes += [Removed(name, before)] if before is not None else []
-            self._changes += [Added(name, holder)] if holder is not None else []
+            if before is not None:
+                self._changes.append(NameRemoved(name, before))
+            if holder is not None:
+                self._changes.append(NameAdded(name, holder))
 
     def _add_member(self, group: str, pid: Pid) -> None:
         if self.groups.add(group, pid):
@@ -524,14 +535,19 @@ class Views:
     def _mirror(self, mirror: Mirror, claim: Claim, confirmed: bool) -> None:
         if not self._keeps(claim):
             return
+        name = claim.name
         mirror.put(claim, confirmed)
+        if name not in self.view and name not in self.rivals:
+            # Nobody else claims it: there is nothing to decide, and nothing that could keep us from acknowledging it.
+            self.view[name] = claim.pid
+            self._changes.append(NameAdded(name, claim.pid))
+            if not confirmed:
+                self._changes.append(Acknowledge(mirror.peer, claim.position))
+            return
         if not confirmed:
-            mirror.held.add(claim.name)
+            mirror.held.add(name)
         self._add(claim)
-        # A confirmed claim without a rival, as a sync brings them by the hundred thousand: nothing to decide, and
-        # nobody waits for an acknowledgement. To judge it all the same is a tenth of the time of a join.
-        if not confirmed or claim.name in self.rivals:
-            self._judge(claim.name)
+        self._judge(name)
 
     def _unmirror(self, mirror: Mirror, claim: Claim) -> None:
         mirror.drop(claim)
@@ -589,7 +605,7 @@ class Views:
     def _complete(self, positions: Iterable[int]) -> None:
         for position in positions:
             name = self._pending.get(position)
-            if name is not None and self.is_refused(self.own[name].claim.pid):
+            if name is not None and self.refused and self.is_refused(self.own[name].claim.pid):
                 self._withdraw_facts([name])  # its process is dead, and its turn has not come yet
             elif name is not None:
                 self._confirm(position)
@@ -602,7 +618,7 @@ class Views:
         self.ledger.forget(position)
         own = self.own[name]
         own.confirmed = True
-        self.digest = add_digest(self.digest, claim_digest(own.claim, True) - claim_digest(own.claim, False))
+        self.digest = add_digest(self.digest, confirmation_digest(own.claim))
         self._changes.append(Confirmed(self.ledger.append(), own.claim))
         self._judge(name)
 

@@ -9,7 +9,8 @@ Source: the run loop contract of algesten/str0m.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from kinfolk import effects as fx
 from kinfolk.kernel import Kernel
@@ -23,7 +24,7 @@ class Driver:
 
     Args:
         kernel: whose effects are carried out.
-        perform: carries out one effect, without waiting and without raising.
+        performers: by class of effect, what carries one out, without waiting and without raising.
         wall_clock: nanoseconds since 1970, as far as anybody knows; only goes into stamps.
         monotonic: the seconds before there is a loop, and after.
     """
@@ -31,12 +32,12 @@ class Driver:
     def __init__(
         self,
         kernel: Kernel,
-        perform: Callable[[fx.Effect], None],
+        performers: Mapping[type, Callable[[Any], None]],
         wall_clock: Callable[[], int],
         monotonic: Callable[[], float],
     ) -> None:
         self._kernel = kernel
-        self._perform = perform
+        self._performers = performers
         self._wall_clock = wall_clock
         self._monotonic = monotonic
         self._inputs: deque[fx.Input] = deque()
@@ -59,16 +60,17 @@ class Driver:
 
     def submit(self, happened: fx.Input) -> None:
         """Give the kernel an input; its effects are carried out before this returns, unless a step is under way."""
-        inputs, perform = self._inputs, self._perform
+        inputs = self._inputs
         inputs.append(happened)
         if self._running:
             return
         self._running = True
+        performers = self._performers
         try:
             while inputs:
                 for effect in self._kernel.handle(inputs.popleft(), self.now()):
                     try:
-                        perform(effect)
+                        performers[type(effect)](effect)
                     except Exception:  # noqa: BLE001
                         # The effects after it are of the same step: without them the kernel is wrong about the world.
                         _log.exception(
