@@ -129,15 +129,15 @@ async def test_the_service_survives_an_answer_that_cannot_be_sent(node, monkeypa
     asked = [str(pid) if each == "PID" else each for each in request_]
     async with observer(node) as seen:
         watch = await seen.call(["watch", "none"])
-        encode: Callable[[Any], bytes] = node._codec.encode
+        lowered: Callable[[Any], object] = node._codec.lowered
 
-        def strict(value: Any) -> bytes:
+        def strict(value: Any) -> object:
             if isinstance(value, dict):
                 raise MessageTooLarge("it is too large")
-            return encode(value)
+            return lowered(value)
 
         with monkeypatch.context() as patch:
-            patch.setattr(node._codec, "encode", strict)
+            patch.setattr(node._codec, "lowered", strict)
             with pytest.raises(CallFailed, match="could not be sent: it is too large"):
                 await seen.call(asked)
         assert await seen.call(["events", watch, 0]) == [], "the watch is still there"
