@@ -17,6 +17,9 @@ from kinfolk.core.members import Members, Session, Target
 from kinfolk.errors import AuthenticationFailed, KinfolkError, NodeClosed, NodeUnreachable
 from kinfolk.ids import Address, Seed
 
+_MOST = 12
+"""As many times its own time a starting join takes at most, whatever is told: a minute, unless configured."""
+
 
 class _Join(Struct):
     """A Join in progress: which targets are yet to be reached or found unreachable."""
@@ -26,8 +29,10 @@ class _Join(Struct):
     open: dict[Address, Target]
     seen: set[Address]
     failed: dict[Address, KinfolkError]
-    parts: dict[Address, int] = {}
-    """How far the syncs of these had come when its time was up."""
+    parts: dict[int, int] = {}
+    """How far the syncs in these sessions had come when its time was up."""
+    times: int = 1
+    """How many times its time will have been up, next."""
 
 
 class Mesh:
@@ -216,10 +221,12 @@ class Mesh:
         self.settle()
 
     def due(self, ref: int) -> None:
-        """The time of a join is up. Whoever has answered, and goes on telling its names, gets as much time again."""
+        """The time of a join is up. While a node starts, who goes on telling its names gets as much time again."""
         join = self._joins[ref]
         before, join.parts = join.parts, self._parts(join)
-        if any(parts > before.get(address, 0) for address, parts in join.parts.items()):
+        goes_on = any(parts > before.get(conn, 0) for conn, parts in join.parts.items())
+        if goes_on and join.order.patient and join.times < _MOST:
+            join.times += 1
             self._agenda.later(("join", ref), join.order.timeout)
         else:
             self._over(join)
@@ -268,9 +275,9 @@ class Mesh:
             else:
                 self._include(join, self._members.listed_by(session))
 
-    def _parts(self, join: _Join) -> dict[Address, int]:
-        sessions = ((address, self._members.session_with(target)) for address, target in join.open.items())
-        return {address: session.parts for address, session in sessions if session is not None and not session.synced}
+    def _parts(self, join: _Join) -> dict[int, int]:
+        sessions = map(self._members.session_with, join.open.values())
+        return {session.conn: session.parts for session in sessions if session is not None and not session.synced}
 
     def _reached(self, target: Target) -> bool:
         session = self._members.session_with(target)

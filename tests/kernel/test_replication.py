@@ -5,7 +5,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from kinfolk import effects as fx
+from kinfolk.core.history import ROOM
 from kinfolk.core.ledger import Claim
 from kinfolk.errors import NameTaken, NameUnknown, NodeUnreachable
 from kinfolk.ids import Pid, Seed
@@ -154,7 +157,7 @@ def test_a_join_that_ends_in_the_midst_of_a_slice_confirms_after_what_the_slice_
 
 def part(name: str, *, done: bool) -> frames.Operation:
     """One name, of many."""
-    return frames.LedgerSynced(1, 9, done, [name], [1], [1 + int(name[1:])], [1], [True])
+    return frames.LedgerSynced(1, 999, done, [name], [1], [1 + int(name[1:])], [1], [True])
 
 
 def test_a_join_waits_beyond_its_time_for_who_goes_on_telling_its_names():
@@ -176,7 +179,93 @@ def test_a_join_waits_beyond_its_time_for_who_goes_on_telling_its_names():
     ada.handle(fx.Join(100, (Seed.parse(BOB),), 1.0, True, 0))
     ada.open(BOB, part("n0", done=False))
     assert passes(1.01) == []
+    ada.say(BOB, frames.LedgerSynced(1, 999, False, [], [], [], [], []))
     assert passes(1.01) == [fx.Succeed(100)], "nothing has come: it starts without"
+
+
+def test_a_join_waits_for_who_goes_on_from_where_a_session_broke_and_for_another_session():
+    ada = Ada()
+    ada.open(BOB, synced("n0"))
+    ada.close(BOB)
+    ada.finish()
+    ada.handle(fx.Join(99, (Seed.parse(BOB),), 1.0, True, 0))
+    ada.open(BOB, frames.LedgerResumed(1, 4), frames.NameClaimed(2, "n1", 1, 1))
+    ada.time += 1.01
+    assert not any(isinstance(effect, fx.Succeed | fx.Fail) for effect in ada.handle(fx.TimePassed()))
+    ada.close(BOB)
+    ada.open(BOB, frames.LedgerResumed(2, 4), frames.NameClaimed(3, "n2", 1, 1))
+    ada.time += 1.01
+    assert not any(isinstance(effect, fx.Succeed | fx.Fail) for effect in ada.handle(fx.TimePassed()))
+    assert fx.Succeed(99) in ada.say(BOB, frames.NameClaimed(4, "n3", 1, 1))
+
+
+def test_a_join_is_bounded_whatever_comes_and_who_connects_gets_the_time_that_was_given():
+    ada = Ada()
+    ada.handle(fx.Join(1, (Seed.parse(BOB),), 1.0, True, 0))
+    ada.handle(fx.Join(2, (Seed.parse(BOB),), 1.0, False))
+    ada.open(BOB, part("n0", done=False))
+    answers: dict[int, float] = {}
+    for number in range(1, 100):
+        ada.say(BOB, part(f"n{number}", done=False))
+        ada.time += 0.5
+        for effect in ada.handle(fx.TimePassed()):
+            if isinstance(effect, fx.Succeed | fx.Fail):
+                answers[effect.ref] = ada.time
+    assert 1.0 <= answers[2] <= 1.5 and 10 < answers[1] < 14
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        (frames.NameClaimed(2, "b", 1, 0), frames.NameClaimed(9, "c", 1, 3)),
+        (frames.NameClaimed(2, "b", 1, 2**60), frames.NameConfirmed(3, "b", 2), frames.NameConfirmed(9, "x", 1)),
+    ],
+    ids=["claims", "confirmations"],
+)
+def test_what_a_peer_says_before_it_breaks_the_protocol_is_taken_in_and_then_it_is_lost(said: Any):
+    ada = Ada()
+    ada.open(CARL, synced())
+    ada.open(BOB, synced("x"), frames.RegistrationAsked(1, "b", 5, 9000, "exit"))
+    effects = ada.handle(fx.Received(ada.conns[BOB], said))
+    assert [close.code for close in only(fx.Close, effects)] == ["protocol"] and only(fx.PeerDown, effects)
+    ada.finish()
+    assert ada.names.whereis("x") is None
+    ada.claim("new")
+    assert ada.names.whereis("new") is not None
+
+
+def test_a_catch_up_that_ends_in_a_breach_costs_no_entry_of_ours():
+    ada = Ada()
+    ada.open(BOB, synced("x"))
+    ada.open(CARL, synced())
+    ada.close(BOB)
+    ada.finish()
+    ada.open(BOB, frames.LedgerResumed(1, 2), frames.RegistrationAsked(1, "mine", 5, 9000, "exit"))
+    ada.handle(fx.Received(ada.conns[BOB], [frames.NameClaimed(2, "a", 1, 2), frames.NameClaimed(4, "b", 1, 3)]))
+    ada.finish()
+    assert ada.names.whereis("x") is None
+    ada.open(BOB, synced("x"))
+    assert ada.names.whereis("x") is not None
+    ada.claim("new", wait=True)
+    assert set(ada.names.ledger.missing(ada.names.own["new"].claim.position)) == {BOB, CARL}
+
+
+def test_a_frame_of_very_many_claims_is_one_entry_of_the_history_and_a_catch_up_is_none():
+    ada = Ada()
+    ada.open(BOB, synced())
+    count = 2 * ROOM
+    ada.handle(fx.Received(ada.conns[BOB], [frames.NameClaimed(at, f"n{at}", 1, 5) for at in range(1, count)]))
+    assert f"n{count - 1}" in str(ada.kernel.explain(f"n{count - 1}"))
+    assert len(ada.kernel.history._told.entries) == 1
+    ada.handle(fx.Received(ada.conns[BOB], [frames.NameConfirmed(count, "n1", 1)]))
+    assert len(ada.kernel.history._told.entries) == 1
+
+    ada = Ada()
+    ada.open(BOB, synced("x", confirmed=False))
+    ada.close(BOB)
+    ada.finish()
+    ada.open(BOB, frames.LedgerResumed(1, 2), frames.NameConfirmed(2, "x", 1))
+    assert not ada.kernel.history._told.entries
 
 
 def test_damage_that_is_found_while_we_catch_a_peer_up_is_repaired():

@@ -22,6 +22,13 @@ from kinfolk.wire import frames
 from tests.simulation.world import End, Node, State, World
 
 SLACK = 1e-6
+_TELLS = frozenset(
+    {
+        frames.LedgerSynced, frames.NameClaimed, frames.NamesWithdrawn, frames.NameConfirmed, frames.NameMoved,
+        frames.GroupEntered,
+    }
+)  # fmt: skip
+"""What a sync consists of."""
 _ALWAYS = (
     " raised ",
     " broke the protocol",
@@ -135,6 +142,8 @@ class Order:
         """The claim that an Unregister means."""
         self.mesh: list[tuple[Node, list[Record]]] = []
         """For a Join: the mesh of the seeds when the order was given, with its confirmed claims."""
+        self.starts = False
+        """Whether it is the Join of a node that starts."""
 
 
 class Judge:
@@ -265,6 +274,7 @@ class Judge:
     def join(self, node: Node, seeds: Iterable[Seed], *, timeout: float, patient: bool, min_peers: int = 0) -> Order:
         """A node joins a mesh."""
         order = self._order("join", node, timeout)
+        order.starts = patient
         seeds = tuple(seeds)
         for member in self._mesh(node, seeds) if self.reachable else ():
             claims = [self._record(member, own.claim) for own in member.kernel.names.own.values() if own.confirmed]
@@ -342,9 +352,9 @@ class Judge:
             self._lost_now.clear()
         if type(happened) is fx.Received:
             kind = type(happened.operations[0])
-            if kind is frames.LedgerSynced and self.joining[node]:
+            if kind in _TELLS and self.joining[node]:
                 for order in self.orders.values():
-                    if order.kind == "join" and order.node is node:  # it waits on for who goes on telling its names
+                    if order.starts and order.node is node:  # a start waits on for who goes on telling its names
                         order.deadline = max(order.deadline, self.world.now + 2 * order.timeout)
             if kind is frames.NamesWithdrawn:
                 peer = _other(node.ends[happened.conn])

@@ -65,7 +65,7 @@ class _Ring:
     def append(self, entry: _Raw) -> None:
         self.entries.append(entry)
         self._claims += len(entry[3])
-        while self._claims > self._room:
+        while self._claims > self._room and len(self.entries) > 1:  # the last stays, however much it speaks of
             self._claims -= len(self.entries.popleft()[3])
 
 

@@ -42,7 +42,7 @@ class Session(Struct):
     synced: bool = False
     """Whether the peer's sync has ended: all its names are here."""
     parts: int = 0
-    """How many parts of the peer's sync have come."""
+    """How many parts of the peer's sync, or entries that it catches us up on, have come with something in them."""
     unsent: list[Fact] = []
     """Facts of ours that the sync has yet to come to, the next one last."""
     resumes: int | None = None

@@ -622,6 +622,10 @@ class Views:
         self._changes.append(Confirmed(self.ledger.append(), own.claim))
         self._judge(name)
 
+    def taken(self) -> list[Change]:
+        """What was taken in, and not passed on, of operations that were cut short by one that breaks the protocol."""
+        return self._take()
+
     def _take(self) -> list[Change]:
         changes, self._changes = self._changes, []
         return changes
