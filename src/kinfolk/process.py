@@ -192,7 +192,7 @@ class Process:
 
         Cancelling it loses no message.
         """
-        if _current_task(self._loop) is not self.task or self.exit_reason is not None:
+        if self.task is None or _current_task(self._loop) is not self.task or self.exit_reason is not None:
             self._refuse_to_receive()
         if timeout is not None:
             check_seconds(timeout)
@@ -231,7 +231,7 @@ class Process:
     async def next_call(self, kind: type[T] | None) -> Call[T]:
         """Wait for the next call that `calls` is to yield."""
         loop = self._loop
-        if _current_task(loop) is not self.task or self.exit_reason is not None:
+        if self.task is None or _current_task(loop) is not self.task or self.exit_reason is not None:
             self._refuse_to_receive()
         wanted = None if kind is None else self._filter(kind, calls=True)
         while True:

@@ -1,7 +1,10 @@
 """Messages and calls between the processes of several nodes."""
 
 import asyncio
-from collections.abc import Callable
+import gc
+import weakref
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -28,7 +31,7 @@ from kinfolk import (
     Unknown,
     current_process,
 )
-from kinfolk.shell.limits import MOST
+from kinfolk.shell.limits import MOST, Limit
 from tests.node.nodes import Nodes, collect, echo, ended, idle, until
 from tests.node.relay import Relay
 
@@ -483,3 +486,57 @@ async def test_child_tasks_of_a_process_send_as_it_and_do_not_receive_for_it(nod
 async def sender_of(me: Process) -> None:
     async for call in me.calls():
         call.reply(call.sender)
+
+
+async def test_calls_that_are_due_at_once_end_together_and_no_other_does():
+    loop = asyncio.get_running_loop()
+    among: dict[float, Limit] = {}
+    limit = among[0.01] = Limit(0.01, loop, among)
+    futures = [loop.create_future() for _ in range(1000)]
+    later = loop.create_future()
+    now = loop.time()
+    for number, future in enumerate(futures):
+        limit.waiting[future] = now, "nobody"
+        if number % 2:
+            future.cancel()
+    limit.waiting[later] = now + 3600, "nobody"
+    async with asyncio.timeout(10):
+        with pytest.raises(CallTimeout):
+            await futures[0]
+        assert list(limit.waiting) == [later] and not later.done()
+    limit.close(NodeClosed("over"))
+    with pytest.raises(NodeClosed):
+        await later
+    for future in futures:
+        assert future.cancelled() or future.exception()
+
+
+async def test_the_timer_of_calls_keeps_nothing_of_who_called_first(nodes: Nodes):
+    ada = await nodes.start("ada")
+    variable: ContextVar[object] = ContextVar("request")
+    seen: list[weakref.ref[Any]] = []
+    target = ada.spawn(echo)
+
+    async def first(me: Process) -> None:
+        thing = type("Thing", (), {})()
+        variable.set(thing)
+        seen.extend((weakref.ref(me), weakref.ref(thing)))
+        await me.call(target, 1, timeout=3600.0)
+
+    await ada.wait_exit(ada.spawn(first))
+    await until(lambda: gc.collect() and not any(each() for each in seen))
+    assert 3600.0 in ada.dataplane._limits
+
+
+async def test_nobody_receives_for_a_process_that_has_yet_to_start(nodes: Nodes):
+    ada = nodes.make("ada")
+    pid = ada.spawn(collect, heard := list[Any]())
+    ada.send(pid, "hers")
+    process = ada._parts.processes.get(pid.local)
+    assert process is not None
+    attempts: list[Coroutine[Any, Any, Any]] = [process.receive(), process.next_call(None)]
+    for attempt in attempts:
+        with pytest.raises(RuntimeError, match="only the task of"):
+            await asyncio.wait_for(attempt, 1)
+    await ada.start()
+    await until(lambda: heard == ["hers"])

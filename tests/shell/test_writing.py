@@ -22,6 +22,7 @@ class Tls:
         self.loop = asyncio.get_running_loop()
         self.high_water, self.max_outbox = 10_000_000, 20_000_000
         self.takes = takes
+        self.parting: set[Link] = set()
         self.written = bytearray()
         self.closing = False
         self.drains: list[int] = []

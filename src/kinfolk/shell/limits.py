@@ -7,6 +7,7 @@ the timer is set again for the one that is due next now. A timer for each call c
 """
 
 import asyncio
+from contextvars import Context
 
 from kinfolk.errors import CallTimeout
 from kinfolk.ids import Pid
@@ -34,22 +35,24 @@ class Limit:
         self.waiting: dict[asyncio.Future[object], tuple[float, object]] = {}
         self._loop = loop
         self._among = among
-        self._timer: asyncio.TimerHandle | None = loop.call_later(seconds, self._look)
+        # In a context of its own: the first caller's would be kept, with its process, as long as there are calls.
+        self._timer: asyncio.TimerHandle | None = loop.call_later(seconds, self._look, context=Context())
 
     def _look(self) -> None:
-        now, waiting = self._loop.time(), self.waiting
-        while waiting:
-            future = next(iter(waiting))
-            due, called = waiting[future]
+        now, past = self._loop.time(), list[asyncio.Future[object]]()
+        for future, (due, called) in self.waiting.items():
             if due > now:
-                self._timer = self._loop.call_at(due, self._look)
-                return
-            del waiting[future]
+                self._timer = self._loop.call_at(due, self._look, context=Context())
+                break
+            past.append(future)
             if not future.done():
                 who = called if isinstance(called, Pid) else repr(called)
                 future.set_exception(CallTimeout(f"{who} did not answer within {self.seconds:g} s"))
-        self._timer = None
-        del self._among[self.seconds]
+        else:
+            self._timer = None
+            del self._among[self.seconds]
+        for future in past:  # not one by one from the front: to find the first of a dictionary takes ever longer then
+            del self.waiting[future]
 
     def close(self, error: Exception) -> None:
         """Nothing will be answered any longer."""

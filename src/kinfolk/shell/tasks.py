@@ -188,7 +188,9 @@ class Processes:
         life = self._life(process, body, gate)
         life.send(None)  # to its first await, before it is a task's: it sees its end even if that is before its birth
         name = f"{self._prefix}{process.pid.local}"
-        process.task = self.loop.create_task(life, name=name, context=context)
+        task = self.loop.create_task(life, name=name, context=context)
+        if not task.done():  # an eager task may have come to its end already
+            process.task = task
 
     async def _life(self, process: Process, body: _Coroutine, gate: "asyncio.Future[None] | None") -> None:
         """The task of a process. Its death is complete before the task is done.

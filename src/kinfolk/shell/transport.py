@@ -231,6 +231,7 @@ class Link(asyncio.BufferedProtocol):
         self._release()
         if self._lingering is not None:
             self._lingering.cancel()  # it would keep all that the link holds
+            self._owner.parting.discard(self)
         what = self._session.connection_lost() if self._session else "the connection ended during TLS"
         self._owner.lost(self, f"{what} ({exc})" if exc else what, exc)
 
@@ -572,6 +573,7 @@ class Link(asyncio.BufferedProtocol):
             self._end()
         elif self._lingering is None:
             self._lingering = self._owner.loop.call_later(LINGER, self._end)
+            self._owner.parting.add(self)
 
     def _end(self) -> None:
         if self._tls is not None and not self._tls.is_closing():
@@ -627,6 +629,8 @@ class Transport:
         self._heartbeat = heartbeat
         self._dial_timeout = dial_timeout
         self._links: dict[int, Link] = {}
+        self.parting: set[Link] = set()
+        """Those whose other end has yet to hear our goodbye."""
         self._tasks: dict[int, asyncio.Task[None]] = {}  # of the connections that are not open yet
         self._half_open: dict[int, tuple[str, asyncio.Task[None]]] = {}
         self._unproved: dict[int, asyncio.Task[None]] = {}
@@ -650,15 +654,17 @@ class Transport:
         if self._links:
             self._empty = self.loop.create_future()
             await asyncio.wait([self._empty], timeout=timeout)
-        for link in list(self._links.values()):
-            link.abort()
+        self._abort()
 
     def abandon(self) -> None:
         """End every connection without a word, and wait for nothing."""
         self._port.close()
         for task in list(self._tasks.values()):
             task.cancel()
-        for link in list(self._links.values()):
+        self._abort()
+
+    def _abort(self) -> None:
+        for link in {*self._links.values(), *self.parting}:
             link.abort()
 
     def rekey(self, credentials: Papers) -> None:
