@@ -178,7 +178,8 @@ async def run(fleet: Fleet, seed: int, seconds: float) -> list[Any]:
     held = [what for what in history.happened if isinstance(what, Register) and what.outcome == "held"]
     assert len(held) > 5 and sum(isinstance(what, Lookup) for what in history.happened) > 100
     violations = check(history)
-    assert not violations, "\n".join(violations)
+    story = (str(what) for what in history.happened if not isinstance(what, Lookup))
+    assert not violations, "\n".join([*violations, "", *story])
     return history.happened
 
 

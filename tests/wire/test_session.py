@@ -260,10 +260,11 @@ def test_after_a_goodbye_a_session_listens_for_the_other_end_to_part_and_for_not
     assert not session.parting and not session.outbox
 
 
-def test_who_hears_a_goodbye_or_says_none_has_nothing_to_wait_for():
-    session = open_listener()
-    session.close("", "")
-    assert not session.parting
+def test_who_hears_a_goodbye_says_none_or_says_it_to_nobody_has_nothing_to_wait_for():
+    for code in ("", "silent", "stalled", "overflow"):
+        session = open_listener()
+        session.close(code, "it does not listen")
+        assert not session.parting
     session = open_listener()
     list(session.feed(encode_frame([Goodbye("closed", "")])))
     assert session.state is State.CLOSED and not session.parting

@@ -19,7 +19,7 @@
 
 Who has said GOODBYE does not hang up as well: what the other end says before it has heard it would come to nobody, TCP
 would answer with a reset, and a reset overtakes what was said before it. So it is `parting` until the other end has
-said GOODBYE too, or has hung up; the driver gives it a second for that.
+said GOODBYE too, or has hung up; the driver gives it a second for that. Who did not listen before is not waited for.
 
 An `asyncio.BufferedProtocol` drives it like this::
 
@@ -68,6 +68,8 @@ OBSERVED = "kinfolk"
 OBSERVER_TAGS = frozenset(kind.TAG for kind in (Called, Answered, Fragment, Ping, Pong, Goodbye))
 """What may be said in a session with an observer: it asks and is answered, and is no part of mesh and registry."""
 
+_UNHEARD = frozenset({"silent", "stalled", "overflow"})
+"""Codes of GOODBYE for who does not listen: there is no use in waiting until it has heard that."""
 _DISCARDED_BYTES = 4096
 
 
@@ -213,7 +215,7 @@ class Session:
         """End the session, once: with a code, and if the handshake is over, say GOODBYE."""
         if code and self.state in (_ADMITTED, _OPEN):
             self.outbox.encode(Goodbye(code, detail[:MAX_DETAIL]))
-            self.parting = True
+            self.parting = code not in _UNHEARD
         self._end()
 
     def _end(self) -> None:
