@@ -7,7 +7,9 @@ hop. A claim is *held for sure* from the return of its `register` to the first t
     made up       a lookup, or a refusal, names a process that nobody had begun to register under that name
     two holders   two claims of one name are held for sure at one moment, by nodes at peace with each other, or both
                   with a third
-    missed        a register has returned, and a node at peace with the holder's resolves the name to somebody else
+    missed        a register has returned, and a node at peace with the holder's resolves the name to somebody else, who
+                  is not beyond a partition that has just healed: of such two the older claim counts, and may be
+                  withdrawn before the younger one's holder has heard of it
     dead          a node resolves a name to a process that has ended: ever, if it is one of its own; after a hop if
                   they are at peace; after a silence, if the process's node is gone or apart
     withdrawn     a node at peace with the holder's resolves a name to a claim of which `unregister` had returned
@@ -191,11 +193,17 @@ class _Check:
             for claim in self.by_name[lookup.name]:
                 if claim.held < lookup.began and lookup.ended < claim.until and claim.pid != lookup.pid:
                     since = self._peace(lookup.node, node_of(claim.pid), lookup.ended)
-                    if since <= claim.began:
+                    if since <= claim.began and not self._are_rivals(claim, lookup):
                         yield f"missed: {_seen(lookup)}, and {claim.pid} has held it since {claim.held:.3f}"
             if lookup.pid is not None:
                 yield from self._named_dead(lookup, lookup.pid)
                 yield from self._named_withdrawn(lookup, lookup.pid)
+
+    def _are_rivals(self, claim: _Claim, lookup: Lookup) -> bool:
+        """Whether a lookup has found somebody whose node and the holder's have not agreed since they were apart."""
+        if lookup.pid is None:
+            return False
+        return self._peace(node_of(lookup.pid), node_of(claim.pid), lookup.ended) == inf
 
     def _named_dead(self, lookup: Lookup, pid: str) -> Iterator[str]:
         home, end, gone = node_of(pid), self.exits.get(pid), self._gone(pid)

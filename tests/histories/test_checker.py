@@ -68,6 +68,10 @@ WRONG: dict[str, tuple[str, list[Happening]]] = {
         "missed",
         [REST, Register("x", R, 1.1), HELD, look(CARL, R, 2.2)],
     ),
+    "a node that sees one who had it before a partition": (
+        "missed",
+        [REST, Register("x", R, 1.1), apart(ADA, CARL, 1.2), apart(BOB, CARL, 1.2), HELD, look(BOB, None, 2.2)],
+    ),
     "one's own dead": ("dead", [HELD, Exit(P, 3.0, 3.0), look(ADA, P, 3.001)]),
     "a peer's dead, after a hop": ("dead", [REST, HELD, Exit(P, 3.0, 3.0), look(BOB, P, 3.2)]),
     "a process of a node that is gone": ("dead", [REST, HELD, Gone(f"{ADA}/1", 3.0), look(BOB, P, 3.2)]),
@@ -97,6 +101,10 @@ WRONG: dict[str, tuple[str, list[Happening]]] = {
 }
 
 RIGHT: dict[str, list[Happening]] = {
+    "an older claim beyond a healed partition, given up before the younger one's holder has heard of it": [
+        REST, apart(BOB, CARL, 1.5, 3.0), apart(ADA, BOB, 1.5, 3.0), Register("x", Q, 1.9, 2.0, "held"), HELD,
+        look(CARL, Q, 3.2), Unregister("x", Q, 3.2, 3.3, done=True), look(CARL, P, 3.4),
+    ],
     "a life": [
         REST, HELD, look(ADA, P, 2.2), look(BOB, P, 2.2), Register("x", Q, 3.0, 3.1, "failed", holder=P),
         Exit(P, 4.0, 4.0), look(ADA, None, 4.01), look(BOB, P, 4.05), look(BOB, None, 4.2),
