@@ -238,7 +238,7 @@ async def test_nodes_parted_from_each_other_but_not_from_etcd_keep_all_names(own
         other = (await bob.names.register("y", bob.spawn(idle))).pid
         await until(lambda: ada.names.whereis("y") == other)
         pair.heal()
-        await until(lambda: ada.peers() == [bob.name])
+        await until(lambda: ada.peers() == [bob.name] and bob.peers() == [ada.name])
         assert await bob.call("x", "hi") == "hi"
 
 
