@@ -28,7 +28,7 @@ SCHEDULES = {
     "decay": 500,
 }
 CHUNK = 500
-AT_ONCE = 1000
+AT_ONCE = 500
 """Of each network; more of them are slow."""
 ENOUGH_FOR_A_MUTANT = 300
 
