@@ -69,6 +69,8 @@ class Schedule:
         self.nodes: Cluster
         self.strangers = self.race = False
         self.first_fault = inf
+        self.joined: dict[str, float] = {}
+        """When those that started again had joined; infinity until then."""
         self.holders: dict[Pid, Exit] = {}
         """The processes with names, and their ends, as far as those are known."""
         self.watches: list[tuple[Node, Pid, list[object]]] = []
@@ -353,8 +355,9 @@ class Schedule:
         await self.nodes.crash(node, power=power)
 
     async def _restart(self, node: Node) -> None:
-        """A node that has joined is connected to everybody, and knows all their names."""
+        """A node that has joined is connected to everybody who had before it began, and knows all their names."""
         began = self.loop.time()
+        self.joined[node.name] = inf
         faults = len(self.history.happened)
         try:
             born = await self.nodes.restart(node)
@@ -366,8 +369,10 @@ class Schedule:
             return
         except NodeClosed:
             return  # another fault has ended it meanwhile
+        self.joined[node.name] = self.loop.time()
         happened = self.history.happened[faults:]
-        reachable = [other for other in self._up() if other is not born and self.nodes.connected(born, other)]
+        members = [other for other in self._up() if self.joined.get(other.name, -inf) < began]
+        reachable = [other for other in members if self.nodes.connected(born, other)]
         if any(isinstance(what, Fault | Apart | Gone) for what in happened) or not self._all_connected(began):
             return
         for other in reachable:

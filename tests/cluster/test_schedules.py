@@ -29,11 +29,12 @@ CHUNK = 60
 REGRESSIONS = (
     *(14, 26, 50, 139, 385),
     *(201491, 201508, 201939, 202236, 202872, 203513, 205289, 205448, 208381, 208561, 212658, 215373),
-    *(402617, 421814),
+    *(402617, 421814, 512200),
 )
 """Seeds that have shown something once. First, mostly, a name that both sides of a partition gave away; then names that
 a `register` had returned, and that went with the confirmation of the answer; then a start that a
-crash never ended, and the end of a node that a partition kept from one who should have heard of it."""
+crash never ended, and the end of a node that a partition kept from one who should have heard of it; then two that start
+at once, neither of which the other has to know."""
 ENOUGH_FOR_A_MISTAKE = 60
 ROOT = Path(__file__).parent.parent.parent
 
