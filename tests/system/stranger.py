@@ -90,12 +90,17 @@ class Stranger:
         await self.writer.drain()
 
     async def ended(self) -> bytes:
-        """Wait until the other end has closed; what it said before that."""
+        """Wait until the other end has closed, or has said goodbye: then we hang up. What it has said."""
         said = b""
         try:
             async with asyncio.timeout(PATIENCE):
                 while data := await self.reader.read(65536):
                     said += data
+                    if self.session is not None:
+                        self.events += list(self.session.feed(data))
+                        if self.session.state is State.CLOSED:
+                            self.writer.close()
+                            break
         except (ConnectionError, ssl.SSLError):
             pass
         return said
