@@ -39,9 +39,9 @@ async def nodes_of(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Asy
         yield nodes
     finally:
         await nodes.close()
-    for _ in range(100):  # a client of etcd may have tasks of its library's, which are cancelled and have yet to end
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        if not left:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"tasks are left over: {left}")
+    # A client of etcd may have tasks of its library's, which are cancelled and have yet to end.
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    if left:
+        await asyncio.wait(left, timeout=1)
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not left, f"tasks are left over: {left}"
