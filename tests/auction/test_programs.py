@@ -90,13 +90,16 @@ def test_a_rolling_restart_loses_no_accepted_bid_and_keeps_nobody_waiting_long(h
     watcher = Watcher(house, "carl")
     restart = house.rolling_restart()
     amounts: list[int] = []
+    unsure: set[str] = set()
     while restart.poll() is None:
         for word in WORDS:
             amount = len(amounts) + 1
             answer = house.bid(word, word, amount)
-            # A node that is away, or about to leave, says neither yes nor no: whoever bids there tries again.
-            if answer is not None and answer.status_code != 503:
-                assert answer.status_code == 200, answer.text
+            # A node that is away, or about to leave, says neither yes nor no: the bid may be accepted all the same.
+            if answer is None or answer.status_code == 503:
+                unsure.add(f"{word} offers {amount}: bid more")
+            else:
+                assert answer.status_code == 200 or answer.json()["error"] in unsure, answer.text
                 amounts.append(amount)
     said, _ = restart.communicate()
     assert restart.returncode == 0, said
