@@ -533,13 +533,14 @@ class DataPlane:
             fields = address, sender, reference, milliseconds_of(timeout), body
             whom = ANYBODY if isinstance(address, str) else address
             link.calls[reference] = waiting  # before it is posted: that may be too much for the link, and end it
+            posted = False
             try:
-                if link.post_fields(_CALLED, fields, sender or OUTSIDE, whom, bodies.max_message):
-                    return link.calls
-            except BaseException:
-                link.calls.pop(reference, None)
-                raise
-            link.calls.pop(reference, None)
+                posted = link.post_fields(_CALLED, fields, sender or OUTSIDE, whom, bodies.max_message)
+            finally:
+                if not posted:
+                    link.calls.pop(reference, None)
+            if posted:
+                return link.calls
         return self._call_encoded(node, pid, address, waiting, reference, timeout, sender)
 
     def _call_encoded(
