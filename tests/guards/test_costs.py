@@ -372,14 +372,19 @@ async def test_the_end_of_a_process_that_owns_nothing_is_no_step_of_the_kernel(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ):
     ada = await nodes.start("ada", heartbeat=600.0)
+    driver, kernel = ada._parts.driver, ada._parts.kernel
     steps: list[fx.Input] = []
-    handle = ada._parts.kernel.handle
 
-    def counted(happened: fx.Input, now: fx.Now) -> list[fx.Effect]:
-        steps.append(happened)
-        return handle(happened, now)
+    class Counted:
+        """The kernel, which where it is compiled takes no other `handle`."""
 
-    monkeypatch.setattr(ada._parts.kernel, "handle", counted)
+        next_deadline = kernel.next_deadline
+
+        def handle(self, happened: fx.Input, now: fx.Now) -> list[fx.Effect]:
+            steps.append(happened)
+            return kernel.handle(happened, now)
+
+    monkeypatch.setattr(driver, "_kernel", Counted())
     plain, named, member = (ada.spawn(idle) for _ in range(3))
     ada.names.register_nowait("name", named)
     await ada.groups.join("group", member)
