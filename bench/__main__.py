@@ -68,6 +68,8 @@ async def run(chosen: Sequence[str], rounds: int) -> None:
                 console.print(f"growth: without {what}: {why}", markup=False)
             rows += new
             report.write(new, curves, rounds)
+    if chosen == WORDS:
+        report.remember()
     report.show(console, rows)
     document.main()
     console.print(f"{report.RESULTS} after {time.monotonic() - begun:.0f} s")

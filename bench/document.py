@@ -127,24 +127,44 @@ def _goals(results: Mapping[str, Any]) -> str:
     rows = [row for row in results["results"] if row["goal"]]
     met = sum(row["met"] is True for row in rows)
     missed = sum(row["met"] is False for row in rows)
-    text = f"{met} of {len(rows)} goals met, {missed} missed, {len(rows) - met - missed} without their reference.\n\n"
-    return text + _comparison(rows)
+    text = f"{met} of {len(rows)} goals met, {missed} missed, {len(rows) - met - missed} without their reference."
+    return f"{text}{_runs(results, rows)}\n\n{_comparison(rows)}"
+
+
+def _runs(results: Mapping[str, Any], goals: Sequence[Row]) -> str:
+    """How often each goal was met in the last whole runs."""
+    runs = results.get("runs", [])
+    if len(runs) < 2:
+        return ""
+    times = [sum(row["id"] in run["met"] for run in runs) for row in goals]
+    return (
+        f" Of the last {len(runs)} whole runs ({', '.join(run['at'] for run in runs)}) these met"
+        f" {', '.join(str(len(run['met'])) for run in runs)}: {times.count(len(runs))} goals were met in all of them,"
+        f" {times.count(0)} in none."
+    )
 
 
 def _misses(results: Mapping[str, Any]) -> str:
-    rows = [row for row in results["results"] if row["met"] is False]
+    runs = results.get("runs", [])
+    rows = [row for row in results["results"] if row["met"] is False or _is_shaky(row, runs)]
     if not rows:
         return "None."
     return _table(
-        ("workload", "loop", "goal", "measured", "spread"),
+        ("workload", "loop", "goal", "measured", "spread", "in the last whole runs"),
         (
             (
                 *(f"{row['workload']} {row['metric']}", row["loop"], f"{row['goal']}x {row['against']}"),
                 *(f"{ratio(row['ratio'])}x", spread(row)),
+                ", ".join(ratio(run["ratios"].get(row["id"])) for run in runs),
             )
             for row in rows
         ),
     )
+
+
+def _is_shaky(row: Row, runs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a goal was missed in one of the last whole runs."""
+    return bool(row["goal"]) and not all(row["id"] in run["met"] for run in runs)
 
 
 def _others(results: Mapping[str, Any]) -> str:

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
+RUNS = 3
+"""Of so many whole runs the ratios are kept."""
 Row = Mapping[str, Any]
 
 _SCALES = {
@@ -79,9 +81,9 @@ def _processor() -> str:
     return platform.processor() or "unknown"
 
 
-def read(path: Path = RESULTS) -> dict[str, Any]:
+def read() -> dict[str, Any]:
     """The results of the last run; empty if there was none."""
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"machine": {}, "results": []}
+    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"machine": {}, "results": []}
     return found
 
 
@@ -100,9 +102,27 @@ def write(rows: list[dict[str, Any]], curves: Mapping[str, Any], rounds: int) ->
         "machine": {**here, "rounds": rounds},
         "results": kept + rows,
         "growth": {**old.get("growth", {}), **curves},
+        "runs": old.get("runs", []),
     }
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(new, indent=1) + "\n")
+    _save(new)
+
+
+def remember() -> None:
+    """The run was of everything: keep its ratios beside those of the runs before."""
+    results = read()
+    goals = [row for row in results["results"] if row["goal"]]
+    run = {
+        "at": max(row["at"] for row in goals),
+        "rounds": results["machine"]["rounds"],
+        "ratios": {row["id"]: row["ratio"] for row in goals},
+        "met": [row["id"] for row in goals if row["met"]],
+    }
+    _save({**results, "runs": [*results["runs"], run][-RUNS:]})
+
+
+def _save(results: Mapping[str, Any]) -> None:
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def table(rows: Iterable[Row]) -> Table:

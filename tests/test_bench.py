@@ -127,6 +127,23 @@ def test_figures_are_shown_with_three_digits_and_a_unit_that_suits(value: float 
     assert report.figure(value, unit) == text
 
 
+def test_of_the_last_whole_runs_the_ratios_are_kept_and_a_goal_that_one_of_them_missed_is_a_miss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "latest.json")
+    for ours in (1.0, 3.0, 1.5, 1.25):  # seconds, where a reference of 1 has the goal <= 2
+        found = rows({"kinfolk asyncio": [{"p50": ours}], "erlang": [{"p50": 1.0}]})
+        report.write([row for row in found.values() if row["goal"] == "<= 2"], {}, 1)
+        report.remember()
+    results = report.read()
+    assert [run["ratios"]["calls.p50.asyncio/erlang"] for run in results["runs"]] == [3.0, 1.5, 1.25]
+    page = document.filled(
+        "".join(f"<!-- measured: {name} -->\n<!-- end -->\n" for name in ("goals", "misses")), results
+    )
+    assert "1 of 1 goals met" in page and "0 goals were met in all of them, 0 in none" in page
+    assert "3, 1.5, 1.25" in page
+
+
 @pytest.mark.parametrize("path", document.PAGES, ids=lambda path: path.name)
 def test_the_pages_say_what_the_file_of_results_says(path: Path):
     page = path.read_text()

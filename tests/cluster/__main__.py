@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000, help="how many schedules without a seed")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--digest", action="store_true", help="print a digest of all that happens, for each")
-    parser.add_argument("--short", action="store_true", help="short schedules, to see how fast they are")
+    parser.add_argument("--short", type=int, default=0, metavar="NODES", help="short ones, to see how fast they are")
     options = parser.parse_args()
     logging.getLogger("kinfolk").addHandler(logging.NullHandler())
     if options.seed is not None:

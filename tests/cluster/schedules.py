@@ -54,10 +54,10 @@ class Schedule:
     Args:
         seed: determines everything.
         log: gets everything that happens, line by line.
-        short: three nodes, a few clients at once, a fault or none: what shows how fast the simulation is.
+        short: so many nodes, a few clients at once, a fault or none: to see how fast the simulation is. 0: not short.
     """
 
-    def __init__(self, seed: int, log: Callable[[str], object] | None = None, *, short: bool = False) -> None:
+    def __init__(self, seed: int, log: Callable[[str], object] | None = None, *, short: int = 0) -> None:
         self.seed, self.short = seed, short
         self.log = log
         self.rng = random.Random(f"schedule {seed}")
@@ -104,8 +104,8 @@ class Schedule:
         self.loop = loop
         rng = self.rng
         self.strangers = rng.random() < 0.2 and not self.short
-        self.race = rng.random() < 0.3 or self.short
-        size = 1 if self.strangers else 3 if self.short else rng.choice((2, 3, 3, 3, 3, 4))
+        self.race = rng.random() < 0.3 or bool(self.short)
+        size = 1 if self.strangers else self.short or rng.choice((2, 3, 3, 3, 3, 4))
         async with cluster(size, latency=LATENCY, heartbeat=HEARTBEAT, down_after=DOWN_AFTER) as self.nodes:
             if self.strangers:
                 await self._meet_strangers()
