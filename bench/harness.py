@@ -23,7 +23,7 @@ Opening = Callable[[Stage], Awaitable[Measure]]
 Progress = Callable[[str], None]
 
 LOOPS = ("asyncio", "uvloop")
-ENOUGH = 40.0
+ENOUGH = 30.0
 """Seconds of one workload after which no further round begins: on a slow machine fewer rounds, not an hour."""
 PATIENCE = 100.0
 """Seconds that one contender has for one round: whoever waits for a name that got lost must not eat the run."""
