@@ -133,7 +133,8 @@ async def test_what_makes_no_sense_is_refused_and_is_no_error_of_the_server():
     async with client(app(Told("ada"), token=TOKEN)) as web:
         deep = b'{"token":' + b"[" * 2000 + b"]" * 2000 + b"}"
         answer = await web.post("/login", content=deep, headers=MARK)
-        assert answer.status_code == 400 and "no JSON object" in answer.text
+        # From Python 3.13 on that is read, and is no token.
+        assert answer.status_code == 401 or (answer.status_code == 400 and "no JSON object" in answer.text)
 
 
 async def test_a_request_that_is_cut_short_is_no_error_of_the_server():
