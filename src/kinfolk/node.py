@@ -233,6 +233,7 @@ class Node:
         self.thread: int | None = None
         """The thread of its loop, once it has started."""
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._forget_loop: Callable[[], None] | None = None  # undoes that its close is noticed
         self._os_process = os.getpid()
         self._is_forked = False
         self._announced: Path | None = None
@@ -399,6 +400,7 @@ class Node:
         loop = self._loop = asyncio.get_running_loop()
         try:
             self._allowed.resolve(self.name)
+            self._forget_loop = self.machine.at_close(loop, self._loop_closed)
             parts.transport.start(loop)
             parts.stalls.start(loop)
             parts.driver.start(loop)
@@ -642,8 +644,14 @@ class Node:
         self._let_go(parts, NodeClosed(f"{parts.name} has crashed"))
         self._has_closed.set()
 
+    def _loop_closed(self) -> None:
+        """Before the node: whatever is wanted of it goes through `check_open`, which says so."""
+        self.direct = {}
+
     def _let_go(self, parts: "_Parts", error: NodeClosed) -> None:
         """Nobody waits any longer for what will not come."""
+        if self._forget_loop is not None:
+            self._forget_loop()
         parts.dataplane.close(error)
         for future in self._answers.values():
             if not future.done():
@@ -682,6 +690,8 @@ class Node:
         await parts.transport.close(CLOSE_TIMEOUT)
         if parts.client is not None:
             await parts.client.close()
+        if self._forget_loop is not None:
+            self._forget_loop()
         parts.table.view.clear()
         parts.kernel.groups.clear()
         self._has_closed.set()
@@ -998,8 +1008,13 @@ class Node:
             and not self._is_forked
         ):
             return
-        if self._state == "closed" or (self._loop is not None and self._loop.is_closed()):
+        if self._state == "closed":
             raise NodeClosed(f"{self._built.name if self._built else self._settings.name} is closed")
+        if loop is not None and loop.is_closed():
+            raise NodeClosed(
+                f"the event loop of {self.name} was closed before it: await node.close() while its loop runs, and make"
+                " a new Node to go on"
+            )
         if self._os_process != os.getpid():
             raise NodeClosed(f"{self._settings.name} is a node of the program that this one was forked from")
         if self.thread is not None and self.thread != get_ident():
@@ -1060,7 +1075,8 @@ class Node:
             self._set_direct()
 
     def _set_direct(self) -> None:
-        direct = self._state == "running" and not self._strict and self._tracer is None
+        closed = self._loop is None or self._loop.is_closed()
+        direct = self._state == "running" and not (closed or self._strict or self._tracer is not None)
         self.direct = self._parts.processes.direct if direct else {}
 
     @property
