@@ -641,7 +641,11 @@ class Node:
         if parts.client is not None:
             parts.client.abandon()
         parts.processes.abandon()
-        self._let_go(parts, NodeClosed(f"{parts.name} has crashed"))
+        error = NodeClosed(f"{parts.name} has crashed")
+        self._let_go(parts, error)
+        parts.names.close(error)
+        parts.groups.close(error)
+        self._forget_all(parts)
         self._has_closed.set()
 
     def _loop_closed(self) -> None:
@@ -650,16 +654,17 @@ class Node:
 
     def _let_go(self, parts: "_Parts", error: NodeClosed) -> None:
         """Nobody waits any longer for what will not come."""
-        if self._forget_loop is not None:
-            self._forget_loop()
         parts.dataplane.close(error)
         for future in self._answers.values():
             if not future.done():
                 future.set_exception(error)
         self._answers.clear()
-        parts.names.close(error)
-        parts.groups.close(error)
-        parts.kernel.names.view.clear()
+
+    def _forget_all(self, parts: "_Parts") -> None:
+        """A node that is gone knows of no name and no group, nor minds what becomes of its loop."""
+        if self._forget_loop is not None:
+            self._forget_loop()
+        parts.table.view.clear()
         parts.kernel.groups.clear()
 
     async def _close(self, parts: "_Parts", started: bool, orderly: bool, caller: "asyncio.Task[Any] | None") -> None:
@@ -675,11 +680,7 @@ class Node:
             neighbours.withdraw(self._announced)
         # Whoever waits hears of the close, not of what comes with it. Then the processes, so that the names they had
         # are withdrawn in order; then the sessions.
-        parts.dataplane.close(error)
-        for future in self._answers.values():
-            if not future.done():
-                future.set_exception(error)
-        self._answers.clear()
+        self._let_go(parts, error)
         self._left_over = await parts.processes.close(patience, caller)
         await _until_said(self.name, parts.contacts, patience)
         self.submit(fx.Shutdown(leaves=self._draining is not None))
@@ -690,10 +691,7 @@ class Node:
         await parts.transport.close(CLOSE_TIMEOUT)
         if parts.client is not None:
             await parts.client.close()
-        if self._forget_loop is not None:
-            self._forget_loop()
-        parts.table.view.clear()
-        parts.kernel.groups.clear()
+        self._forget_all(parts)
         self._has_closed.set()
         if started:
             _log.info("%s is closed", parts.name, extra=fields(parts.name))

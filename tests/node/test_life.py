@@ -1,6 +1,7 @@
 """The life of a node: made, started, joined, closed; and what each may do meanwhile."""
 
 import asyncio
+import gc
 import socket
 import subprocess
 import sys
@@ -93,6 +94,20 @@ def test_who_closes_the_loop_before_the_node_is_told_so_by_each_message():
     told = done.stdout.splitlines()
     assert len(told) == 16 and len(set(told)) == 1
     assert "the event loop of ada@" in told[0] and "await node.close() while its loop runs" in told[0]
+
+
+@pytest.mark.parametrize("registry", ["mesh", "etcd://127.0.0.1:1"])
+async def test_a_node_that_is_abandoned_before_its_start_runs_nothing_and_knows_no_name(nodes: Nodes, registry: str):
+    node, begun = nodes.make("ada", registry=registry), list[Process]()
+
+    async def body(me: Process) -> None:
+        begun.append(me)
+
+    node.names.register_nowait("early", node.spawn(body))
+    assert node.names.whereis("early") is not None
+    node.abandon()
+    gc.collect()  # a coroutine that nobody has ended would complain
+    assert node.names.whereis("early") is None and not node.names.snapshot() and not begun
 
 
 async def test_a_node_may_start_and_close_in_different_tasks(nodes: Nodes):

@@ -332,6 +332,8 @@ class Processes:
     def abandon(self) -> None:
         """Cancel the tasks of all processes, and wait for none: the node is gone as if its program had been killed."""
         self._closed = True
+        for waits in self._unborn.values():
+            waits.coroutine.close()
         alive = [process.task for process in self if process.task is not None]
         for task in (*alive, *self._dying):
             task.cancel()
