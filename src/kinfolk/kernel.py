@@ -3,7 +3,7 @@
 ``handle(input, now)`` takes one fact or order and returns the effects to carry out, in order, before the next input.
 ``next_deadline()`` says when it wants a TimePassed input. What an input does is in the small method of its class; what
 a peer's operation does is in the method of that operation's class, and so is what a change of the name table leads to.
-The three tables are at the end.
+The tables are at the end.
 
 Names are decided in `core.names`, sessions in `core.members`, whom to dial in `mesh`, how users' orders end in
 `orders`; the kernel knows only when to ask which.
