@@ -49,7 +49,7 @@ Ts = TypeVarTuple("Ts")
 
 SHUTDOWN_TIMEOUT = 5.0
 """Seconds that a child may take to end in good order, by default."""
-_AS_USUAL = -1.0
+_AS_USUAL = math.nan  # known by being this very one: no number that somebody gives
 _PATIENCE = 10.0
 """Seconds that the last word of an old holder may take once it has ended."""
 
@@ -105,7 +105,7 @@ class Child:
         if singleton and (name is None or on is not None):
             raise ValueError("a singleton needs a name=, and runs on the node of its supervisor: it takes no on=")
         self.singleton = singleton
-        if shutdown == _AS_USUAL:
+        if shutdown is _AS_USUAL:
             shutdown = None if isinstance(body, Supervisor) else SHUTDOWN_TIMEOUT
         self.shutdown = None if shutdown in (None, math.inf) else check_seconds(shutdown, "shutdown")
         self.on = tuple(check_node_name(node) for node in ([on] if isinstance(on, str) else on or ()))

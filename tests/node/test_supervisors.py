@@ -449,7 +449,8 @@ supervisor: Any = Supervisor
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Child(echo, shutdown=-2), "shutdown cannot be -2"),
+        (lambda: Child(echo, shutdown=-1), "shutdown cannot be -1"),
+        (lambda: Child(echo, shutdown=float("nan")), "shutdown cannot be nan"),
         (lambda: child(5), "give an async function"),
         (lambda: child(echo, restart="often"), "restart='often': it is one of permanent, transient, temporary"),
         (lambda: Child(echo, singleton=True), "a singleton needs a name="),

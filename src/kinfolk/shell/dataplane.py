@@ -126,6 +126,7 @@ class DataPlane:
     Args:
         name, creation: of the node.
         processes: its processes.
+        signals, spawns: what takes in what peers say of ends of processes, and of processes to start.
         whereis: who holds which name in the cluster.
         local_names: who holds which name on this node alone.
         groups: who is a member of which group.
