@@ -226,7 +226,9 @@ class Processes:
         except Stop as stop:
             self._exited(process, stop.reason)
         except BaseException as error:  # noqa: BLE001 - whatever a process dies of
-            self._crashed(process, error)
+            # Of a GeneratorExit, a TaskGroup in the body makes something else.
+            if self.loop is None or not self.loop.is_closed():
+                self._crashed(process, error)
         else:
             self._exited(process, NORMAL)
         finally:
