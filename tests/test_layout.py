@@ -46,7 +46,7 @@ LAYERS = [
         "otel",
     ],
     ["__init__"],
-    ["asgi", "web", "metrics", "dashboard"],
+    ["asgi", "visitors", "web", "metrics", "dashboard"],
     ["cli", "demo", "__main__"],
     ["testing"],
 ]

@@ -536,8 +536,6 @@ Input = (
     | Register | Abandon | Unregister | Transfer | JoinGroup | LeaveGroup | Join | Seek | Forget | Reach | Unsaid
     | KeysChanged | EnterRegistry | Shutdown | Consulted | Snapshot | Changed | Current | Unfollowed
 )  # fmt: skip
-NameChange = NameAdded | NameRemoved
-MemberChange = MemberAdded | MemberRemoved
 Effect = (
     Send | WantDrain | WantTurn | Dial | Admit | Refuse | Close | Succeed | Fail | TellLoss
     | PeerUp | PeerDown | Connected | Disconnected | Hold | GoOn | Say | PeerStalled | PeerResumed | ReportStalls

@@ -145,7 +145,7 @@ class Groups:
 
     def changed(self, change: MemberAdded | MemberRemoved) -> None:
         """Pass one change of the view on to those who watch it."""
-        if self._watches:  # an empty WeakSet takes long to iterate
+        if self._watches:  # an empty WeakKeyDictionary takes long to iterate
             for watch in self._watches:
                 watch.changed(change)
 

@@ -3,7 +3,7 @@
 ``handle(input, now)`` takes one fact or order and returns the effects to carry out, in order, before the next input.
 ``next_deadline()`` says when it wants a TimePassed input. What an input does is in the small method of its class; what
 a peer's operation does is in the method of that operation's class, and so is what a change of the name table leads to.
-The three tables are at the end.
+The tables are at the end.
 
 Names are decided in `core.names`, sessions in `core.members`, whom to dial in `mesh`, how users' orders end in
 `orders`; the kernel knows only when to ask which.
@@ -845,10 +845,9 @@ class Kernel:
             Claim(_checked(each.name), Pid(peer, creation, each.local), each.position, each.stamp, each.after)
             for each in operations
         ]
-        catches_up = peer in self.names.staged
+        old = self.names.catches_up_to(peer)
         self._apply(self.names.peer_claimed_all(peer, claims, self._agenda.now.wall_ms))
-        if not catches_up:
-            self._told("claimed", claims)
+        self._told("claimed", [claim for claim in claims if claim.position > old] if old else claims)
 
     def _names_withdrawn(self, session: Session, operations: list[frames.NamesWithdrawn]) -> None:
         plain = [
@@ -896,10 +895,10 @@ class Kernel:
 
     def _names_confirmed(self, session: Session, operations: list[frames.NameConfirmed]) -> None:
         entries = [(each.position, each.name, each.claim) for each in operations]
-        catches_up = session.peer in self.names.staged
+        old = self.names.catches_up_to(session.peer)
         self._apply(self.names.peer_confirmed_all(session.peer, entries))
-        if not catches_up:
-            self._told("confirmed", self.names.claims_of(session.peer, [each.name for each in operations]))
+        names = [each.name for each in operations if each.position > old]
+        self._told("confirmed", self.names.claims_of(session.peer, names))
 
     def _told(self, what: What, claims: Sequence[Claim]) -> None:
         """A peer has told of claims. What one that comes back catches up on is not news, and may be much."""

@@ -14,6 +14,8 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import msgspec
+
 from kinfolk.ids import Pid
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ _LISTINGS = 4  # that are kept until their next page is asked for
 _FORGET = 30.0  # seconds after which one is not
 _SHOWN = 20  # links, and groups, of one process
 _TOLD = 10  # names of one process among many, the oldest: so that no number of names makes an answer too large
+_ALL = 2**63 - 1  # children of one supervisor, for whoever wants every one
 _ALL_TOLD = 100  # names of one that is asked about alone
 _NEXT = 5  # messages that wait for it, the oldest
 _NOT_SHOWN = (os.path.dirname(__file__), os.path.dirname(asyncio.__file__))  # of the code that a process is in
@@ -280,6 +283,89 @@ def _has(node: "Node", pattern: str) -> Callable[["Process"], bool] | None:
 def names_of(node: "Node", process: "Process", limit: int) -> list[str]:
     """The names of a process of this node, so many at most: those first that the whole cluster knows."""
     return [*node.names.of(process.pid, limit), *node.names.local.of(process.pid)][:limit]
+
+
+# --- what is supervised ---
+
+
+async def supervised(node: "Node", local: int, skip: int, most: int, limit: int) -> dict[str, Any]:
+    """The supervisors of a node in the order of their start, each with its children, but not with what is below those.
+
+    Args:
+        local: from that local id on.
+        skip: so many children of that one have been told.
+        most: children that are told of one supervisor, in all.
+        limit: supervisors and children in this answer, not counting the first of each; at most `PROCESSES`.
+
+    Returns:
+        Also what to give as `local` and `skip` for those that come next; None if there are none.
+    """
+    supervisors, turns, told = node.supervisors, Turns(), list[dict[str, Any]]()
+    room = min(limit, PROCESSES)
+    following: list[int] | None = None
+    ahead = sorted(each for each in supervisors if each >= local)
+    for each in ahead:
+        supervising = supervisors.get(each)
+        if supervising is None:
+            continue  # it has ended since we began
+        if room <= 0:
+            following = [each, 0]
+            break
+        start = skip if each == local else 0
+        last = min(most, len(supervising.slots))
+        end = min(last, start + max(1, room - 1))
+        told.append(
+            {
+                "pid": str(supervising.me.pid),
+                "parent": None if supervising.me.parent is None else str(supervising.me.parent),
+                "runs": supervising.me.function,
+                "strategy": supervising.strategy,
+                "children": [
+                    {**msgspec.structs.asdict(child), "pid": None if child.pid is None else str(child.pid)}
+                    async for some in turns.over(supervising.infos(start, end), _WRITTEN)
+                    for child in some
+                ],
+                "left_out": len(supervising.slots) - last,
+            }
+        )
+        room -= 1 + max(0, end - start)
+        if end < last:
+            following = [each, end]
+            break
+    return {"supervisors": told, "next": following}
+
+
+async def trees(ask: Callable[[list[Any]], Awaitable[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """All that is supervised on a node, page by page of `supervised`; see `grown`."""
+    told = list[dict[str, Any]]()
+    following: list[int] | None = [0, 0]
+    while following is not None:
+        page = await ask(["tree", *following, _ALL, PROCESSES])
+        told += page["supervisors"]
+        following = page["next"]
+    return grown(told)
+
+
+def grown(told: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The trees of what `supervised` has told: those that no other of it supervises, each with all that is below it."""
+    known: dict[str, dict[str, Any]] = {}
+    for each in told:  # one may come again, with more of its children
+        children = [dict[str, Any](child) for child in each["children"]]
+        known.setdefault(each["pid"], {**each, "children": []})["children"] += children
+    for each in known.values():
+        for child in each["children"]:
+            if child["pid"] in known:
+                child |= _below(known[child["pid"]])
+    return [
+        {"id": "supervisor", "pid": pid, "runs": each["runs"], **_below(each)}
+        for pid, each in known.items()
+        if each["parent"] not in known
+    ]
+
+
+def _below(supervisor: dict[str, Any]) -> dict[str, Any]:
+    left_out = {"left_out": supervisor["left_out"]} if supervisor["left_out"] else {}
+    return {"strategy": supervisor["strategy"], "children": supervisor["children"], **left_out}
 
 
 # --- processes, as they are told of ---

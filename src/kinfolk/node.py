@@ -233,6 +233,7 @@ class Node:
         self.thread: int | None = None
         """The thread of its loop, once it has started."""
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._forget_loop: Callable[[], None] | None = None  # undoes that its close is noticed
         self._os_process = os.getpid()
         self._is_forked = False
         self._announced: Path | None = None
@@ -399,6 +400,7 @@ class Node:
         loop = self._loop = asyncio.get_running_loop()
         try:
             self._allowed.resolve(self.name)
+            self._forget_loop = self.machine.at_close(loop, self._loop_closed)
             parts.transport.start(loop)
             parts.stalls.start(loop)
             parts.driver.start(loop)
@@ -639,8 +641,16 @@ class Node:
         if parts.client is not None:
             parts.client.abandon()
         parts.processes.abandon()
-        self._let_go(parts, NodeClosed(f"{parts.name} has crashed"))
+        error = NodeClosed(f"{parts.name} has crashed")
+        self._let_go(parts, error)
+        parts.names.close(error)
+        parts.groups.close(error)
+        self._forget_all(parts)
         self._has_closed.set()
+
+    def _loop_closed(self) -> None:
+        """Before the node: whatever is wanted of it goes through `check_open`, which says so."""
+        self.direct = {}
 
     def _let_go(self, parts: "_Parts", error: NodeClosed) -> None:
         """Nobody waits any longer for what will not come."""
@@ -649,9 +659,12 @@ class Node:
             if not future.done():
                 future.set_exception(error)
         self._answers.clear()
-        parts.names.close(error)
-        parts.groups.close(error)
-        parts.kernel.names.view.clear()
+
+    def _forget_all(self, parts: "_Parts") -> None:
+        """A node that is gone knows of no name and no group, nor minds what becomes of its loop."""
+        if self._forget_loop is not None:
+            self._forget_loop()
+        parts.table.view.clear()
         parts.kernel.groups.clear()
 
     async def _close(self, parts: "_Parts", started: bool, orderly: bool, caller: "asyncio.Task[Any] | None") -> None:
@@ -667,11 +680,7 @@ class Node:
             neighbours.withdraw(self._announced)
         # Whoever waits hears of the close, not of what comes with it. Then the processes, so that the names they had
         # are withdrawn in order; then the sessions.
-        parts.dataplane.close(error)
-        for future in self._answers.values():
-            if not future.done():
-                future.set_exception(error)
-        self._answers.clear()
+        self._let_go(parts, error)
         self._left_over = await parts.processes.close(patience, caller)
         await _until_said(self.name, parts.contacts, patience)
         self.submit(fx.Shutdown(leaves=self._draining is not None))
@@ -682,8 +691,7 @@ class Node:
         await parts.transport.close(CLOSE_TIMEOUT)
         if parts.client is not None:
             await parts.client.close()
-        parts.table.view.clear()
-        parts.kernel.groups.clear()
+        self._forget_all(parts)
         self._has_closed.set()
         if started:
             _log.info("%s is closed", parts.name, extra=fields(parts.name))
@@ -998,8 +1006,13 @@ class Node:
             and not self._is_forked
         ):
             return
-        if self._state == "closed" or (self._loop is not None and self._loop.is_closed()):
+        if self._state == "closed":
             raise NodeClosed(f"{self._built.name if self._built else self._settings.name} is closed")
+        if loop is not None and loop.is_closed():
+            raise NodeClosed(
+                f"the event loop of {self.name} was closed before it: await node.close() while its loop runs, and make"
+                " a new Node to go on"
+            )
         if self._os_process != os.getpid():
             raise NodeClosed(f"{self._settings.name} is a node of the program that this one was forked from")
         if self.thread is not None and self.thread != get_ident():
@@ -1060,7 +1073,8 @@ class Node:
             self._set_direct()
 
     def _set_direct(self) -> None:
-        direct = self._state == "running" and not self._strict and self._tracer is None
+        closed = self._loop is None or self._loop.is_closed()
+        direct = self._state == "running" and not (closed or self._strict or self._tracer is not None)
         self.direct = self._parts.processes.direct if direct else {}
 
     @property

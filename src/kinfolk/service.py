@@ -5,7 +5,6 @@ It has the node-scoped name "kinfolk". The command line asks it, through an obse
 """
 
 import asyncio
-import itertools
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
@@ -113,10 +112,8 @@ def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call[Any])
         case ["at", str(node), list()]:
             request: list[object] = call.body[2]
             _act(call, tasks, me.call((SERVICE_NAME, node), request, timeout=call.remaining))
-        case ["tree"]:
-            _reply(call, _trees(me, None))
-        case ["tree", int(limit)] if limit > 0:
-            _reply(call, _trees(me, min(limit, looking.PAGE)))
+        case ["tree", int(local), int(skip), int(most), int(limit)] if min(most, limit) > 0 <= skip:
+            look(lambda: looking.supervised(me.node, local, skip, most, limit))
         case ["watch", str(pattern)] | ["watch", str(pattern), "nodes" | "changes"]:
             what = call.body[2] if len(call.body) == 3 else ""
             try:
@@ -136,7 +133,7 @@ def _answer(me: Process, kept: _Kept, tasks: asyncio.TaskGroup, call: Call[Any])
                 ' ["find names", text, node, after, limit], ["find groups", text, after, limit],'
                 ' ["find members", group, after, limit], ["find processes", text, order, skip, limit],'
                 ' ["whereis", name], ["why", name], ["ps", after, limit], ["top", sort, pattern, limit],'
-                ' ["process", pid], ["tree"], ["tree", limit], ["send", target, message],'
+                ' ["process", pid], ["tree", after, skip, most, limit], ["send", target, message],'
                 ' ["call", target, request, seconds], ["kill", target, seconds], ["shell", number, source],'
                 ' ["at", node, request], ["watch", pattern], ["watch", pattern, "nodes"],'
                 ' ["watch", pattern, "changes"], ["events", watch, seconds]'
@@ -315,17 +312,3 @@ def _nodes(me: Process) -> dict[str, int]:
     """The asked node and its peers, each with its creation."""
     node = me.node
     return dict(sorted({**node.kernel.peers(), node.name: node.creation}.items()))
-
-
-def _trees(me: Process, limit: int | None) -> list[dict[str, Any]]:
-    """The supervisors that no other of this node supervises, each with what is below it.
-
-    With a limit only so many of them are told; and so many children of each, and how many of these are left out.
-    """
-    supervisors = list(me.node.supervisors.values())
-    pids = {each.me.pid for each in supervisors}
-    roots = (each for each in supervisors if each.me.parent not in pids)
-    return [
-        {"id": "supervisor", "pid": str(root.me.pid), "runs": root.me.function, **root.tree(limit)}
-        for root in itertools.islice(roots, limit)
-    ]

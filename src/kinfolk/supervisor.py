@@ -49,7 +49,7 @@ Ts = TypeVarTuple("Ts")
 
 SHUTDOWN_TIMEOUT = 5.0
 """Seconds that a child may take to end in good order, by default."""
-_AS_USUAL = -1.0
+_AS_USUAL = math.nan  # known by being this very one: no number that somebody gives
 _PATIENCE = 10.0
 """Seconds that the last word of an old holder may take once it has ended."""
 
@@ -105,7 +105,7 @@ class Child:
         if singleton and (name is None or on is not None):
             raise ValueError("a singleton needs a name=, and runs on the node of its supervisor: it takes no on=")
         self.singleton = singleton
-        if shutdown == _AS_USUAL:
+        if shutdown is _AS_USUAL:
             shutdown = None if isinstance(body, Supervisor) else SHUTDOWN_TIMEOUT
         self.shutdown = None if shutdown in (None, math.inf) else check_seconds(shutdown, "shutdown")
         self.on = tuple(check_node_name(node) for node in ([on] if isinstance(on, str) else on or ()))
@@ -535,11 +535,11 @@ class Supervising:
             slot.id: slot.process if slot.has_begun else None for slot in self.slots.values() if slot.child.singleton
         }
 
-    def infos(self, limit: int | None = None) -> list[ChildInfo]:
-        """See `Supervision.children`; only the first of them, if there is a limit."""
+    def infos(self, start: int = 0, end: int | None = None) -> list[ChildInfo]:
+        """See `Supervision.children`; only those from one place in their order to another, if these are given."""
         children = self._restarts.children
         found: list[ChildInfo] = []
-        for slot in itertools.islice(self.slots.values(), limit):
+        for slot in itertools.islice(self.slots.values(), start, end):
             known = children.get(slot.id)
             on = slot.pid.node if slot.pid else slot.on or self.me.node.name
             state = State.ABSENT if known is None else known.state
@@ -547,28 +547,6 @@ class Supervising:
             running = slot.pid if state is not State.STANDBY else None
             found.append(ChildInfo(slot.id, slot.child.name, running, slot.child.runs, state.value, again, on))
         return found
-
-    def tree(self, limit: int | None = None) -> dict[str, Any]:
-        """What ``kinfolk tree`` shows of it: builtins alone. With a limit, only so many children of each supervisor."""
-        children: list[dict[str, Any]] = []
-        supervisors = self.me.node.supervisors
-        for info in self.infos(limit):
-            pid = info.pid
-            below = supervisors.get(pid.local) if pid is not None and pid.node == self.me.node.name else None
-            children.append(
-                {
-                    "id": info.id,
-                    "name": info.name,
-                    "pid": None if pid is None else str(pid),
-                    "runs": info.runs,
-                    "state": info.state,
-                    "restarts": info.restarts,
-                    "on": info.on,
-                    **({} if below is None else below.tree(limit)),
-                }
-            )
-        left_out = len(self.slots) - len(children)
-        return {"strategy": self.strategy, "children": children, **({"left_out": left_out} if left_out else {})}
 
     # --- what is to be done ---
 

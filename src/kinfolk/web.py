@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import hmac
 import ipaddress
+import math
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager
+from typing import cast
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
@@ -20,16 +22,55 @@ from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config, Server
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from kinfolk.cookie import Hidden
 from kinfolk.ids import Address
 from kinfolk.shell.machine import listening
+from kinfolk.visitors import Guesses, Visitors, address_of
 
 COOKIE = "kinfolk_token"
 MIN_TOKEN = 16
 """Characters of the shortest token that is taken."""
 _PASSED_ON = frozenset({"forwarded", "via", "x-real-ip", "cf-connecting-ip"})  # and x-forwarded-*
 _FAREWELL = 2  # seconds that open requests may take when the server ends
+
+
+class Token:
+    """What must be shown. Who shows something else again and again waits longer and longer; see `visitors`.
+
+    Raises:
+        ValueError: it is too short, or no header can carry it.
+    """
+
+    def __init__(self, token: Hidden[str]) -> None:
+        if len(token.reveal()) < MIN_TOKEN:
+            raise ValueError(f"the token must have at least {MIN_TOKEN} characters: `openssl rand -hex 16` makes one")
+        if not (token.reveal().isascii() and token.reveal().isprintable()):
+            raise ValueError("the token must be of printable ASCII, as headers and cookies are")
+        self._token = token
+        self._guesses = Guesses()
+
+    def refusal(self, scope: Scope, shown: Hidden[str], text: str) -> PlainTextResponse | None:
+        """What to answer to whoever shows this; None if it is the token.
+
+        Args:
+            scope: of the request.
+            text: what is said to it, if it is not.
+        """
+        wrong = PlainTextResponse(f"{text}\n", 401, {"WWW-Authenticate": "Bearer"})
+        if not shown.reveal():
+            return wrong
+        address = address_of(scope.get("client"))
+        wait = math.ceil(self._guesses.wait(address))
+        if wait:
+            return PlainTextResponse(
+                f"so many wrong tokens have come from there: try again in {wait} s\n", 429, {"Retry-After": str(wait)}
+            )
+        if hmac.compare_digest(shown.reveal().encode(), self._token.reveal().encode()):
+            return None
+        self._guesses.wrong(address, shown.reveal())
+        return wrong
 
 
 class Guard:
@@ -41,23 +82,16 @@ class Guard:
         hosts: names under which this machine may be asked for, beside those of loopback; None for any.
         only_here: lets in nobody from another machine, also if a proxy on this one has passed the request on, and
             says so in one of the usual headers.
-
-    Raises:
-        ValueError: the token is too short, or no header can carry it.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        token: Hidden[str] | None = None,
+        token: Token | None = None,
         hosts: Sequence[str] | None = (),
         only_here: bool = False,
     ) -> None:
-        if token is not None and len(token.reveal()) < MIN_TOKEN:
-            raise ValueError(f"the token must have at least {MIN_TOKEN} characters: `openssl rand -hex 16` makes one")
-        if token is not None and not (token.reveal().isascii() and token.reveal().isprintable()):
-            raise ValueError("the token must be of printable ASCII, as headers and cookies are")
         self._app = app
         self._token = token
         self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
@@ -77,11 +111,9 @@ class Guard:
             return PlainTextResponse(f"this is not {host!r}: ask for it by its own address\n", 421)
         if _is_foreign(headers, host):
             return PlainTextResponse("a page from elsewhere may not do this\n", 403)
-        if self._token is not None and not self._is_shown(headers):
-            return PlainTextResponse(
-                "give the token, as in: Authorization: Bearer TOKEN\n", 401, {"WWW-Authenticate": "Bearer"}
-            )
-        return None
+        if self._token is None:
+            return None
+        return self._token.refusal(scope, _shown(headers), "give the token, as in: Authorization: Bearer TOKEN")
 
     def _is_ours(self, host: str) -> bool:
         """A name that a foreign page has made to lead here (DNS rebinding) is not one of ours."""
@@ -89,13 +121,6 @@ class Guard:
             return True
         name = (_split(f"//{host}").hostname or "").lower()
         return name in self._hosts or name == "localhost" or _is_loopback(name)
-
-    def _is_shown(self, headers: Headers) -> bool:
-        assert self._token is not None, "only then it is asked for"
-        kind, _, shown = headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer":
-            shown = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
-        return hmac.compare_digest(shown.encode(), self._token.reveal().encode())
 
 
 @asynccontextmanager
@@ -113,7 +138,8 @@ async def serving(app: ASGIApp, address: Address, *, token: str | None = None) -
     """
     hidden = None if token is None else Hidden(token)
     del token  # tools show the variables of a traceback
-    guarded = Guard(app, token=hidden, hosts=hosts_of(address, hidden))
+    wanted = None if hidden is None else Token(hidden)
+    guarded = Guard(app, token=wanted, hosts=hosts_of(address, hidden))
     async with hosting(guarded, address) as bound:
         yield bound
 
@@ -135,13 +161,18 @@ def hosts_of(address: Address, token: Hidden[str] | None) -> Sequence[str] | Non
 async def hosting(guarded: ASGIApp, address: Address) -> AsyncGenerator[Address]:
     """Serve an application, which guards itself, as long as the block lasts. Gives the address, with its real port.
 
+    Of its connections there is a bounded number, and none is kept that asks for nothing: see `visitors`.
+
     Raises:
         OSError: the address cannot be bound.
     """
     sock = listening(address)
+    visitors = Visitors(AutoHTTPProtocol)
     server = _Server(
         Config(
-            guarded,
+            visitors.counting(guarded),
+            http=cast("type[asyncio.Protocol]", visitors.protocol),
+            ws="none",  # no page wants one, and it would be a connection that nobody counts
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -164,6 +195,14 @@ class _Server(Server):
     def capture_signals(self) -> Generator[None]:
         """Take no signal."""
         yield
+
+
+def _shown(headers: Headers) -> Hidden[str]:
+    """What is shown as the token; empty if nothing is."""
+    kind, _, shown = headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer":
+        shown = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+    return Hidden(shown)
 
 
 def _split(url: str) -> SplitResult:

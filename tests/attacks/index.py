@@ -120,6 +120,18 @@ ATTACKS: dict[str, tuple[str, ...]] = {
         "system/test_crowds.py::test_an_observer_that_reads_nothing_slows_nobody_and_is_sent_away",
         "system/test_crowds.py::test_a_peer_that_hardly_reads_slows_nobody_and_costs_a_bounded_outbox",
     ),
+    "guessing the token of the pages": _those(
+        "dashboard/test_visitors.py::test_who_guesses_tokens_has_to_wait_and_nobody_else",
+        "dashboard/test_visitors.py::test_of_very_many_who_guess_some_are_forgotten",
+    ),
+    "connections to the pages that are kept": _those(
+        "dashboard/test_visitors.py::test_who_opens_too_many_connections_loses_its_own",
+        "dashboard/test_visitors.py::test_a_connection_that_asks_for_nothing_is_closed",
+        "dashboard/test_pages.py::test_who_sends_half_a_request_and_no_more_is_hung_up_on",
+    ),
+    "a page of another site": _those(
+        "dashboard/test_pages.py::test_no_page_of_another_site_may_ask_for_anything",
+    ),
     "words that control a terminal": _those(
         "wire/test_handshake.py::test_an_explanation_from_outside_cannot_control_a_terminal"
     ),

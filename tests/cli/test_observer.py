@@ -19,6 +19,7 @@ from kinfolk import (
     NodeLost,
     Pid,
     Refused,
+    Supervisor,
     looking,
     new_cookie,
 )
@@ -180,21 +181,45 @@ async def test_the_service_refuses_what_is_no_number_of_seconds_and_does_nothing
         Observer(node.name, cookies=[COOKIE], cluster=node.cluster, timeout=wrong)
 
 
-async def test_of_very_many_trees_so_many_are_told_as_are_asked_for(node):
-    for _ in range(3):
-        await node.supervise([Child(idle), Child(idle)])
+async def test_very_much_that_is_supervised_is_told_in_pages(node, monkeypatch):
+    monkeypatch.setattr(looking, "PROCESSES", 5)
+    for count in (0, 12, 1, 5):
+        await node.supervise([*(Child(idle) for _ in range(count)), Child(Supervisor([Child(idle), Child(idle)]))])
     async with observer(node) as seen:
-        assert [len(root["children"]) for root in await seen.call(["tree", 2])] == [2, 2]
-        assert len(await seen.call(["tree"])) == len(await seen.call(["tree", 2**64 - 1])) == 3
+        pages: list[dict[str, Any]] = []
+
+        async def ask(request: list[Any]) -> dict[str, Any]:
+            pages.append(await seen.call(request))
+            return pages[-1]
+
+        roots = await looking.trees(ask)
+        assert [len(root["children"]) for root in roots] == [1, 13, 2, 6]
+        for root in roots:
+            pids = [child["pid"] for child in root["children"]]
+            assert len(set(pids)) == len(pids), "none is told twice"
+            assert [child["id"] for child in root["children"][-1]["children"]] == ["idle", "idle-2"]
+        sizes = [sum(1 + len(each["children"]) for each in page["supervisors"]) for page in pages]
+        assert max(sizes) <= 6 and len(sizes) > 5
+
+        first = await seen.call(["tree", 0, 0, 2, 100])
+        assert [(len(each["children"]), each["left_out"]) for each in first["supervisors"]][:2] == [(1, 0), (2, 0)]
+        whole = await looking.trees(lambda request: seen.call([*request[:3], 2, 1]))
+        assert [(len(each["children"]), each.get("left_out", 0)) for each in whole] == [(1, 0), (2, 11), (2, 0), (2, 4)]
+        for nonsense in (["tree"], ["tree", 0, -1, 1, 1], ["tree", 0, 0, 0, 1], ["tree", 0, 0, 1, 0]):
+            with pytest.raises(Refused, match="unknown request"):
+                await seen.call(nonsense)
 
 
 @pytest.mark.parametrize(
-    "request_", [["names", "", "", 9], ["groups", "", "", "", 9], ["ps", 0, 9], ["top", "age", "", 9]]
+    "request_",
+    [["names", "", "", 9], ["groups", "", "", "", 9], ["ps", 0, 9], ["top", "age", "", 9], ["tree", 0, 0, 9, 9]],
 )
 async def test_others_are_answered_while_somebody_looks_through_a_table(node, monkeypatch, request_):
     pid = node.spawn(idle)
     await node.names.register("db", pid)
     await node.groups.join("room", pid)
+    if request_[0] == "tree":
+        pid = (await node.supervise([Child(idle)])).children()[0].pid
     over, begun, go = looking.Turns.over, asyncio.Event(), asyncio.Event()
 
     async def held(turns: looking.Turns, rows: Any, cost: int = 1) -> Any:

@@ -82,6 +82,10 @@ def confirmed_in(mirror: Mirror) -> set[str]:
     return {name for name, claim in mirror.claims.items() if mirror.is_confirmed(claim)}
 
 
+def is_pending(names: Names, name: str) -> bool:
+    return name in names.own and not names.own[name].confirmed
+
+
 def connect(names: Names, *peers: Peer) -> list[Any]:
     """A session with each peer opens, and its whole ledger is synced."""
     changes = []
@@ -146,7 +150,7 @@ def test_a_claim_without_peers_is_confirmed_at_once():
     made = names.own["db"].claim
     assert changes == [Claimed(made), NameAdded("db", own_pid()), Confirmed(2, made)]
     assert names.view == {"db": own_pid()}
-    assert not names.is_pending("db")
+    assert not is_pending(names, "db")
 
 
 def test_whether_a_name_is_confirmed_is_said_of_its_holder():
@@ -164,10 +168,10 @@ def test_a_claim_holds_here_at_once_and_is_confirmed_when_every_peer_has_acknowl
     names = table()
     connect(names, Peer(BOB), Peer(CARL))
     made = claim(names)
-    assert names.view == {"db": own_pid()} and names.is_pending("db")
+    assert names.view == {"db": own_pid()} and is_pending(names, "db")
     assert names.peer_acknowledged(BOB, [made.position]) == []
     assert names.peer_acknowledged(CARL, [made.position]) == [Confirmed(2, made)]
-    assert names.own["db"].confirmed and not names.is_pending("db")
+    assert names.own["db"].confirmed and not is_pending(names, "db")
 
 
 def test_a_claim_is_confirmed_when_the_last_peer_that_was_missing_is_lost():
@@ -233,7 +237,7 @@ def test_nothing_is_confirmed_while_a_join_is_in_progress():
     names = table()
     names.hold()
     made = claim(names)
-    assert names.is_pending("db") and names.view["db"] == own_pid()
+    assert is_pending(names, "db") and names.view["db"] == own_pid()
     connect(names, Peer(BOB))
     assert names.peer_acknowledged(BOB, [made.position]) == []
     assert names.ledger.missing(made.position) == ()
@@ -263,7 +267,7 @@ def test_a_withdrawal_names_the_claim_it_ends():
     connect(names, Peer(BOB))
     made = claim(names)
     assert names.withdraw(["db"]) == [NameRemoved("db", own_pid()), Withdrawn(2, (made,))]
-    assert names.own == {} and names.view == {} and not names.is_pending("db")
+    assert names.own == {} and names.view == {} and not is_pending(names, "db")
     assert names.peer_acknowledged(BOB, [made.position]) == [], "an acknowledgement that comes late confirms nothing"
 
 
@@ -303,7 +307,7 @@ def test_a_name_claimed_again_is_another_claim():
     second = claim(names)
     assert second.position > first.position and second.stamp > first.stamp
     assert names.peer_acknowledged(BOB, [first.position]) == []
-    assert names.is_pending("db")
+    assert is_pending(names, "db")
     assert only(Confirmed, names.peer_acknowledged(BOB, [second.position])) == [Confirmed(4, second)]
 
 

@@ -357,7 +357,11 @@ async def test_the_tree_of_a_node_leaves_out_what_nobody_would_look_through(
     ada = await nodes.start("ada")
     await ada.supervise([Child(idle, name="db"), Child(Supervisor([Child(idle) for _ in range(5)])), Child(idle)])
     async with shown(ada) as web:
-        (root,) = (await web.get("/api/tree")).json()
+        told = (await web.get("/api/tree")).json()
+        monkeypatch.setattr("kinfolk.dashboard.api.SUPERVISED", 3)
+        cut = (await web.get("/api/tree")).json()
+    (root,) = told["roots"]
+    assert told["more"] is False and cut["more"] is True and len(cut["roots"][0]["children"]) == 2
     assert [child["name"] for child in root["children"]] == ["db", None] and root["left_out"] == 1
     assert len(root["children"][1]["children"]) == 2 and root["children"][1]["left_out"] == 3
 

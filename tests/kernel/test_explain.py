@@ -420,6 +420,41 @@ def test_names_that_come_many_at_once_drive_out_nothing():
     assert whats("x7") == ["peer lost", "peer up", "withdrawn"]
 
 
+def test_what_is_news_is_remembered_also_if_it_comes_with_the_end_of_a_catch_up():
+    ada = Ada()
+    ada.open(BOB, synced("old"))
+    ada.close(BOB)
+    ada.finish()
+    ada.open(BOB, frames.LedgerResumed(1, 2))
+    claims = [frames.NameClaimed(2, "missed", 1, 5), frames.NameClaimed(3, "news", 1, 6)]
+    confirmations = [frames.NameConfirmed(4, "news", 3), frames.NameConfirmed(5, "old", 1)]
+    ada.handle(fx.Received(ada.conns[BOB], [*claims, *confirmations]))
+    ada.finish()
+    assert [event.what for event in ada.kernel.explain("news").history] == ["claimed", "confirmed"]
+    assert [event.what for event in ada.kernel.explain("missed").history] == ["peer up"]
+
+    ada.close(BOB)
+    ada.finish()
+    ada.open(BOB, frames.LedgerResumed(5, 6))
+    confirmations = [frames.NameConfirmed(6, "missed", 2), frames.NameConfirmed(7, "news", 3)]
+    ada.handle(fx.Received(ada.conns[BOB], confirmations))
+    ada.finish()
+    assert ada.kernel.explain("missed").history[-1].what == "peer up"
+    assert ada.kernel.explain("news").history[-1].what == "confirmed"
+
+
+def test_what_is_claimed_while_a_peer_tells_all_anew_is_remembered():
+    ada = Ada(step=1)
+    ada.open(BOB, synced("a", "b", "c"))
+    ada.close(BOB)  # its names are still on their way out
+    part = frames.LedgerSynced(1, 3, False, ["a", "b", "c"], [1] * 3, [1, 2, 3], [1] * 3, [True] * 3)
+    ada.open(BOB, part, frames.NameClaimed(4, "news", 1, 6))
+    assert BOB in ada.names.staged
+    ada.say(BOB, frames.LedgerSynced(1, 4, True, [], [], [], [], []))
+    ada.finish()
+    assert [event.what for event in ada.kernel.explain("news").history] == ["claimed"]
+
+
 def test_what_was_registered_for_another_node_that_gave_up_meanwhile_is_unwanted():
     ada = Ada()
     ada.open(BOB, synced())

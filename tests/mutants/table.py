@@ -425,6 +425,22 @@ def _mutants() -> Iterator[Mutant]:
         "        body = self._table.get(name) or next(iter(self._table.values()), None)\n",
         "attacks/test_attacks.py::test_nothing_is_started_but_what_is_listed",
     )
+    yield breaks(
+        "security",
+        "a token may be guessed as often as somebody likes",
+        "web.py",
+        "        self._guesses.wrong(address, shown.reveal())\n",
+        "",
+        "dashboard/test_visitors.py::test_who_guesses_tokens_has_to_wait_and_nobody_else",
+    )
+    yield breaks(
+        "security",
+        "whoever opens many connections to the pages takes those of others",
+        "visitors.py",
+        "max(self._by_address.values(), key=len)",
+        "next(iter(self._by_address.values()))",
+        "dashboard/test_visitors.py::test_who_opens_too_many_connections_loses_its_own",
+    )
 
 
 MUTANTS = tuple(_mutants())

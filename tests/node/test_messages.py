@@ -375,10 +375,28 @@ async def test_calls_of_many_lengths_end_each_in_its_time(nodes: Nodes):
     lengths = [0.01 + number / 200 for number in range(2 * MOST)]
     waiting = [asyncio.create_task(call(seconds)) for seconds in reversed(lengths) for _ in range(3)]
     await asyncio.sleep(0)
-    assert len(ada.dataplane._limits) == MOST, "who computes each length anew gets no timer that is kept"
+    assert len(ada.dataplane._limits) == MOST, "while each has calls, no other gets a timer that is kept"
     await asyncio.gather(*waiting)
     assert sorted(ends) == sorted(3 * lengths)
     assert await ada.call(ada.spawn(echo), "again", timeout=lengths[0]) == "again"
+
+
+async def test_lengths_that_nobody_waits_for_make_room_for_others(nodes: Nodes):
+    ada = await nodes.start("ada")
+    pid, limits = ada.spawn(echo), ada.dataplane._limits
+    for number in range(MOST):
+        await ada.call(pid, 1, timeout=3600.0 + number)
+    used = asyncio.create_task(ada.call(ada.spawn(idle), 1, timeout=3600.0))
+    await asyncio.sleep(0)
+    first, forgotten = limits[3600.0], limits[3601.0]
+    await ada.call(pid, 1, timeout=10.0)
+    assert list(limits) == [3600.0, *(3602.0 + number for number in range(MOST - 2)), 10.0]
+    assert limits[3600.0] is first and used in asyncio.all_tasks()
+    assert forgotten._timer is not None and forgotten._timer.cancelled()
+    for number in range(10 * MOST):
+        await ada.call(pid, 1, timeout=5000.0 + number)
+    assert len(limits) == MOST and limits[3600.0] is first
+    used.cancel()
 
 
 async def test_a_call_that_waits_longer_than_another_of_its_length_has_its_own_time(nodes: Nodes):

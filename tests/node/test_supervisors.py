@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from kinfolk import (
     Supervision,
     Supervisor,
 )
+from kinfolk.looking import trees
 from tests.node.nodes import Nodes, echo, ended, until
 
 Log = list[str]
@@ -447,7 +449,8 @@ supervisor: Any = Supervisor
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Child(echo, shutdown=-2), "shutdown cannot be -2"),
+        (lambda: Child(echo, shutdown=-1), "shutdown cannot be -1"),
+        (lambda: Child(echo, shutdown=float("nan")), "shutdown cannot be nan"),
         (lambda: child(5), "give an async function"),
         (lambda: child(echo, restart="often"), "restart='often': it is one of permanent, transient, temporary"),
         (lambda: Child(echo, singleton=True), "a singleton needs a name="),
@@ -477,8 +480,7 @@ async def test_what_it_shows_of_its_children(ada: Node):
     first, second, third = tree.children()
     assert first == ChildInfo("echo", None, first.pid, "echo", "running", 0, ada.name)
     assert (second.id, third.id, third.runs) == ("echo-2", "Supervisor", "Supervisor")
-    shown = await ada.call(("kinfolk", ada.name), ["tree"])
-    (root,) = shown
+    (root,) = await trees(partial(ada.call, ("kinfolk", ada.name)))
     assert root["pid"] == str(tree.pid)
     assert [child["id"] for child in root["children"]] == ["echo", "echo-2", "Supervisor"]
     assert root["children"][2]["strategy"] == "one_for_all"

@@ -558,17 +558,31 @@ async def test_a_process_that_closes_the_node_goes_on_until_it_returns():
     assert home.exits == [(1, "shutdown"), (2, "shutdown")]
 
 
-def test_a_loop_that_is_thrown_away_takes_its_processes_with_it_and_nobody_is_told():
+async def in_a_group(me: Process) -> None:
+    async with asyncio.TaskGroup():
+        await forever(me)
+
+
+async def with_a_task(me: Process) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(forever(me))
+        await forever(me)
+
+
+@pytest.mark.parametrize("body", [forever, in_a_group, with_a_task])
+def test_a_loop_that_is_thrown_away_takes_its_processes_with_it_and_nobody_is_told(body: Any, caplog):
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda loop, context: None)  # asyncio's own complaint
 
-    async def main() -> list[Any]:
+    async def main() -> tuple[Any, list[Any]]:
         home = started()
-        home.start(forever)
+        process = home.start(body)
         await settled()
-        return home.exits
+        assert process.task is not None
+        return process.task.get_coro(), home.exits
 
-    exits = loop.run_until_complete(main())
+    life, exits = loop.run_until_complete(main())
     loop.close()
+    life.close()  # as the garbage collector does, which else might come to the body first
     gc.collect()
-    assert exits == []
+    assert exits == [] and "crashed" not in caplog.text

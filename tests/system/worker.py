@@ -23,6 +23,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any, TypedDict
 
 from kinfolk import (
@@ -48,6 +49,7 @@ from kinfolk import (
     Reason,
     Resync,
     Supervision,
+    looking,
 )
 from kinfolk.registry import Registration
 
@@ -376,7 +378,7 @@ class Worker:
 
     async def tree(self) -> Any:
         """What the node's service tells of its supervisors."""
-        return await self.node.call(("kinfolk", self.node.name), ["tree"])
+        return await looking.trees(partial(self.node.call, ("kinfolk", self.node.name)))
 
     async def stop_tree(self) -> None:
         """Stop what it supervises."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kinfolk.testing import NotSimulated, SimulatedLoop, Stuck, simulate
+from kinfolk.testing import NotSimulated, SimulatedLoop, Stuck, cluster, simulate
 from kinfolk.testing.loop import PROGRAM, Program
 
 
@@ -106,6 +106,15 @@ def test_what_a_program_starts_belongs_to_it():
 def test_who_waits_for_what_will_never_happen_is_told():
     async def main() -> None:
         await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(Stuck):
+        simulate(0, main)
+
+
+def test_a_node_does_not_hide_that_everybody_waits():
+    async def main() -> None:
+        async with cluster(1):
+            await asyncio.get_running_loop().create_future()
 
     with pytest.raises(Stuck):
         simulate(0, main)

@@ -5,11 +5,12 @@ from typing import Any
 
 from kinfolk.cli import exits, output
 from kinfolk.cli.asking import Asking, ask
+from kinfolk.looking import trees
 
 
 def tree(*, asking: Asking = Asking()) -> int:  # noqa: B008 - it is frozen
     """Show the supervisors of one node, with their children, indented below them."""
-    roots: list[dict[str, Any]] = ask(asking, lambda node: node.call(["tree"]))
+    roots: list[dict[str, Any]] = ask(asking, lambda node: trees(node.call))
     if asking.json:
         output.show_json(roots)
     else:

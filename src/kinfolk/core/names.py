@@ -105,6 +105,12 @@ class Names(Views):
         self._unstage(peer)
         return self._take()
 
+    def catches_up_to(self, peer: str) -> int:
+        """The last entry of a peer's ledger that is older than the session, if it has gone on where it was; 0 if it has
+        not, or if all of that is here by now."""
+        staged = self.staged.get(peer)
+        return 0 if staged is None or staged.until is None else staged.until
+
     def is_syncing(self, peer: str) -> bool:
         """Whether a sync of the peer is under way; else the next part that comes begins another."""
         staged = self.staged.get(peer)

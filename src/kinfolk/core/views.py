@@ -168,11 +168,6 @@ class Views:
             self._withdraw((), [(group, pid.local)])
         return self._take()
 
-    def is_pending(self, name: str) -> bool:
-        """Whether this node has claimed the name and some peer has yet to acknowledge that."""
-        own = self.own.get(name)
-        return own is not None and not own.confirmed
-
     def is_confirmed(self, name: str) -> bool:
         """Whether the holder of the name, in the view, has a confirmed claim."""
         holder = self.whereis(name)

@@ -6,7 +6,6 @@ it for any node that runs. Without a token it answers this machine alone, and ch
 it may look from anywhere, kill processes and drain nodes. Needs the extra ``kinfolk[dashboard]``.
 """
 
-import hmac
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ from kinfolk.dashboard.feed import Feed
 from kinfolk.dashboard.source import Afar, Here, Source
 from kinfolk.ids import Address
 from kinfolk.observer import Observer
-from kinfolk.web import COOKIE, Guard, hosting, hosts_of
+from kinfolk.web import COOKIE, Guard, Token, hosting, hosts_of
 
 if TYPE_CHECKING:
     from kinfolk.node import Node
@@ -59,7 +58,7 @@ class Dashboard:
 
     def __init__(self, source: Source, *, token: Hidden[str] | None, hosts: Sequence[str] | None) -> None:
         self._source = source
-        self._token = token
+        self._token = None if token is None else Token(token)
         self._feed = Feed(source)
         self._api = Api(source, self._feed, acts=token is not None)
         assets = Assets()
@@ -69,7 +68,7 @@ class Dashboard:
                 Route("/static/{name:path}", assets.file),
                 Route("/login", self._log_in, methods=["POST"]),
                 Route("/logout", self._log_out, methods=["POST"]),
-                Mount("/api", Guard(self._api.app(), token=token, hosts=None)),
+                Mount("/api", Guard(self._api.app(), token=self._token, hosts=None)),
             ]
         )
         self._app = Guard(site, hosts=hosts, only_here=token is None)
@@ -100,8 +99,9 @@ class Dashboard:
             given = Hidden(str((await body_of(request)).get("token", "")))
         except BadRequest as error:
             return PlainTextResponse(f"{error}\n", 400, {"Connection": "close"})  # more of it may be to come
-        if not hmac.compare_digest(given.reveal().encode(), self._token.reveal().encode()):
-            return PlainTextResponse("this is not the token\n", 401)
+        refusal = self._token.refusal(request.scope, given, "this is not the token")
+        if refusal is not None:
+            return refusal
         answer = Response(status_code=204)
         secure = request.url.scheme == "https"
         answer.set_cookie(COOKIE, given.reveal(), path=_path(request), secure=secure, httponly=True, samesite="strict")

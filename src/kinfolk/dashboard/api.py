@@ -22,6 +22,7 @@ from kinfolk.dashboard.source import Source
 from kinfolk.errors import CallTimeout, KinfolkError, NodeClosed, NodeLost, NodeUnreachable, NoProcess, Refused
 from kinfolk.finding import ORDERS
 from kinfolk.ids import Pid, check_node_name
+from kinfolk.looking import grown
 
 MARK = "x-kinfolk"
 """The header of every request that changes something: no page from elsewhere can send it unasked."""
@@ -30,6 +31,8 @@ LIMIT = 50
 MAX_LIMIT = 200
 CHILDREN = 200
 """Children of one supervisor in the tree."""
+SUPERVISED = 1000
+"""Supervisors and children in it."""
 _LOOKING = 4  # questions that go through tables, at a time
 _KILL = 5.0  # seconds
 _DRAIN = 3600.0  # seconds; whoever drains is asked for nothing else in this session
@@ -133,12 +136,16 @@ class Api:
         return await self._look(asked, self._node(request))
 
     async def _tree(self, request: Request) -> Response:
-        return await self._look(["tree", CHILDREN], self._node(request))
+        told = await self._looked(["tree", 0, 0, CHILDREN, SUPERVISED], self._node(request))
+        return _json({"roots": grown(told["supervisors"]), "more": told["next"] is not None})
 
     async def _look(self, request: Sequence[object], node: str | None = None) -> Response:
+        return _json(await self._looked(request, node or self._source.name))
+
+    async def _looked(self, request: Sequence[object], node: str) -> Any:
         """Ask for something that takes the node a moment; not too many at a time do."""
         async with self._looking:
-            return _json(await self._source.at(node or self._source.name, request))
+            return await self._source.at(node, request)
 
     def _node(self, request: Request) -> str:
         return _node(request.query_params.get("node") or self._source.name)

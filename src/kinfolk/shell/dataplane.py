@@ -37,7 +37,7 @@ from kinfolk.messages import OF_THE_NODE, Call, reply_type
 from kinfolk.process import Process, is_call, running_process
 from kinfolk.seconds import check_seconds
 from kinfolk.shell.gate import Gate
-from kinfolk.shell.limits import MOST, Limit
+from kinfolk.shell.limits import Limit, make_room
 from kinfolk.shell.signals import Signals
 from kinfolk.shell.spawns import Spawns
 from kinfolk.shell.tasks import Processes
@@ -126,6 +126,7 @@ class DataPlane:
     Args:
         name, creation: of the node.
         processes: its processes.
+        signals, spawns: what takes in what peers say of ends of processes, and of processes to start.
         whereis: who holds which name in the cluster.
         local_names: who holds which name on this node alone.
         groups: who is a member of which group.
@@ -481,7 +482,7 @@ class DataPlane:
         """
         if timeout is not None and (type(timeout) is not float or not timeout >= 0):
             check_seconds(timeout)
-        if len(self._limits) >= MOST and timeout is not None and timeout not in self._limits:
+        if timeout is not None and timeout not in self._limits and not make_room(self._limits):
             sender = None if caller is None else caller.pid.local
             return await self._call(target, request, timeout, timeout, sender, process.pid)
         kind = type(request)

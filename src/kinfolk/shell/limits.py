@@ -13,7 +13,7 @@ from kinfolk.errors import CallTimeout
 from kinfolk.ids import Pid
 
 MOST = 16
-"""So many lengths of time have a timer for all their calls. Who computes each anew has one for each call."""
+"""So many lengths of time have a timer for all their calls; while each of them has calls, one more has one for each."""
 
 
 class Limit:
@@ -22,7 +22,7 @@ class Limit:
     Args:
         seconds: how much.
         loop: of the node.
-        among: all limits, by their seconds. It leaves when its timer fires and nobody waits.
+        among: all limits, by their seconds. It leaves when its timer fires and nobody waits, or as `make_room` says.
 
     Attributes:
         waiting: the futures of the calls, each with when it is due (loop time) and whom it has called.
@@ -54,6 +54,12 @@ class Limit:
         for future in past:  # not one by one from the front: to find the first of a dictionary takes ever longer then
             del self.waiting[future]
 
+    def forget(self) -> None:
+        """Leave, while nobody waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+        del self._among[self.seconds]
+
     def close(self, error: Exception) -> None:
         """Nothing will be answered any longer."""
         if self._timer is not None:
@@ -62,3 +68,17 @@ class Limit:
             if not future.done():
                 future.set_exception(error)
         self.waiting.clear()
+
+
+def make_room(among: dict[float, Limit]) -> bool:
+    """Whether there may be one more limit, be it that one for which nobody waits is forgotten.
+
+    It is the first that was made: so one that is used again and again is made anew but once for all the others.
+    """
+    if len(among) < MOST:
+        return True
+    for limit in among.values():
+        if not limit.waiting:
+            limit.forget()
+            return True
+    return False

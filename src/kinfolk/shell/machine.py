@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from kinfolk.cookie import Cookie
 from kinfolk.errors import RemoteProtocolError
 from kinfolk.ids import Address
+from kinfolk.shell.ending import LoopEnd
 from kinfolk.shell.tls import SERVER_NAME, Credentials, OwnCertificates, Papers, named_nodes, peer_fingerprint
 
 SHUTDOWN_TIMEOUT = 1.0
@@ -119,6 +120,10 @@ class Machine(ABC):
     @abstractmethod
     async def dial(self, loop: asyncio.AbstractEventLoop, address: Address, papers: Papers, protocol: Protocol) -> None:
         """Connect to whoever listens there; return when the protocol has its connection. Raises OSError."""
+
+    def at_close(self, loop: asyncio.AbstractEventLoop, closed: Callable[[], None]) -> Callable[[], None]:
+        """Call something in the step in which this loop is closed. Returns what makes that undone."""
+        return LoopEnd(loop, closed).cancel
 
     async def resolve(self, host: str, port: int) -> set[Address]:
         """All addresses of a host, IPv4 and IPv6, each with the port. Raises OSError if there is none."""

@@ -226,7 +226,9 @@ class Processes:
         except Stop as stop:
             self._exited(process, stop.reason)
         except BaseException as error:  # noqa: BLE001 - whatever a process dies of
-            self._crashed(process, error)
+            # Of a GeneratorExit, a TaskGroup in the body makes something else.
+            if self.loop is None or not self.loop.is_closed():
+                self._crashed(process, error)
         else:
             self._exited(process, NORMAL)
         finally:
@@ -332,6 +334,8 @@ class Processes:
     def abandon(self) -> None:
         """Cancel the tasks of all processes, and wait for none: the node is gone as if its program had been killed."""
         self._closed = True
+        for waits in self._unborn.values():
+            waits.coroutine.close()
         alive = [process.task for process in self if process.task is not None]
         for task in (*alive, *self._dying):
             task.cancel()

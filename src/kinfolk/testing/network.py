@@ -22,7 +22,7 @@ from kinfolk.cookie import Cookie, ProofKeys
 from kinfolk.ids import Address
 from kinfolk.shell.machine import Caller, Machine, OtherEnd, Port, Protocol
 from kinfolk.shell.tls import OwnCertificates, Papers
-from kinfolk.testing.loop import PROGRAM, Program
+from kinfolk.testing.loop import PROGRAM, Program, SimulatedLoop
 
 LATENCY = 0.0002, 0.005
 FIRST_FREE_PORT = 49152
@@ -514,6 +514,12 @@ class MemoryMachine(Machine):
     async def dial(self, loop: asyncio.AbstractEventLoop, address: Address, papers: Papers, protocol: Protocol) -> None:
         """See `Network.dial`."""
         await self.network.dial(self, address, papers, protocol)
+
+    def at_close(self, loop: asyncio.AbstractEventLoop, closed: Callable[[], None]) -> Callable[[], None]:
+        """Not of a simulated loop: it notices when nothing will ever happen any more, and a timer always will."""
+        if isinstance(loop, SimulatedLoop):
+            return lambda: None
+        return super().at_close(loop, closed)
 
     def other_end(self, transport: asyncio.BaseTransport, papers: Papers) -> OtherEnd:
         """By its papers, which name nobody."""

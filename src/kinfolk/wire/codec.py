@@ -75,21 +75,6 @@ MOVED = "moved"
 """Its value is the pid of whoever has taken over; nothing was begun."""
 
 
-def outcome_of(error: BaseException) -> tuple[str, str]:
-    """How the error that ended a request travels to the caller: an outcome, and a text."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - of a user's class: the caller is to be told all the same
-        text = "its text cannot be made"
-    if isinstance(error, Refused):
-        return REFUSED, text
-    if isinstance(error, NoProcess):
-        return NO_PROCESS, text
-    if isinstance(error, CallFailed):
-        return FAILED, text
-    return FAILED, f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 def error_of(outcome: str, text: str) -> KinfolkError:
     """What the caller raises for an outcome other than OK. An outcome of a later version is a CallFailed."""
     if outcome == REFUSED:

@@ -131,14 +131,17 @@ function tree({ store, root, choice, signal }, node) {
   const roots = h("ul", { class: "tree" });
   const nothing = empty("Nothing is supervised here", "node.supervise([Child(...), ...]) starts a supervisor and its children.");
   nothing.hidden = true;
-  root.append(h("div", { class: "toolbar" }, choice), said, h("div", { class: "card" }, roots, nothing));
+  const more = h("p", { class: "muted" }, "There is more than is shown here: kinfolk tree tells all.");
+  more.hidden = true;
+  root.append(h("div", { class: "toolbar" }, choice), said, h("div", { class: "card" }, roots, more, nothing));
 
   const refresh = new Refresh(
     async (asking) => {
       const found = await ask("tree", { node }, asking);
       text(said, "");
-      branch(roots, found);
-      nothing.hidden = found.length > 0;
+      branch(roots, found.roots);
+      more.hidden = !found.more;
+      nothing.hidden = found.roots.length > 0;
     },
     { failed: (error) => text(said, error.message), signal },
   );
