@@ -4,7 +4,7 @@ A reason is a word (``"normal"``, ``"shutdown"``, ...), a `Crash` with the text 
 """
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -61,10 +61,7 @@ class Crash(Struct, frozen=True, dict=True):
     @classmethod
     def of(cls, error: BaseException) -> "Crash":
         """The reason of a process that this exception has ended."""
-        try:
-            message = str(error)
-        except Exception:  # noqa: BLE001 - of a user's class
-            message = "its text cannot be made"
+        message = text_of(error)
         try:
             trace = "".join(traceback.format_exception(error))
         except Exception:  # noqa: BLE001 - it asks the same class
@@ -76,6 +73,14 @@ class Crash(Struct, frozen=True, dict=True):
         )
         force_setattr(crash, "raised", error)
         return crash
+
+
+def text_of(error: BaseException, form: Callable[[object], str] = str) -> str:
+    """The text of an exception, which may be of a user's class: it is made whatever that class does."""
+    try:
+        return form(error)
+    except Exception:  # noqa: BLE001 - of a user's class
+        return f"{type(error).__name__}: its text cannot be made"
 
 
 Reason = str | Crash | NameLost

@@ -34,7 +34,7 @@ from kinfolk.ids import Pid, check_name, check_node_name
 from kinfolk.logs import fields
 from kinfolk.messages import Call, Exit, PeerDown, PeerUp
 from kinfolk.process import Body, Process, Runnable, is_call
-from kinfolk.reasons import NOCONNECTION, NORMAL, SHUTDOWN, Crash, Reason, Stop
+from kinfolk.reasons import NOCONNECTION, NORMAL, SHUTDOWN, Crash, Reason, Stop, text_of
 from kinfolk.seconds import check_seconds
 from kinfolk.server import Started, has_state, is_server, takes_state
 from kinfolk.shell.alarms import Alarm
@@ -822,7 +822,7 @@ class Supervising:
     def _why(self, slot: _Slot, what: str) -> BaseException:
         if isinstance(slot.error, NameTaken | NotConfirmed):
             return slot.error
-        error = ChildFailed(slot.id, what, str(slot.error) if slot.error is not None else str(slot.reason))
+        error = ChildFailed(slot.id, what, text_of(slot.error) if slot.error is not None else str(slot.reason))
         error.__cause__ = slot.error or (slot.reason.error if isinstance(slot.reason, Crash) else None)
         return error
 

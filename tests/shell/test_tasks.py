@@ -193,6 +193,29 @@ async def test_a_process_that_raises_is_logged_once_with_its_traceback_and_exits
     assert len(caplog.records) == 1
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+    __repr__ = __str__
+
+
+async def test_a_process_is_dead_also_if_its_error_cannot_be_shown(caplog):
+    home = started()
+
+    async def unspeakable(me: Process) -> None:
+        raise Unspeakable
+
+    process = home.start(unspeakable)
+    await ended(process)
+    [(_, reason)] = home.exits
+    assert isinstance(reason, Crash)
+    assert (reason.type, reason.message) == ("Unspeakable", "Unspeakable: its text cannot be made")
+    [record] = caplog.records
+    assert record.getMessage().endswith("crashed: Unspeakable: its text cannot be made")
+    assert not home.processes.get(process.pid.local)
+
+
 async def test_a_process_whose_task_is_cancelled_exits_as_killed():
     home = started()
     process = home.start(forever)
