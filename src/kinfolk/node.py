@@ -595,7 +595,19 @@ class Node:
 
         Supervisors stop their children in good order first, and servers terminate, within 5 s; not so if a process of
         this node itself closes it, for it would wait for its own end. What waits to be done is not done: see `drain`.
+
+        Raises:
+            RuntimeError: its event loop runs in another thread.
         """
+        if self._is_forked:
+            self._state = "closed"  # here; it is the other program's
+            return
+        loop = self._loop
+        if loop is not None and loop.is_running() and loop is not asyncio.get_running_loop():
+            raise RuntimeError(
+                "a node is closed on its own event loop, and that runs in another thread: there use"
+                " asyncio.run_coroutine_threadsafe(node.close(), loop)"
+            )
         self._begin_close(asyncio.current_task())
         if self._closing is not None:
             await asyncio.shield(self._closing)
@@ -1009,8 +1021,11 @@ class Node:
             )
 
     def forget_process(self) -> None:
-        """This is a node of the program that this one was forked from."""
+        """This is a node of the program that this one was forked from: when that ends, its sockets are to close."""
         self._is_forked, self.direct = True, {}
+        if self._built is not None:
+            self._built.transport.let_go()
+            self._built.stalls.let_go()
 
     def is_service(self, process: Process) -> bool:
         """Whether this is the process that answers questions about the node."""

@@ -1,6 +1,7 @@
 """The life of a node: made, started, joined, closed; and what each may do meanwhile."""
 
 import asyncio
+import os
 import socket
 import threading
 from pathlib import Path
@@ -13,11 +14,18 @@ from kinfolk import (
     Node,
     NodeClosed,
     NodeUnreachable,
+    PeerDown,
     Process,
     new_cookie,
 )
 from tests.node.nodes import Nodes, echo, ended, idle, until
 from tests.node.relay import Relay
+
+
+async def collect_nodes(me: Process, seen: list[object]) -> None:
+    me.monitor_node()
+    while True:
+        seen.append(await me.receive())
 
 
 def test_a_node_touches_no_loop_before_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -227,6 +235,44 @@ async def test_another_thread_may_look_names_up_and_nothing_else(nodes: Nodes):
     assert found.pop("whereis") == pid
     assert set(found) == {"send", "spawn", "register_nowait", "kill"}
     assert all("thread" in str(text) for text in found.values())
+
+
+async def test_a_node_is_not_closed_from_another_thread(nodes: Nodes):
+    ada = await nodes.start("ada")
+    with pytest.raises(RuntimeError, match="run_coroutine_threadsafe"):
+        await asyncio.to_thread(lambda: asyncio.run(ada.close()))
+    assert ada.ready
+    assert await ada.call(ada.spawn(echo), 1) == 1
+    loop = asyncio.get_running_loop()
+    await asyncio.to_thread(lambda: asyncio.run_coroutine_threadsafe(ada.close(), loop).result())
+    assert not ada.ready
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of Python 3.12 and later: any fork with threads
+async def test_a_fork_that_outlives_its_parent_keeps_neither_port_nor_connections(nodes: Nodes):
+    ada, bob = await nodes.mesh("ada", "bob")
+    seen: list[object] = []
+    bob.spawn(collect_nodes, seen)
+    await until(lambda: seen)
+    end, kept = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(kept)
+            os.read(end, 1)  # until the parent has seen enough
+        finally:
+            os._exit(0)
+    os.close(end)
+    try:
+        ada.abandon()
+        await until(lambda: len(seen) == 2)
+        assert isinstance(seen[1], PeerDown)
+        assert "heard nothing" not in seen[1].reason
+        again = await nodes.start(ada.name)
+        await again.close()
+    finally:
+        os.close(kept)
+        await asyncio.to_thread(os.waitpid, child, 0)
 
 
 async def test_nodes_of_different_cookies_in_one_program_keep_apart(nodes: Nodes):

@@ -26,7 +26,7 @@ from kinfolk.shell.contacts import Contact
 from kinfolk.shell.dataplane import CONTROL, DataPlane, Waiting
 from kinfolk.shell.driver import Driver
 from kinfolk.shell.gate import Gate
-from kinfolk.shell.machine import Caller, Machine, Port
+from kinfolk.shell.machine import Caller, Machine, Port, let_go
 from kinfolk.shell.tls import Papers, node_uri, probable_cause
 from kinfolk.wire import frames
 from kinfolk.wire.frames import FRAGMENT_BYTES
@@ -452,6 +452,12 @@ class Link(asyncio.BufferedProtocol):
         if self._tls is not None:
             self._tls.abort()
 
+    def let_go(self) -> None:
+        """This is a fork of the program whose connection it is."""
+        sock = None if self._tls is None else self._tls.get_extra_info("socket")
+        if sock is not None:
+            let_go(sock.fileno())
+
     def flush(self) -> None:
         """Write at once what waits."""
         self._flush()
@@ -662,6 +668,12 @@ class Transport:
         for task in list(self._tasks.values()):
             task.cancel()
         self._abort()
+
+    def let_go(self) -> None:
+        """This is a fork of the program whose connections these are: they are to end with that one."""
+        self._port.let_go()
+        for link in {*self._links.values(), *self.parting}:
+            link.let_go()
 
     def _abort(self) -> None:
         for link in {*self._links.values(), *self.parting}:
