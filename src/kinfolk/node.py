@@ -1533,7 +1533,13 @@ class _Told:
             return await main
         loop.add_signal_handler(signal.SIGTERM, stop)
         try:
-            value = await main
+            try:
+                value = await main
+            except Exception as error:
+                if self._leaving is None or not _is_of_a_node(error):
+                    raise
+                await self._leaving
+                raise asyncio.CancelledError from None  # the end of its nodes was that of what it asked of them
             if self._leaving is not None:
                 await self._leaving  # it may have returned because its node had closed
             return value
@@ -1544,6 +1550,13 @@ class _Told:
         left = await asyncio.gather(*(node.drain() for node in nodes))
         self.code = 0 if all(left) else 128 + signal.SIGTERM
         task.cancel()
+
+
+def _is_of_a_node(error: Exception) -> bool:
+    """Whether it says nothing but what nodes raise, as when they close."""
+    return isinstance(error, KinfolkError) or (
+        isinstance(error, ExceptionGroup) and all(map(_is_of_a_node, error.exceptions))
+    )
 
 
 def _handles_sigterm() -> bool:
