@@ -29,7 +29,7 @@ from kinfolk.errors import (
     NoProcess,
     NotConfirmed,
 )
-from kinfolk.handover import Inheritance, Proceed, TakeOver, hand_over, standby_name
+from kinfolk.handover import LOADING_TIMEOUT, Inheritance, Proceed, TakeOver, hand_over, standby_name
 from kinfolk.ids import Pid, check_name, check_node_name
 from kinfolk.logs import fields
 from kinfolk.messages import Call, Exit, PeerDown, PeerUp
@@ -442,9 +442,10 @@ class Supervising:
         try:
             inheritance = slot.inheritance = Inheritance(call.body.state, call.body.holder)
             pid = self._spawn(slot, inheritance)
-            await inheritance.loaded
-            call.reply(pid)
-            if await self._is_to_begin(slot, pid, inheritance, watch):
+            loaded = await _loads(inheritance)
+            if loaded:
+                call.reply(pid)
+            if loaded and await self._is_to_begin(slot, pid, inheritance, watch):
                 assert slot.process is not None, "it is a process of this node"
                 slot.process.mailbox.put_first(inheritance.messages)
                 inheritance.begin.set_result(None)
@@ -887,6 +888,13 @@ class Supervising:
             for call in self._asked:
                 call.reply()
             self._asked.clear()
+
+
+async def _loads(inheritance: Inheritance) -> bool:
+    """Wait until it has taken the state over; false if that takes longer than whoever gave it waits."""
+    either: set[asyncio.Future[Any]] = {inheritance.loaded, inheritance.decided}
+    await asyncio.wait(either, timeout=LOADING_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+    return inheritance.loaded.done()
 
 
 def _is_lost(names: "Names", name: str, pid: Pid) -> bool:
