@@ -1,6 +1,7 @@
 """The life of a node: made, started, joined, closed; and what each may do meanwhile."""
 
 import asyncio
+import errno
 import os
 import socket
 import threading
@@ -18,6 +19,7 @@ from kinfolk import (
     Process,
     new_cookie,
 )
+from kinfolk.shell.machine import RealMachine
 from tests.node.nodes import Nodes, echo, ended, idle, until
 from tests.node.relay import Relay
 
@@ -329,6 +331,19 @@ async def test_connect_says_what_is_wrong(nodes: Nodes):
     await ada.connect(bob.name)  # once more is no error
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(NodeUnreachable, match=r"0\.1 s"):
         await ada.connect(f"127.0.0.1:{silent.getsockname()[1]}", timeout=0.1)
+
+
+async def test_who_cannot_connect_for_want_of_descriptors_does_not_blame_the_other_end(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+):
+    ada, bob = await nodes.start("ada"), await nodes.start("bob")
+
+    async def dial(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(RealMachine, "dial", dial)
+    with pytest.raises(NodeUnreachable, match=r"Too many open files, here at this node: .*ulimit -n"):
+        await ada.connect(bob.name, timeout=0.2)
 
 
 async def test_after_connect_this_node_holds_the_names_of_everybody_in_both_meshes(nodes: Nodes):

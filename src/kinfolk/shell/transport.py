@@ -7,6 +7,7 @@ link lives by its callbacks alone. What one turn of the loop produced for a peer
 
 import asyncio
 import dataclasses
+import errno
 import logging
 import socket
 import ssl
@@ -1068,7 +1069,10 @@ def dial_error(seed: Seed, error: OSError, ours: Papers, *, past_tls: bool) -> A
         own = ours.names_nodes
         reason = "certificate" if own else "cookie"
         return AuthenticationFailed(f"{seed} did not let us in: {probable_cause(error, own=own)}", reason)
-    return NodeUnreachable(f"cannot connect to {seed}: {error.strerror or error}; is it running there?")
+    text = f"cannot connect to {seed}: {error.strerror or error}"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return NodeUnreachable(f"{text}, here at this node: close some, or raise the limit (`ulimit -n`)")
+    return NodeUnreachable(f"{text}; is it running there?")
 
 
 def _why(error: Exception, link: Link) -> str:
