@@ -343,9 +343,11 @@ class Processes:
             text = "%s (%s) crashed: %s"
         else:
             text = "%s (%s) raised while it was ended: %s"
-        _log.error(text, process.pid, process.function, shown, exc_info=error, extra=about)
-        if process.exit_reason is None:
-            self._exited(process, Crash.of(error), crashed=True)
+        try:
+            _log.error(text, process.pid, process.function, shown, exc_info=error, extra=about)
+        finally:  # a handler of the program's may raise
+            if process.exit_reason is None:
+                self._exited(process, Crash.of(error), crashed=True)
 
     def _exited(self, process: Process, reason: Reason, crashed: bool = False) -> None:
         """The one step in which a process dies."""
