@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from threading import get_ident
 from types import MethodType, TracebackType
-from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, overload
+from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, cast, overload
 from weakref import WeakKeyDictionary, WeakSet
 
 import kinfolk.settings
@@ -1552,11 +1552,11 @@ class _Told:
         task.cancel()
 
 
-def _is_of_a_node(error: Exception) -> bool:
+def _is_of_a_node(error: BaseException) -> bool:
     """Whether it says nothing but what nodes raise, as when they close."""
-    return isinstance(error, KinfolkError) or (
-        isinstance(error, ExceptionGroup) and all(map(_is_of_a_node, error.exceptions))
-    )
+    if not isinstance(error, BaseExceptionGroup):
+        return isinstance(error, KinfolkError)
+    return cast("BaseExceptionGroup[BaseException]", error).split(KinfolkError)[1] is None
 
 
 def _handles_sigterm() -> bool:
