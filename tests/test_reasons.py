@@ -1,10 +1,11 @@
 """Exit reasons: one form, also after a journey; never more than what the protocol allows."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import force_setattr
 
 from kinfolk.errors import NameLost
 from kinfolk.ids import Pid
@@ -90,6 +91,46 @@ def test_whatever_a_process_dies_of_fits_into_a_frame(error: Exception):
     assert len(crash.message) <= MAX_WORD
     assert 0 < len(crash.traceback) <= MAX_TRACEBACK
     assert after_a_journey(crash) == crash
+
+
+class Text(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Text("done"),
+        Crash("E" * 1000, "\ud800", "x" * 20_000_000),
+        Crash(Text("E"), "", ""),
+        NameLost(Text("db"), None),
+    ],
+    ids=["word", "crash", "texts", "name"],
+)
+def test_what_a_program_gives_as_a_reason_travels(given: Reason):
+    reason = reason_of(given)
+    arrived = after_a_journey(reason)
+    assert str(arrived) == str(reason)
+    assert type(arrived) is type(reason)
+
+
+def test_a_reason_that_is_made_to_fit_keeps_its_exception():
+    error = ValueError("no")
+    crash = Crash.of(error)
+    force_setattr(crash, "message", "x" * 2 * MAX_WORD)
+    fits = reason_of(crash)
+    assert isinstance(fits, Crash)
+    assert fits.message == "x" * MAX_WORD
+    assert fits.error is error
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [Crash(cast("str", 1), "", ""), Crash("E", cast("str", None), ""), NameLost(cast("str", 7)), NameLost("\ud800")],
+)
+def test_reasons_that_could_not_travel_are_refused(wrong: Reason):
+    with pytest.raises((TypeError, ValueError)):
+        reason_of(wrong)
 
 
 def test_programs_give_words_exceptions_and_reasons():

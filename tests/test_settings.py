@@ -71,6 +71,16 @@ def test_the_users_cookie_is_not_made_when_another_is_given(place):
     assert not place.home.exists()
 
 
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch):
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(ValueError, match="set KINFOLK_HOME"):
+        home({})
+    assert home({"KINFOLK_HOME": "/somewhere"}) == Path("/somewhere")
+
+
 def test_home_is_where_the_environment_says():
     assert home({"KINFOLK_HOME": "/somewhere"}) == Path("/somewhere")
     assert home({}) == home({"KINFOLK_HOME": ""}) == Path.home() / ".kinfolk"

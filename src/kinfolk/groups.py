@@ -73,7 +73,7 @@ class Groups:
             NodeClosed: the node is closed.
             ValueError, TypeError: the name or pid is not valid, or is a process of another node.
         """
-        pid = self._checked(group, pid)
+        group, pid = self._checked(group, pid)
         if not self._node.is_alive(pid):
             raise NoProcess(f"cannot join {group!r}: {pid} is dead")
         self._node.submit(fx.JoinGroup(group, pid))
@@ -84,7 +84,7 @@ class Groups:
         Raises:
             NodeClosed, ValueError, TypeError: as `join`.
         """
-        pid = self._checked(group, pid)
+        group, pid = self._checked(group, pid)
         if self._node.is_alive(pid):  # else it is no member, or will not be in a moment
             self._node.submit(fx.LeaveGroup(group, pid))
 
@@ -122,7 +122,7 @@ class Groups:
             NodeClosed: the node is closed.
             ValueError, TypeError: the name is not valid.
         """
-        self._check(group)
+        group = self._check(group)
         sender = None if self._own is None else self._own.pid.local
         self._node.dataplane.broadcast(group, message, sender, include_self=include_self)
 
@@ -156,20 +156,20 @@ class Groups:
 
     # --- inside ---
 
-    def _check(self, group: str) -> None:
+    def _check(self, group: str) -> str:
         if self._own is not None:
             self._own.check_alive()
         self._node.check_open()
-        check_name(group)
+        return check_name(group)
 
-    def _checked(self, group: str, pid: Pid | None) -> Pid:
-        self._check(group)
+    def _checked(self, group: str, pid: Pid | None) -> tuple[str, Pid]:
+        group = self._check(group)
         if pid is None and self._own is not None:
-            return self._own.pid
+            return group, self._own.pid
         pid = check_pid(pid)
         if pid.node != self._node.name:
             raise ValueError(f"{pid} is a process of another node: it joins and leaves groups there, by me.groups")
-        return pid
+        return group, pid
 
 
 class GroupWatch(Watch[GroupEvent]):

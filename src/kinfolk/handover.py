@@ -188,6 +188,9 @@ async def _find(node: "Node", holder: Pid, name: str, state: Any) -> _Successor 
         except CallTimeout:
             _tell(node, peer, Proceed(name=name, holder=holder, begin=False))
             continue
+        except asyncio.CancelledError:
+            _tell(node, peer, Proceed(name=name, holder=holder, begin=False))
+            raise
         return _Successor(peer, pid)
     return None
 

@@ -146,7 +146,7 @@ def check_node_name(name: str) -> str:
         raise ValueError(f"node name {name!r} has port 0: it becomes a real port when the node starts")
     if not name.endswith(f"@{address}"):
         raise ValueError(f"node name {name!r} must be written {name.partition('@')[0]}@{address}")
-    return name
+    return str.__str__(name)  # a plain one is kept for all that are equal
 
 
 def check_word(word: str, what: str, within: str = "") -> str:
@@ -158,7 +158,7 @@ def check_word(word: str, what: str, within: str = "") -> str:
 
 
 def check_name(name: str) -> str:
-    """Return the name of a process if it is valid: a str of 1 to 255 bytes in UTF-8.
+    """Return the name of a process if it is valid: a str of 1 to 255 bytes in UTF-8. One of a subclass as a plain str.
 
     Raises:
         TypeError: not a str.
@@ -166,6 +166,8 @@ def check_name(name: str) -> str:
     """
     if not isinstance(name, str):
         raise TypeError(f"a name must be a str, not {type(name).__name__}")
+    if type(name) is not str:
+        name = str.__str__(name)  # as of a StrEnum: the wire carries no subclasses
     try:
         size = len(name.encode())
     except UnicodeEncodeError:

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from threading import get_ident
 from types import MethodType, TracebackType
-from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, overload
+from typing import Any, ClassVar, Self, TypeVar, TypeVarTuple, cast, overload
 from weakref import WeakKeyDictionary, WeakSet
 
 import kinfolk.settings
@@ -597,7 +597,19 @@ class Node:
 
         Supervisors stop their children in good order first, and servers terminate, within 5 s; not so if a process of
         this node itself closes it, for it would wait for its own end. What waits to be done is not done: see `drain`.
+
+        Raises:
+            RuntimeError: its event loop runs in another thread.
         """
+        if self._is_forked:
+            self._state = "closed"  # here; it is the other program's
+            return
+        loop = self._loop
+        if loop is not None and loop.is_running() and loop is not asyncio.get_running_loop():
+            raise RuntimeError(
+                "a node is closed on its own event loop, and that runs in another thread: there use"
+                " asyncio.run_coroutine_threadsafe(node.close(), loop)"
+            )
         self._begin_close(asyncio.current_task())
         if self._closing is not None:
             await asyncio.shield(self._closing)
@@ -1022,8 +1034,11 @@ class Node:
             )
 
     def forget_process(self) -> None:
-        """This is a node of the program that this one was forked from."""
+        """This is a node of the program that this one was forked from: when that ends, its sockets are to close."""
         self._is_forked, self.direct = True, {}
+        if self._built is not None:
+            self._built.transport.let_go()
+            self._built.stalls.let_go()
 
     def is_service(self, process: Process) -> bool:
         """Whether this is the process that answers questions about the node."""
@@ -1532,7 +1547,13 @@ class _Told:
             return await main
         loop.add_signal_handler(signal.SIGTERM, stop)
         try:
-            value = await main
+            try:
+                value = await main
+            except Exception as error:
+                if self._leaving is None or not _is_of_a_node(error):
+                    raise
+                await self._leaving
+                raise asyncio.CancelledError from None  # the end of its nodes was that of what it asked of them
             if self._leaving is not None:
                 await self._leaving  # it may have returned because its node had closed
             return value
@@ -1543,6 +1564,13 @@ class _Told:
         left = await asyncio.gather(*(node.drain() for node in nodes))
         self.code = 0 if all(left) else 128 + signal.SIGTERM
         task.cancel()
+
+
+def _is_of_a_node(error: BaseException) -> bool:
+    """Whether it says nothing but what nodes raise, as when they close."""
+    if not isinstance(error, BaseExceptionGroup):
+        return isinstance(error, KinfolkError)
+    return cast("BaseExceptionGroup[BaseException]", error).split(KinfolkError)[1] is None
 
 
 def _handles_sigterm() -> bool:

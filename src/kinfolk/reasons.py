@@ -4,13 +4,13 @@ A reason is a word (``"normal"``, ``"shutdown"``, ...), a `Crash` with the text 
 """
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from kinfolk.errors import KinfolkError, NameLost
-from kinfolk.ids import Pid
+from kinfolk.ids import Pid, check_name, check_pid
 
 NORMAL = "normal"
 """Its body has returned."""
@@ -61,10 +61,7 @@ class Crash(Struct, frozen=True, dict=True):
     @classmethod
     def of(cls, error: BaseException) -> "Crash":
         """The reason of a process that this exception has ended."""
-        try:
-            message = str(error)
-        except Exception:  # noqa: BLE001 - of a user's class
-            message = "its text cannot be made"
+        message = text_of(error)
         try:
             trace = "".join(traceback.format_exception(error))
         except Exception:  # noqa: BLE001 - it asks the same class
@@ -76,6 +73,14 @@ class Crash(Struct, frozen=True, dict=True):
         )
         force_setattr(crash, "raised", error)
         return crash
+
+
+def text_of(error: BaseException, form: Callable[[object], str] = str) -> str:
+    """The text of an exception, which may be of a user's class: it is made whatever that class does."""
+    try:
+        return form(error)
+    except Exception:  # noqa: BLE001 - of a user's class
+        return f"{type(error).__name__}: its text cannot be made"
 
 
 Reason = str | Crash | NameLost
@@ -101,21 +106,46 @@ class Stop(KinfolkError):
 
 
 def reason_of(given: "Reason | BaseException") -> Reason:
-    """The reason that a program has given: a word, a `Crash`, or an exception.
+    """The reason that a program has given: a word, a `Crash`, or an exception; as it can travel.
 
     Raises:
-        TypeError: it is something else.
-        ValueError: a word that is empty, longer than MAX_WORD, or not valid Unicode.
+        TypeError: it is something else, or a part of it is of another type than it has to be.
+        ValueError: a word that is empty, longer than MAX_WORD, or not valid Unicode; or no valid name was lost.
     """
-    if isinstance(given, Crash | NameLost):
-        return given
+    if isinstance(given, Crash):
+        return _bounded(given)
+    if isinstance(given, NameLost):
+        return _checked(given)
     if isinstance(given, BaseException):
         return Crash.of(given)
     if not isinstance(given, str):
         raise TypeError(f"an exit reason is a word, a Crash or an exception, not a {type(given).__name__}")
-    if not 0 < len(given) <= MAX_WORD or given != _sendable(given):
-        raise ValueError(f"the exit reason {given[:40]!r} must be 1 to {MAX_WORD} characters of valid Unicode")
-    return given
+    word = str.__str__(given)  # of a subclass, such as an enum's, which the wire does not carry
+    if not 0 < len(word) <= MAX_WORD or word != _sendable(word):
+        raise ValueError(f"the exit reason {word[:40]!r} must be 1 to {MAX_WORD} characters of valid Unicode")
+    return word
+
+
+def _bounded(crash: Crash) -> Crash:
+    """A crash that a program may have made itself, with texts that fit into a frame."""
+    texts: list[object] = [crash.type, crash.message, crash.traceback]
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"the type, message and traceback of a Crash are str, not {type(text).__name__}")
+    kind, message, trace = (_sendable(text) for text in (crash.type, crash.message, crash.traceback))
+    fits = Crash(kind[:MAX_TYPE], message[:MAX_WORD], trace[-MAX_TRACEBACK:])
+    if fits == crash and all(type(text) is str for text in texts):
+        return crash
+    force_setattr(fits, "raised", crash.error)
+    return fits
+
+
+def _checked(lost: NameLost) -> NameLost:
+    """The loss of a name that a program may have made itself."""
+    name = check_name(lost.name)
+    if lost.winner is not None:
+        check_pid(lost.winner)
+    return lost if type(lost.name) is str else NameLost(name, lost.winner)
 
 
 def told(reason: Reason) -> tuple[str, list[str]]:

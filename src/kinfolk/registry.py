@@ -179,7 +179,7 @@ class Names:
 
         Cancelling it withdraws the claim.
         """
-        self._check(name, pid)
+        name = self._check(name, pid)
         patience = self._patience if timeout is None else check_seconds(timeout)
         ref, answer = self._node.order(lambda ref: fx.Register(ref, name, pid, True, patience, on_lost))
         self._registering[name] += 1
@@ -209,7 +209,7 @@ class Names:
             NodeClosed: the node is closed.
             ValueError, TypeError: the name or pid is not valid.
         """
-        self._check(name, pid)
+        name = self._check(name, pid)
         if pid.node != self._node.name:
             raise ValueError(f"{pid} is a process of another node: only `await names.register(...)` can ask that node")
         return self._registration(self._node.order_now(lambda ref: fx.Register(ref, name, pid, False, 0.0, on_lost)))
@@ -226,7 +226,7 @@ class Names:
             NodeClosed: the node is closed.
             ValueError, TypeError: the name is not valid, or `timeout` is no number of seconds.
         """
-        check_name(name)
+        name = check_name(name)
         await self.withdraw(name, timeout)
 
     async def transfer(self, name: str, pid: Pid, *, timeout: float | None = None) -> Registration:
@@ -254,7 +254,7 @@ class Names:
         the holder's node was, may the name still come to `pid`; if the old holder has it in another partition, that one
         gets `NameLost` then. Cancelling it leaves the name where it is, unless it has moved already.
         """
-        self._check(name, pid)
+        name = self._check(name, pid)
         patience = self._patience if timeout is None else check_seconds(timeout)
         claim = await self._node.ordered(lambda ref: fx.Transfer(ref, name, pid, patience))
         return self._registration(claim)
@@ -284,7 +284,7 @@ class Names:
             NodeClosed: the node is closed.
             ValueError, TypeError: the name is not valid, or `timeout` is no number of seconds.
         """
-        check_name(name)
+        name = check_name(name)
         if timeout is not None:
             check_seconds(timeout)
         self._node.check_open()
@@ -381,12 +381,13 @@ class Names:
         if self._given.get(claim.name) != claim.position and self._registering[claim.name] == 1:
             self._node.order_unheard(lambda ref: fx.Unregister(ref, claim.name, claim.position, 0.0, claim.pid))
 
-    def _check(self, name: str, pid: Pid) -> None:
-        check_name(name)
+    def _check(self, name: str, pid: Pid) -> str:
+        name = check_name(name)
         check_pid(pid)
         self._node.check_open()
         if pid.node == self._node.name and not self._node.is_alive(pid):
             raise NoProcess(f"cannot register {name!r}: {pid} is dead")
+        return name
 
 
 class NameWatch(Watch[NameEvent]):
@@ -459,7 +460,7 @@ class LocalNames:
             NoProcess: the process is dead.
             ValueError, TypeError: the name or pid is not valid.
         """
-        check_name(name)
+        name = check_name(name)
         check_pid(pid)
         if pid.node != self._node.name:
             raise ValueError(f"{pid} is a process of another node: its names belong there")

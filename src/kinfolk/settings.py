@@ -162,8 +162,19 @@ def resolve(
 
 
 def home(environ: Mapping[str, str] | None = None) -> Path:
-    """Where a user's loopback cookie is, and the list of its nodes on this machine: $KINFOLK_HOME or ~/.kinfolk."""
-    return Path(_environ(environ).get("KINFOLK_HOME") or Path.home() / ".kinfolk")
+    """Where a user's loopback cookie is, and the list of its nodes on this machine: $KINFOLK_HOME or ~/.kinfolk.
+
+    Raises:
+        ValueError: the user has no home directory, as in some containers.
+    """
+    given = _environ(environ).get("KINFOLK_HOME")
+    try:
+        return Path(given) if given else Path.home() / ".kinfolk"
+    except RuntimeError:
+        raise ValueError(
+            "this user has no home directory for a cookie and the list of nodes: set KINFOLK_HOME to a directory, or"
+            " give cookie_file and join"
+        ) from None
 
 
 def _environ(environ: Mapping[str, str] | None) -> Mapping[str, str]:

@@ -29,12 +29,12 @@ from kinfolk.errors import (
     NoProcess,
     NotConfirmed,
 )
-from kinfolk.handover import Inheritance, Proceed, TakeOver, hand_over, standby_name
+from kinfolk.handover import LOADING_TIMEOUT, Inheritance, Proceed, TakeOver, hand_over, standby_name
 from kinfolk.ids import Pid, check_name, check_node_name
 from kinfolk.logs import fields
 from kinfolk.messages import Call, Exit, PeerDown, PeerUp
 from kinfolk.process import Body, Process, Runnable, is_call
-from kinfolk.reasons import NOCONNECTION, NORMAL, SHUTDOWN, Crash, Reason, Stop
+from kinfolk.reasons import NOCONNECTION, NORMAL, SHUTDOWN, Crash, Reason, Stop, text_of
 from kinfolk.seconds import check_seconds
 from kinfolk.server import Started, has_state, is_server, takes_state
 from kinfolk.shell.alarms import Alarm
@@ -442,9 +442,10 @@ class Supervising:
         try:
             inheritance = slot.inheritance = Inheritance(call.body.state, call.body.holder)
             pid = self._spawn(slot, inheritance)
-            await inheritance.loaded
-            call.reply(pid)
-            if await self._is_to_begin(slot, pid, inheritance, watch):
+            loaded = await _loads(inheritance)
+            if loaded:
+                call.reply(pid)
+            if loaded and await self._is_to_begin(slot, pid, inheritance, watch):
                 assert slot.process is not None, "it is a process of this node"
                 slot.process.mailbox.put_first(inheritance.messages)
                 inheritance.begin.set_result(None)
@@ -800,7 +801,7 @@ class Supervising:
     def _why(self, slot: _Slot, what: str) -> BaseException:
         if isinstance(slot.error, NameTaken | NotConfirmed):
             return slot.error
-        error = ChildFailed(slot.id, what, str(slot.error) if slot.error is not None else str(slot.reason))
+        error = ChildFailed(slot.id, what, text_of(slot.error) if slot.error is not None else str(slot.reason))
         error.__cause__ = slot.error or (slot.reason.error if isinstance(slot.reason, Crash) else None)
         return error
 
@@ -865,6 +866,13 @@ class Supervising:
             for call in self._asked:
                 call.reply()
             self._asked.clear()
+
+
+async def _loads(inheritance: Inheritance) -> bool:
+    """Wait until it has taken the state over; false if that takes longer than whoever gave it waits."""
+    either: set[asyncio.Future[Any]] = {inheritance.loaded, inheritance.decided}
+    await asyncio.wait(either, timeout=LOADING_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+    return inheritance.loaded.done()
 
 
 def _is_lost(names: "Names", name: str, pid: Pid) -> bool:

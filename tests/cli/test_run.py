@@ -104,6 +104,7 @@ EVER = "await asyncio.Event().wait()"
         ("pass", EVER, signal.SIGTERM, 0, ""),
         pytest.param(STUCK, EVER, signal.SIGTERM, 143, "", marks=pytest.mark.slow),
         pytest.param("pass", "await node.wait_closed()", signal.SIGTERM, 0, "done\n", marks=pytest.mark.slow),
+        ("pass", "await node.names.wait_for('nobody')", signal.SIGTERM, 0, ""),
         ("pass", EVER, signal.SIGINT, 130, ""),
     ],
 )
@@ -114,6 +115,32 @@ def test_a_program_of_its_own_is_ended_by_a_signal_without_a_traceback(shell, wo
     program.signal(number)
     ended = program.end()
     assert (ended.code, ended.out) == (code, out)
+    assert "Traceback" not in ended.err
+
+
+STARTING = """
+import asyncio, kinfolk
+
+async def main():
+    node = kinfolk.Node("ada", join=["127.0.0.1:{port}"])
+    print("ready", node.name, flush=True)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(node.start())
+
+kinfolk.run(main)
+"""
+
+
+def test_a_program_whose_node_has_yet_to_start_is_ended_without_a_traceback(shell):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        (shell.directory / "program.py").write_text(STARTING.format(port=silent.getsockname()[1]))
+        program = shell.program("program.py")
+        program.ready()
+        silent.settimeout(10)
+        with silent.accept()[0]:  # it dials, and waits for an answer
+            program.signal(signal.SIGTERM)
+            ended = program.end()
+    assert ended.code == 0
     assert "Traceback" not in ended.err
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kinfolk import Child, Moved, NameLost, Node, NoProcess, Pid, Reason, Request, Server, Supervision
+from kinfolk import Child, Moved, NameLost, Node, NoProcess, Pid, Reason, Request, Server, Supervision, supervisor
 from tests.node.nodes import Nodes, ended, holders, until
 from tests.node.relay import between
 from tests.node.test_singletons import History, alternate, states
@@ -68,6 +68,13 @@ class Fragile(Ledger):
 
     async def take_over(self, state: list[int]) -> None:
         raise ValueError("too much")
+
+
+class Endless(Ledger):
+    """Never comes to the end of taking over."""
+
+    async def take_over(self, state: list[int]) -> None:
+        await asyncio.Event().wait()
 
 
 class Secretive(Ledger):
@@ -168,6 +175,26 @@ async def test_a_singleton_that_cannot_be_handed_over_is_released(nodes: Nodes, 
     await supervise(mesh, *kinds)
     assert await bob.call("led", Add(number=1)) == 1
     assert await ada.drain() is True
+    await until(lambda: getattr(bob.names.whereis("led"), "node", None) == bob.name)
+    assert await bob.call("led", Add(number=2)) == 2
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told", "lost"])
+async def test_who_does_not_come_to_an_end_of_taking_over_starts_without_the_state(
+    nodes: Nodes, told: bool, monkeypatch: pytest.MonkeyPatch
+):
+    if not told:
+        monkeypatch.setattr(supervisor, "LOADING_TIMEOUT", 0.3)
+    mesh = ada, bob = await nodes.mesh("ada", "bob")
+    await supervise(mesh, Ledger, Endless)
+    assert await bob.call("led", Add(number=1)) == 1
+    if told:
+        assert await ada.drain(0.4) is True
+    else:
+        leaving = asyncio.create_task(ada.drain(10.0))
+        await until(lambda: len(bob.processes()) == 3)  # the new one, beside the supervisor and the service
+        ada.abandon()
+        await ended(leaving)
     await until(lambda: getattr(bob.names.whereis("led"), "node", None) == bob.name)
     assert await bob.call("led", Add(number=2)) == 2
 

@@ -1,7 +1,9 @@
 """The life of a node: made, started, joined, closed; and what each may do meanwhile."""
 
 import asyncio
+import errno
 import gc
+import os
 import socket
 import subprocess
 import sys
@@ -16,11 +18,19 @@ from kinfolk import (
     Node,
     NodeClosed,
     NodeUnreachable,
+    PeerDown,
     Process,
     new_cookie,
 )
+from kinfolk.shell.machine import RealMachine
 from tests.node.nodes import Nodes, echo, ended, idle, until
 from tests.node.relay import Relay
+
+
+async def collect_nodes(me: Process, seen: list[object]) -> None:
+    me.monitor_node()
+    while True:
+        seen.append(await me.receive())
 
 
 def test_a_node_touches_no_loop_before_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -290,6 +300,44 @@ async def test_another_thread_may_look_names_up_and_nothing_else(nodes: Nodes):
     assert all("thread" in str(text) for text in found.values())
 
 
+async def test_a_node_is_not_closed_from_another_thread(nodes: Nodes):
+    ada = await nodes.start("ada")
+    with pytest.raises(RuntimeError, match="run_coroutine_threadsafe"):
+        await asyncio.to_thread(lambda: asyncio.run(ada.close()))
+    assert ada.ready
+    assert await ada.call(ada.spawn(echo), 1) == 1
+    loop = asyncio.get_running_loop()
+    await asyncio.to_thread(lambda: asyncio.run_coroutine_threadsafe(ada.close(), loop).result())
+    assert not ada.ready
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of Python 3.12 and later: any fork with threads
+async def test_a_fork_that_outlives_its_parent_keeps_neither_port_nor_connections(nodes: Nodes):
+    ada, bob = await nodes.mesh("ada", "bob")
+    seen: list[object] = []
+    bob.spawn(collect_nodes, seen)
+    await until(lambda: seen)
+    end, kept = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(kept)
+            os.read(end, 1)  # until the parent has seen enough
+        finally:
+            os._exit(0)
+    os.close(end)
+    try:
+        ada.abandon()
+        await until(lambda: len(seen) == 2)
+        assert isinstance(seen[1], PeerDown)
+        assert "heard nothing" not in seen[1].reason
+        again = await nodes.start(ada.name)
+        await again.close()
+    finally:
+        os.close(kept)
+        await asyncio.to_thread(os.waitpid, child, 0)
+
+
 async def test_nodes_of_different_cookies_in_one_program_keep_apart(nodes: Nodes):
     ada, bob = await nodes.mesh("ada", "bob")
     eve = await nodes.start("eve", cookie=new_cookie())
@@ -344,6 +392,19 @@ async def test_connect_says_what_is_wrong(nodes: Nodes):
     await ada.connect(bob.name)  # once more is no error
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(NodeUnreachable, match=r"0\.1 s"):
         await ada.connect(f"127.0.0.1:{silent.getsockname()[1]}", timeout=0.1)
+
+
+async def test_who_cannot_connect_for_want_of_descriptors_does_not_blame_the_other_end(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+):
+    ada, bob = await nodes.start("ada"), await nodes.start("bob")
+
+    async def dial(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(RealMachine, "dial", dial)
+    with pytest.raises(NodeUnreachable, match=r"Too many open files, here at this node: .*ulimit -n"):
+        await ada.connect(bob.name, timeout=0.2)
 
 
 async def test_after_connect_this_node_holds_the_names_of_everybody_in_both_meshes(nodes: Nodes):

@@ -1,6 +1,7 @@
 """The names of several nodes, from the first registration before the start to the last when a process exits."""
 
 import asyncio
+import enum
 from typing import Any, cast
 
 import pytest
@@ -259,6 +260,31 @@ async def test_a_process_registers_itself(nodes: Nodes):
     bob.spawn(service, "svc")
     await until(lambda: len(into) == 2)
     assert isinstance(into[1], NameTaken)
+
+
+class Text(str):
+    """As those of other libraries that mark what is safe, or tell where it came from."""
+
+    __slots__ = ()
+
+
+class Service(enum.StrEnum):
+    DB = "db"
+
+
+@pytest.mark.parametrize("given", [Text("db"), Service.DB], ids=["subclass", "enum"])
+async def test_a_name_is_plain_text_whatever_it_was_given_as(nodes: Nodes, given: str):
+    ada, bob = await nodes.mesh("ada", "bob")
+    pid = ada.spawn(echo)
+    await ada.names.register(given, pid)
+    ada.names.register_nowait(Text(f"{given} now"), pid)
+    await ada.groups.join(given, pid)
+    await until(lambda: bob.names.whereis("db now") == pid and pid in bob.groups.members("db"))
+    assert {type(name) for node in (ada, bob) for name in node.names.snapshot()} == {str}
+    assert await bob.call(given, 1) == await bob.call("db", 1) == 1
+    await bob.names.unregister(given)
+    await ada.groups.leave(given, pid)
+    await until(lambda: ada.names.whereis("db") is None and not bob.groups.members("db"))
 
 
 async def test_names_are_any_text_of_1_to_255_bytes(nodes: Nodes):

@@ -1,5 +1,6 @@
 """Neighbours on one machine: who is announced is found, and nothing else is."""
 
+import errno
 import stat
 import subprocess
 import sys
@@ -53,6 +54,16 @@ def test_the_announcement_of_a_dead_os_process_is_removed(home):
 def test_an_announcement_that_is_being_written_counts(home):
     announce(home, "kinfolk", ADA).write_text("")
     assert neighbours(home, "kinfolk") == [ADA]
+
+
+def test_an_announcement_that_cannot_be_written_is_none(home, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        announce(home, "kinfolk", ADA)
+    assert neighbours(home, "kinfolk") == []
 
 
 def test_clusters_do_not_see_each_other(home):

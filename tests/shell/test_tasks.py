@@ -15,6 +15,7 @@ from kinfolk.ids import Pid
 from kinfolk.messages import Call
 from kinfolk.process import Process
 from kinfolk.reasons import Crash
+from kinfolk.shell import tasks
 from tests.home import NAME, Home, ended, settled
 
 
@@ -191,6 +192,43 @@ async def test_a_process_that_raises_is_logged_once_with_its_traceback_and_exits
     del process, home
     gc.collect()  # An exception that nobody retrieved would be logged.
     assert len(caplog.records) == 1
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+    __repr__ = __str__
+
+
+async def test_a_process_is_dead_also_if_its_error_cannot_be_shown(caplog):
+    home = started()
+
+    async def unspeakable(me: Process) -> None:
+        raise Unspeakable
+
+    process = home.start(unspeakable)
+    await ended(process)
+    [(_, reason)] = home.exits
+    assert isinstance(reason, Crash)
+    assert (reason.type, reason.message) == ("Unspeakable", "Unspeakable: its text cannot be made")
+    [record] = caplog.records
+    assert record.getMessage().endswith("crashed: Unspeakable: its text cannot be made")
+    assert not home.processes.get(process.pid.local)
+
+
+async def test_a_process_is_dead_also_if_its_crash_cannot_be_logged(monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(tasks._log, "error", full)
+    home = started()
+    process = home.start(crash)
+    assert process.task is not None
+    with pytest.raises(OSError, match="No space"):
+        await process.task
+    [(_, reason)] = home.exits
+    assert isinstance(reason, Crash) and reason.type == "ZeroDivisionError"
 
 
 async def test_a_process_whose_task_is_cancelled_exits_as_killed():

@@ -226,7 +226,7 @@ class DataPlane:
             self.send(holder, body, sender)
             return
         check_node_name(node)
-        check_name(name)
+        name = check_name(name)
         encoded = msgspec.Raw(self._codec.encode(body))
         link = self.links.get(node)
         if link is None:
@@ -416,7 +416,7 @@ class DataPlane:
         assert isinstance(target, tuple), "names of the cluster are looked up before"
         address, node = target
         check_node_name(node)
-        check_name(address)
+        address = check_name(address)
         if node == self.name:
             named = self._local_names(address)
             if named is None:

@@ -13,6 +13,7 @@ import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import Context
 from typing import Any, NamedTuple
 
@@ -80,6 +81,9 @@ class Port(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free the port."""
+
+    def let_go(self) -> None:  # noqa: B027 - a port of no system's has nothing to do
+        """This is a fork of the program whose port it is: keep nobody from it when that program has gone."""
 
     def datagrams(self) -> socket.socket:
         """A UDP socket, not blocking, at the same host, and of the same number if that is free; for a thread.
@@ -235,6 +239,9 @@ class _TcpPort(Port):
             self._loop.remove_reader(self._sock)
         self._sock.close()
 
+    def let_go(self) -> None:
+        let_go(self._sock.fileno())
+
     def datagrams(self) -> socket.socket:
         return datagrams_beside(self._sock)
 
@@ -321,6 +328,19 @@ def datagrams_beside(listener: socket.socket) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def let_go(descriptor: int) -> None:
+    """Give up what a fork has inherited of a socket; it would stay open for the other end as long as the fork lives.
+
+    The descriptor stays taken: whoever closes the socket here later would else close something else.
+    """
+    if descriptor < 0:
+        return  # closed
+    with suppress(OSError):  # no descriptor is free
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, descriptor, inheritable=False)
+        os.close(null)
 
 
 async def _tls_begins(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:

@@ -29,7 +29,11 @@ def announce(home: Path, cluster: str, name: str) -> Path:
     for directory in (home, home / "nodes", path.parent):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600)
-    path.write_text(str(os.getpid()))
+    try:
+        path.write_text(str(os.getpid()))
+    except OSError:
+        withdraw(path)  # empty, as on a full disk, it would count for ever as one that is being written
+        raise
     return path
 
 

@@ -173,7 +173,8 @@ class Signals:
             name, node = check_name(target[0]), check_node_name(target[1])
             return self._local_names(name) if node == self.relations.name else None, (name, node)
         if isinstance(target, str):
-            return self._whereis(check_name(target)), target
+            target = check_name(target)
+            return self._whereis(target), target
         raise TypeError(f"cannot monitor a {type(target).__name__}: give a pid, a name, or (name, node)")
 
     def _checked_node(self, node: str | None) -> str | None:

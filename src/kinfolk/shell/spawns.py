@@ -32,7 +32,7 @@ from kinfolk.errors import (
 from kinfolk.ids import Pid, check_node_name
 from kinfolk.logs import fields
 from kinfolk.messages import Ref, Unknown
-from kinfolk.reasons import KILL
+from kinfolk.reasons import KILL, text_of
 from kinfolk.seconds import check_seconds
 from kinfolk.shell.signals import Peer, Signals
 from kinfolk.wire import frames
@@ -194,7 +194,7 @@ class Spawns:
         except SpawnFailed as error:
             self._refuse(peer, operation, FAILED, str(error))
         except Exception as error:  # noqa: BLE001 - whatever the arguments lead to
-            self._refuse(peer, operation, FAILED, f"{type(error).__name__}: {error}")
+            self._refuse(peer, operation, FAILED, f"{type(error).__name__}: {text_of(error)}")
         else:
             if parent is not None:
                 self._signals.adopt(pid.local, parent)

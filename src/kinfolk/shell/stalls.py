@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from kinfolk import effects as fx
 from kinfolk.cookie import Hidden
 from kinfolk.logs import fields
+from kinfolk.shell.machine import let_go
 from kinfolk.wire import frames
 from kinfolk.wire.stalls import KEY_BYTES, REPORT_BYTES, Report, decode, encode, is_genuine
 
@@ -192,6 +193,11 @@ class Stalls:
         self._sentry.start()
         self._timer = loop.call_later(self._sentry.every, self._turn)
         self._listen()
+
+    def let_go(self) -> None:
+        """This is a fork of the program whose socket it is."""
+        if self._sock is not None:
+            let_go(self._sock.fileno())
 
     def close(self) -> None:
         """Watch and listen no longer."""

@@ -28,7 +28,7 @@ from kinfolk.logs import fields
 from kinfolk.mailbox import Mailbox
 from kinfolk.messages import Call
 from kinfolk.process import PRUNE_FROM, Body, Process
-from kinfolk.reasons import KILLED, NORMAL, SHUTDOWN, Crash, Reason, Stop
+from kinfolk.reasons import KILLED, NORMAL, SHUTDOWN, Crash, Reason, Stop, text_of
 from kinfolk.server import is_server, serve
 from kinfolk.tracing import TracedMailbox, Tracer
 from kinfolk.wire import codec
@@ -341,14 +341,17 @@ class Processes:
             task.cancel()
 
     def _crashed(self, process: Process, error: BaseException) -> None:
-        about = self._about(process, reason=repr(error))
+        shown = text_of(error, repr)
+        about = self._about(process, reason=shown)
         if process.exit_reason is None:
-            text = "%s (%s) crashed: %r"
+            text = "%s (%s) crashed: %s"
         else:
-            text = "%s (%s) raised while it was ended: %r"
-        _log.error(text, process.pid, process.function, error, exc_info=error, extra=about)
-        if process.exit_reason is None:
-            self._exited(process, Crash.of(error), crashed=True)
+            text = "%s (%s) raised while it was ended: %s"
+        try:
+            _log.error(text, process.pid, process.function, shown, exc_info=error, extra=about)
+        finally:  # a handler of the program's may raise
+            if process.exit_reason is None:
+                self._exited(process, Crash.of(error), crashed=True)
 
     def _exited(self, process: Process, reason: Reason, crashed: bool = False) -> None:
         """The one step in which a process dies."""

@@ -7,6 +7,7 @@ link lives by its callbacks alone. What one turn of the loop produced for a peer
 
 import asyncio
 import dataclasses
+import errno
 import logging
 import socket
 import ssl
@@ -26,7 +27,7 @@ from kinfolk.shell.contacts import Contact
 from kinfolk.shell.dataplane import CONTROL, DataPlane, Waiting
 from kinfolk.shell.driver import Driver
 from kinfolk.shell.gate import Gate
-from kinfolk.shell.machine import Caller, Machine, Port
+from kinfolk.shell.machine import Caller, Machine, Port, let_go
 from kinfolk.shell.tls import Papers, node_uri, probable_cause
 from kinfolk.wire import frames
 from kinfolk.wire.frames import FRAGMENT_BYTES
@@ -453,6 +454,12 @@ class Link(asyncio.BufferedProtocol):
         if self._tls is not None:
             self._tls.abort()
 
+    def let_go(self) -> None:
+        """This is a fork of the program whose connection it is."""
+        sock = None if self._tls is None else self._tls.get_extra_info("socket")
+        if sock is not None:
+            let_go(sock.fileno())
+
     def flush(self) -> None:
         """Write at once what waits."""
         self._flush()
@@ -663,6 +670,12 @@ class Transport:
         for task in list(self._tasks.values()):
             task.cancel()
         self._abort()
+
+    def let_go(self) -> None:
+        """This is a fork of the program whose connections these are: they are to end with that one."""
+        self._port.let_go()
+        for link in {*self._links.values(), *self.parting}:
+            link.let_go()
 
     def _abort(self) -> None:
         for link in {*self._links.values(), *self.parting}:
@@ -1057,7 +1070,10 @@ def dial_error(seed: Seed, error: OSError, ours: Papers, *, past_tls: bool) -> A
         own = ours.names_nodes
         reason = "certificate" if own else "cookie"
         return AuthenticationFailed(f"{seed} did not let us in: {probable_cause(error, own=own)}", reason)
-    return NodeUnreachable(f"cannot connect to {seed}: {error.strerror or error}; is it running there?")
+    text = f"cannot connect to {seed}: {error.strerror or error}"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return NodeUnreachable(f"{text}, here at this node: close some, or raise the limit (`ulimit -n`)")
+    return NodeUnreachable(f"{text}; is it running there?")
 
 
 def _why(error: Exception, link: Link) -> str:
