@@ -53,6 +53,27 @@ def test_the_programs_of_a_page_print_what_it_says(page: Path, environment: dict
             assert fnmatchcase(done.stdout, pattern), f"{program}\nprints\n{done.stdout}\nnot\n{expected}"
 
 
+def test_the_tests_that_the_page_about_testing_shows_pass_and_a_failure_tells_its_seed(
+    environment: dict[str, str], tmp_path: Path
+):
+    shown = [program for language, program in blocks(DOCS / "testing.md") if language == "python"]
+    for number, program in enumerate(shown):
+        (tmp_path / f"test_{number}.py").write_text(program)
+    (tmp_path / "test_fails.py").write_text(shown[1].replace("== 1", "== 3"))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert f"1 failed, {len(shown)} passed" in done.stdout, done.stdout
+    assert re.search(
+        r"^E +with seed \d+; to run it again: pytest test_fails.py::\w+ --kin-seed=\d+$", done.stdout, re.M
+    )
+
+
 @pytest.mark.slow
 def test_the_tutorial_goes_as_it_says(environment: dict[str, str], tmp_path: Path):
     programs = [program for language, program in blocks(DOCS / "tutorial.md") if language == "python"]

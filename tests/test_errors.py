@@ -102,11 +102,14 @@ def test_an_error_survives_a_copy_and_a_pickle(error, way):
         (
             errors.NotConfirmed("db"),
             (
-                "the claim of 'db' was withdrawn: this node had not finished joining;"
+                "the claim of 'db' was withdrawn: this node had not started, or had not finished joining;"
                 " register it again, or allow a longer timeout"
             ),
         ),
-        (errors.NameUnknown("db"), "name 'db': no process is registered under it"),
+        (
+            errors.NameUnknown("db"),
+            ("name 'db': no process is registered under it: wait for one by names.wait_for(), or see `kinfolk names`"),
+        ),
         (errors.NameLost("db", PID), "the name 'db' was lost to ada@10.0.0.1:4370/c0ffee/7, whose claim is older"),
         (errors.AuthenticationFailed("the cookie is another"), "the cookie is another"),
     ],

@@ -1,6 +1,7 @@
 """Settings: what goes before what, and what each wrong one is told. The real home is never touched."""
 
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -53,6 +54,11 @@ def test_without_any_setting_a_node_is_on_loopback_and_finds_its_neighbours(plac
     assert settings.cluster == DEFAULT_CLUSTER
     assert settings.join == ()
     assert settings.neighbours
+
+
+def test_a_name_is_made_of_the_package_that_runs(place, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/usr/lib/python3/uvicorn/__main__.py", "shop:web"])
+    assert place.settings().name.startswith("uvicorn-")
 
 
 def test_names_made_up_differ(place):

@@ -44,15 +44,18 @@ class NotConfirmed(KinfolkError, TimeoutError):
         who = (
             f"no answer in time from {', '.join(self.missing)}"
             if self.missing
-            else "this node had not finished joining"
+            else "this node had not started, or had not finished joining"
         )
         return f"the claim of {self.name!r} was withdrawn: {who}; register it again, or allow a longer timeout"
+
+
+_NOBODY = "no process is registered under it: wait for one by names.wait_for(), or see `kinfolk names`"
 
 
 class NameUnknown(KinfolkError, LookupError):
     """No process has this name here and now, or the registration that was meant has ended."""
 
-    def __init__(self, name: str, detail: str = "no process is registered under it") -> None:
+    def __init__(self, name: str, detail: str = _NOBODY) -> None:
         super().__init__(
             name
         )  # of two arguments, an OSError, as which it can be caught too, would take one for an errno

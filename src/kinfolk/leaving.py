@@ -111,7 +111,7 @@ class Drain:
     async def run(self) -> bool:
         """Go through all steps; returns whether they were done in time. What is left undone is logged and counted."""
         _log.info(
-            "%s drains, for at most %g s",
+            "%s drains, for at most %.3g s",
             self._node.name,
             self._timeout,
             extra=fields(self._node.name, seconds=self._timeout),

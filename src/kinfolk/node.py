@@ -1108,8 +1108,11 @@ class Node:
     def order(self, make: Callable[[int], fx.Input]) -> tuple[int, "asyncio.Future[object]"]:
         """Give the kernel an order. Returns its reference and the future of its answer: cancelled, `give_up`."""
         ref = next(self._references)
-        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[object] = loop.create_future()
         self._answers[ref] = future
+        if self._loop is None:
+            self._parts.driver.start(loop)  # the node may never start, and who waits has its time
         self.submit(make(ref))
         return ref, future
 

@@ -322,12 +322,19 @@ def _read_file(path: Path) -> dict[str, object]:
 def _complete_name(name: str | None) -> str:
     """Names may lack their parts: none at all, or only the word before the '@'; the rest is on loopback."""
     if name is None:
-        program = Path(sys.argv[0]).stem if sys.argv and sys.argv[0] not in ("", "-c", "-m") else "python"
-        word = re.sub(r"[^A-Za-z0-9_.-]", "-", program)[:40] or "python"
+        word = re.sub(r"[^A-Za-z0-9_.-]", "-", _program())[:40] or "python"
         name = f"{word}-{secrets.token_hex(3)}"
     if "@" not in name:
         name = f"{check_word(name, 'the node name')}@127.0.0.1:0"
     return f"{name.partition('@')[0]}@{node_address(name)}"
+
+
+def _program() -> str:
+    """What runs here: a file, or the package of `python -m PACKAGE`."""
+    if not sys.argv or sys.argv[0] in ("", "-c", "-m"):
+        return "python"
+    file = Path(sys.argv[0])
+    return file.parent.name if file.name == "__main__.py" else file.stem
 
 
 def _listen_address(text: str, port: int) -> Address:

@@ -64,6 +64,7 @@ def test_a_message_is_sent_and_may_come_from_standard_input(market, inside, monk
         (["call", "till", "3", "--timeout", "0.2"], 4, "within 0.2 s"),
         (["call", "till", "no json"], 2, '"in quotes"'),
         (["call", "till", "5", "--type", "shopping:Sell"], 2, "object"),
+        (["call", "till", '{"price": 5}', "--type", "shopping:Sell"], 1, "the request could not be read"),
         (["call", "", "5"], 2, "empty"),
         (["call", "drawer", "5", "--on", "ada"], 2, "'@'"),
         (["kill", "carl@127.0.0.1:1/a/1"], 3, "not connected"),

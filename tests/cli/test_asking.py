@@ -60,6 +60,12 @@ def test_names_on_a_terminal_are_a_table_that_no_name_can_break(cluster):
     assert "\x1b[31m" not in shown and "\a" not in shown, "a name must not control the terminal"
 
 
+def test_on_a_narrow_terminal_a_pid_stays_whole(cluster):
+    pids = [line.split("\t")[1] for line in cluster.shell.run("names").out.splitlines()]
+    table = cluster.shell.run_on_terminal("names", COLUMNS="40", NO_COLOR="1").out
+    assert [line.split()[-1] for line in table.splitlines()[1:]] == pids
+
+
 def test_no_color_is_respected(cluster):
     shown = cluster.shell.run_on_terminal("nodes", NO_COLOR="1").out
     assert "NODE" in shown and "\x1b[3" not in shown

@@ -34,6 +34,14 @@ def test_wrong_usage_ends_with_2_and_one_line(capsys, arguments, complaint):
     assert complaint in err and "--help" in err
 
 
+def test_a_paragraph_of_help_breaks_where_the_terminal_ends_and_nowhere_else(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("The signal cancels FUNC;") and "ends the program at once." in line for line in lines)
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["names", "--help"], ["cookie"], ["cookie", "new", "--help"]])
 def test_help_is_shown_and_is_no_error(capsys, arguments):
     with pytest.raises(SystemExit) as ended:

@@ -1,13 +1,16 @@
 """`kinfolk demo`: it shows what it promises, and notices when it does not."""
 
+import os
 import re
 import signal
+import subprocess
 
 import pytest
 
 from kinfolk.demo import etcd, story
 from kinfolk.demo.checks import Broken, Reply, State, differences, failed, succeeded, winner
 from kinfolk.demo.stage import Member, stage
+from tests.cli.commands import KINFOLK
 
 ADA, BOB, CARL = "ada@127.0.0.1:1", "bob@127.0.0.1:2", "carl@127.0.0.1:3"
 NAMES = {"clock": f"{ADA}/a/1", "db": f"{BOB}/b/1"}
@@ -71,6 +74,14 @@ def test_an_interrupted_demo_leaves_nothing_behind(shell, number):
     assert ended.code == 128 + number
     assert "Traceback" not in ended.err
     assert not list(shell.directory.glob("kinfolk-demo-*"))
+
+
+def test_a_demo_that_nobody_reads_ends_as_any_command_does(shell):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer) as pipe:
+        done = subprocess.run([*KINFOLK, "demo"], env=shell.environ, stdout=pipe, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
 async def test_the_stage_is_cleared_whatever_happens():

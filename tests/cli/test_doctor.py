@@ -64,6 +64,13 @@ def test_a_weak_cookie_a_taken_port_and_an_unknown_host_are_found(shell, inside,
     assert findings["address nowhere.invalid:4370"][0] == "wrong"
 
 
+def test_an_address_of_another_machine_is_wrong(shell, inside, tmp_path):
+    ended = inside(shell, "doctor", "--json", "--name", "ada@192.0.2.1:4370", "--cookie-file", cookie_in(tmp_path))
+    state, says = found(ended)["port 192.0.2.1:4370"]
+    assert ended.code == 1
+    assert state == "wrong" and "Cannot assign requested address" in says and "--listen an address of this mach" in says
+
+
 def test_settings_that_are_wrong_are_found_before_anything_else(shell, inside, tmp_path):
     path = cookie_in(tmp_path)
     Path(path).chmod(0o644)

@@ -220,6 +220,20 @@ def test_what_cannot_be_run_ends_with_2_and_says_why(inside, shell):
             assert complaint in ended.only_line
 
 
+@pytest.mark.parametrize(
+    ("module", "option", "extra"),
+    [
+        ("grpc", ("--registry", "etcd://127.0.0.1:1"), "kinfolk[etcd]"),
+        ("dns", ("--join", "dns+srv://_kinfolk._tcp.example.org"), "kinfolk[dns]"),
+    ],
+)
+def test_an_extra_that_is_missing_is_told_in_one_line(shell, module, option, extra):
+    (shell.directory / f"{module}.py").write_text(f"raise ModuleNotFoundError({module!r}, name={module!r})\n")
+    ended = shell.run("run", "shopping:quick", *option)
+    assert ended.code == 2 and ended.err.splitlines()[-1].startswith("kinfolk: ")
+    assert extra in ended.err and "Traceback" not in ended.err
+
+
 def test_a_module_that_fails_to_import_shows_its_own_traceback(shell):
     (shell.directory / "sad.py").write_text("import not_there_at_all\n")
     ended = shell.run("run", "sad:f")

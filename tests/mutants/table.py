@@ -221,8 +221,8 @@ def _mutants() -> Iterator[Mutant]:
         "deadlines",
         "a call waits for an answer for ever",
         "shell/dataplane.py",
-        "loop.call_later(left, _time_out, waiting, timeout)\n",
-        "loop.call_later(left + 1000, _time_out, waiting, timeout)\n",
+        "loop.call_later(left, self._time_out, waiting, timeout)\n",
+        "loop.call_later(left + 1000, self._time_out, waiting, timeout)\n",
         "node/test_messages.py::test_a_call_ends_with_what_became_of_it",
     )
     yield breaks(

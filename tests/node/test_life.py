@@ -356,8 +356,10 @@ async def test_a_start_that_is_refused_or_cannot_bind_leaves_nothing_behind(node
     with pytest.raises(AuthenticationFailed, match="cluster") as refused:
         await nodes.start("eve", ada, cluster="elsewhere")
     assert refused.value.reason == "cluster"
-    with pytest.raises(OSError, match="is another node running there"):
+    with pytest.raises(OSError, match=r"is another node running there\? End it, or take another port"):
         await nodes.start(ada.name)
+    with pytest.raises(OSError, match="is no address of this machine: name one that is, or say which to bind with"):
+        await nodes.start("eve@192.0.2.1:0", cookie=new_cookie())
     with pytest.raises(NodeUnreachable, match="min_peers"):
         await nodes.start("bob", join=["127.0.0.1:1"], min_peers=1, join_timeout=0.05)
     assert ada.peers() == []

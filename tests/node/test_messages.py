@@ -363,6 +363,16 @@ async def test_many_nodes_call_one_process_at_once(nodes: Nodes):
     assert sorted(answers) == list(range(1, 401))
 
 
+async def test_what_is_no_pair_of_a_name_and_its_node_is_refused(nodes: Nodes):
+    ada = await nodes.start("ada")
+    wrong: Any = ("x",)
+    for speak in (ada.call, ada.send_when_clear):
+        with pytest.raises(TypeError, match=r"cannot send to \('x',\): give a pid, a name, or \(name, node\)"):
+            await speak(wrong, 1)
+    with pytest.raises(TypeError, match=r"cannot send to \('x',\): give a pid"):
+        ada.send(wrong, 1)
+
+
 async def test_calls_of_many_lengths_end_each_in_its_time(nodes: Nodes):
     ada = await nodes.start("ada")
     pid, ends = ada.spawn(idle), list[float]()

@@ -2,16 +2,19 @@
 
 import asyncio
 import enum
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from kinfolk import (
+    CallTimeout,
     NameAdded,
     NameLost,
     NameRemoved,
     NameTaken,
     NameUnknown,
+    Node,
     NodeLost,
     NoProcess,
     NotConfirmed,
@@ -36,6 +39,39 @@ async def test_names_taken_before_the_start_are_known_everywhere_after_it(nodes:
     await waiting
     await until(lambda: ada.names.snapshot() == {"one": pid, "two": pid, "three": pid})
     assert await ada.call("two", "hi") == "hi"
+
+
+async def test_who_waits_for_a_node_that_never_starts_waits_in_vain_and_not_for_ever(nodes: Nodes):
+    ada = nodes.make("ada")
+    pid = ada.spawn(echo)
+    with pytest.raises(NotConfirmed, match="this node had not started"):
+        await ada.names.register("x", pid, timeout=0.05)
+    assert ada.names.whereis("x") is None
+    with pytest.raises(CallTimeout, match=f"{ada.name} has not been started"):
+        await ada.call(pid, 1, timeout=0.05)
+
+
+def test_a_node_may_start_on_another_loop_than_that_on_which_somebody_waited_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("KINFOLK_HOME", str(tmp_path))
+    node = Node("ada")
+    pid = node.spawn(echo)
+
+    async def wait() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await node.names.register("x", pid, timeout=60.0)
+
+    async def main() -> None:
+        async with node:
+            with pytest.raises(NameWaitTimeout):
+                await node.names.wait_for("x", timeout=0.01)
+            await node.names.register("x", pid)
+            assert await node.call("x", "hi") == "hi"
+
+    asyncio.run(wait())
+    asyncio.run(main())
 
 
 async def test_a_name_taken_before_the_start_loses_to_who_has_it_in_the_cluster(nodes: Nodes):

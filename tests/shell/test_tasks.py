@@ -118,6 +118,10 @@ def generator(me: Process):
     yield 1
 
 
+async def no_process() -> None:
+    pass
+
+
 async def two_arguments(me: Process, one: int) -> None:
     pass
 
@@ -131,6 +135,7 @@ async def two_arguments(me: Process, one: int) -> None:
         (generator, (), "generator: it has a 'yield'"),
         (two_arguments, (), "missing 1 required positional argument: 'one'"),
         (two_arguments, (1, 2), "takes 2 positional arguments but 3 were given"),
+        (no_process, (), "cannot spawn no_process: no_process() takes 0 positional arguments but 1 was given; give an"),
     ],
 )
 async def test_what_is_no_process_body_is_a_type_error_with_advice(body, args, text):

@@ -5,10 +5,11 @@ errors that `kinfolk.cli.exits` knows: then one line on stderr says what is wron
 to import are imported by the function that needs them.
 """
 
+import inspect
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
@@ -41,27 +42,38 @@ app = App(
     help_format="plaintext",
     version=lambda: f"kinfolk {version('kinfolk')}",
 )
-app.command(play.demo)
-app.command(run.run)
-app.command(nodes.nodes)
-app.command(names.names)
-app.command(names.whereis)
-app.command(why.why)
-app.command(groups.groups)
-app.command(ps.ps)
-app.command(tree.tree)
-app.command(info.info)
-app.command(acting.send)
-app.command(acting.call)
-app.command(acting.kill)
-app.command(shell.shell)
-app.command(watch.watch)
-app.command(top.top)
-app.command(dashboard.dashboard)
-app.command(drain.drain)
-app.command(doctor.doctor)
+
+
+def _flowing(command: Callable[..., object]) -> str:
+    """What a command says of itself, a line for each paragraph: where it breaks, the width of the terminal decides."""
+    text, _, _ = (inspect.getdoc(command) or "").partition("\nParameters\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
+
+
+for command in (
+    play.demo,
+    run.run,
+    nodes.nodes,
+    names.names,
+    names.whereis,
+    why.why,
+    groups.groups,
+    ps.ps,
+    tree.tree,
+    info.info,
+    acting.send,
+    acting.call,
+    acting.kill,
+    shell.shell,
+    watch.watch,
+    top.top,
+    dashboard.dashboard,
+    drain.drain,
+    doctor.doctor,
+    completion.completion,
+):
+    app.command(command, help=_flowing(command))
 app.command(cookie.app)
-app.command(completion.completion)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

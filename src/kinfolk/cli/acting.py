@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from kinfolk.cli import exits, output
 from kinfolk.cli.asking import Asking, ask
+from kinfolk.errors import CallFailed, KinfolkError
 from kinfolk.ids import Pid, check_name, check_node_name
 from kinfolk.messages import Unknown
 from kinfolk.wire.codec import Codec
@@ -36,7 +37,7 @@ def send(
         A pid, or a name of the cluster.
     """
     request = ["send", _target(target, on), _message(message, kind)]
-    ask(asking, lambda node: node.act(request))
+    _act(asking, request, None)
     if asking.json:
         output.show_json({"target": target, "sent": True})
     return exits.YES
@@ -59,8 +60,7 @@ def call(
         A pid, or a name of the cluster.
     """
     asked = ["call", _target(target, on), _message(request, kind), asking.timeout]
-    answer = ask(asking, lambda node: node.act(asked, timeout=asking.patience))
-    output.show_json(_plain(answer))
+    output.show_json(_plain(_act(asking, asked, asking.patience)))
     return exits.YES
 
 
@@ -79,6 +79,13 @@ def kill(target: str, /, *, asking: Asking = Asking()) -> int:  # noqa: B008 - i
     else:
         print(f"{pid} was dead already" if reason == "noproc" else f"{pid} has ended: {reason}")
     return exits.NO if reason == "noproc" else exits.YES
+
+
+def _act(asking: Asking, request: list[object], timeout: float | None) -> Any:
+    try:
+        return ask(asking, lambda node: node.act(request, timeout=timeout))
+    except CallFailed as error:
+        raise KinfolkError(str(error)) from None  # the message was not taken: the node can be reached
 
 
 def _target(text: str, on: str | None) -> Pid | str | list[str]:

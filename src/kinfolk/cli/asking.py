@@ -112,6 +112,6 @@ async def _neighbour(known: settings.Settings, timeout: float) -> Observer:
         except (AuthenticationFailed, CallTimeout) as error:
             refusal = refusal or error
     raise refusal or NodeUnreachable(
-        f"no node of yours runs on this machine in the cluster {known.cluster}: start one, or say which to ask with"
-        " --node or KINFOLK_NODE"
+        f"no node of yours has said that it runs on this machine in the cluster {known.cluster} (one with join, a"
+        " registry or another cookie does not): start one, or say which to ask with --node or KINFOLK_NODE"
     )

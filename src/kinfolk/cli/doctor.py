@@ -1,6 +1,7 @@
 """`kinfolk doctor`: what could keep a node from joining its cluster, and what to do about it."""
 
 import asyncio
+import errno
 import platform
 import socket
 import time
@@ -83,7 +84,7 @@ def doctor(
     if json:
         output.show_json([finding._asdict() for finding in findings])
     else:
-        output.show(["", "WHAT", "IS", "WHAT TO DO"], findings, "")
+        output.show(["", "WHAT", "IS", "WHAT TO DO"], findings, "", prose=True)
     return exits.NO if any(finding.state == "wrong" for finding in findings) else exits.YES
 
 
@@ -116,12 +117,13 @@ def _own_address(known: settings.Settings) -> Iterator[Finding]:
         with closing(RealMachine().bind(known.listen)):
             yield Finding("ok", f"port {known.listen}", "free")
     except OSError as error:
-        yield Finding(
-            "warning",
-            f"port {known.listen}",
-            exits.line_of(error),
-            "fine if the node runs already; else end what runs there (`ss -ltnp`), or take another port",
-        )
+        says, _, _ = (error.strerror or "").partition(";")
+        if error.errno == errno.EADDRINUSE:
+            remedy = "fine if the node runs already; else end what runs there (`ss -ltnp`), or take another port"
+            yield Finding("warning", f"port {known.listen}", says, remedy)
+        else:
+            remedy = "give --name or --listen an address of this machine, and a port that this user may take"
+            yield Finding("wrong", f"port {known.listen}", says, remedy)
 
 
 def _resolved(address: Address, what: str, remedy: str) -> Finding:

@@ -14,6 +14,9 @@ from kinfolk.wire.handshake import printable
 _LONG = 1000
 """Rows beyond which a table is no pleasure: neither to lay out nor to look at."""
 
+_WIDE = 10_000
+"""Letters of the widest table that is not folded."""
+
 
 class Progress:
     """Tells a human, on stderr, how far long work has come; the line is gone when the work is done.
@@ -52,12 +55,13 @@ class Progress:
         sys.stderr.flush()
 
 
-def show(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
+def show(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str, *, prose: bool = False) -> None:
     """Print rows. What names contain is made harmless: no escape sequence, tab or line end gets through.
 
     Args:
         columns: their titles, for a table.
         empty: what to tell a human in place of an empty table.
+        prose: whether cells are sentences, which are folded to fit a terminal. Names and pids are to be copied whole.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
     if len(rows) > _LONG or not sys.stdout.isatty():
@@ -67,7 +71,7 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> N
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if prose else _WIDE)
     if not rows:
         console.print(Text(empty, style="dim"))
         return

@@ -109,7 +109,7 @@ def run(
             allow_shell=allow_shell,
         )
         _ = node.name  # binds the port and loads the certificates: what is wrong with them is a mistake in the command
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:  # an extra is missing, as for etcd
         raise exits.Usage(exits.line_of(error)) from None
     pages = {part: address for part, address in (("metrics", metrics), ("dashboard", dashboard)) if address is not None}
     return run_loop(lambda: _serve_with_pages(node, main, pages))
@@ -193,7 +193,9 @@ async def _first(*awaited: "asyncio.Future[Any]") -> None:
 async def _work(node: Node, main: Main) -> int:
     try:
         await node.start()
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
+        if isinstance(error, ImportError) and error.name is not None:
+            raise  # of a module that others may start; without a name it is an extra that is missing
         raise exits.Usage(exits.line_of(error)) from None
     systemd.tell(node.name, "READY=1", f"STATUS={node.name} is up, with {len(node.peers())} peers")
     try:

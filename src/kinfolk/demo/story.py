@@ -20,6 +20,14 @@ _WIDTH = 66
 """Characters of an outcome, before the time that it took."""
 
 
+class _Console(Console):
+    """Leaves to the command line what becomes of a pipe that nobody reads: rich would end the program with 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Called while that error is handled."""
+        raise BrokenPipeError
+
+
 class Step:
     """One step, while it is under way."""
 
@@ -174,7 +182,7 @@ def run(*, with_etcd: bool = False) -> int:
     Args:
         with_etcd: names are in an etcd, which is started for it.
     """
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     setting = ": three nodes in three OS processes, TLS 1.3, a fresh cookie"
     heading = setting + (", names in etcd\n" if with_etcd else "\n")
     console.print(Text.assemble(("kinfolk demo", "bold"), heading), soft_wrap=True)

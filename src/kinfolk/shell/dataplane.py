@@ -37,7 +37,7 @@ from kinfolk.messages import OF_THE_NODE, Call, reply_type
 from kinfolk.process import Process, is_call, running_process
 from kinfolk.seconds import check_seconds
 from kinfolk.shell.gate import Gate
-from kinfolk.shell.limits import Limit, make_room
+from kinfolk.shell.limits import Limit, make_room, no_answer
 from kinfolk.shell.signals import Signals
 from kinfolk.shell.spawns import Spawns
 from kinfolk.shell.tasks import Processes
@@ -56,6 +56,8 @@ _CALLED = frames.Called.TAG
 _ANSWERED = frames.Answered.TAG
 _KEPT = 1000
 """Processes that have handed over, of which this node still tells to whom; and types of requests that it knows."""
+
+_TARGETS = "give a pid, a name, or (name, node)"
 
 Target = Pid | str | tuple[str, str]
 """Where a message goes: a pid, a name of the cluster, or a name of one node as (name, node)."""
@@ -190,7 +192,7 @@ class DataPlane:
                 return
         if not isinstance(target, Pid):
             if isinstance(target, tuple):
-                self._send_to_local_name(*target, body, sender)
+                self._send_to_local_name(*_place(target), body, sender)
                 return
             target = self._resolve(target)
         if target.node == self.name:
@@ -254,6 +256,8 @@ class DataPlane:
                 return
         if timeout is not None:
             check_seconds(timeout)
+        if isinstance(target, tuple):
+            target = _place(target)
         where = target if isinstance(target, Pid | tuple) else self._resolve(target)
         link = self.links.get(where.node if isinstance(where, Pid) else where[1])
         if link is None or not link.congested or (isinstance(where, Pid) and link.creation != where.creation):
@@ -400,7 +404,7 @@ class DataPlane:
             pending = self._call_here(pid, waiting, reference, left, sender)
         else:
             pending = self._call_there(pid.node, pid, pid.local, waiting, reference, left, sender)
-        timer = None if left is None else loop.call_later(left, _time_out, waiting, timeout)
+        timer = None if left is None or timeout is None else loop.call_later(left, self._time_out, waiting, timeout)
         try:
             return await future
         finally:
@@ -408,13 +412,25 @@ class DataPlane:
                 timer.cancel()
             pending.pop(reference, None)
 
+    def _time_out(self, waiting: Waiting, timeout: float) -> None:
+        if waiting.future.done():
+            return
+        target = waiting.target if isinstance(waiting.target, Pid) else repr(waiting.target)
+        if waiting.congested:
+            text = f"{target} was not even asked within {timeout:g} s: the link to {waiting.congested} is congested"
+        elif self._processes.loop is None:
+            text = f"{target} did not answer within {timeout:g} s: {self.name} has not been started"
+        else:
+            text = no_answer(waiting.target, timeout)
+        waiting.future.set_exception(CallTimeout(text))
+
     def _begin_call_by_name(
         self, waiting: Waiting, reference: int, timeout: float | None, sender: int | None
     ) -> "dict[int, Waiting]":
         """Put a request for a name of one node on its way. Returns the table in which it waits for its answer."""
         target = waiting.target
         assert isinstance(target, tuple), "names of the cluster are looked up before"
-        address, node = target
+        address, node = _place(target)
         check_node_name(node)
         address = check_name(address)
         if node == self.name:
@@ -598,7 +614,7 @@ class DataPlane:
 
     def _resolve(self, name: str) -> Pid:
         if not isinstance(name, str):
-            raise TypeError(f"cannot send to a {type(name).__name__}: give a pid, a name, or (name, node)")
+            raise TypeError(f"cannot send to a {type(name).__name__}: {_TARGETS}")
         holder = self._whereis(name)
         if holder is None:
             raise NameUnknown(name)
@@ -913,6 +929,13 @@ CONTROL: frozenset[int] = frozenset(frame.TAG for frame in frames.FRAMES if fram
 """Tags of the frames that are not the data plane's."""
 
 
+def _place(target: tuple[str, ...]) -> tuple[str, str]:
+    """A name and the node that knows it, as they were given. TypeError: it is something else."""
+    if len(target) != 2:
+        raise TypeError(f"cannot send to {target!r}: {_TARGETS}")
+    return target[0], target[1]
+
+
 def _bare(request: object) -> object:
     """The request itself, if it travels with its trace."""
     return request.body if isinstance(request, Traced) else request
@@ -933,12 +956,3 @@ def _fail_all(waiting: dict[int, Waiting], error: Exception) -> None:
         if not call.future.done():
             call.future.set_exception(error)
     waiting.clear()
-
-
-def _time_out(waiting: Waiting, timeout: float | None) -> None:
-    if not waiting.future.done():
-        target = waiting.target if isinstance(waiting.target, Pid) else repr(waiting.target)
-        text = f"{target} did not answer within {timeout:g} s"
-        if waiting.congested:
-            text = f"{target} was not even asked within {timeout:g} s: the link to {waiting.congested} is congested"
-        waiting.future.set_exception(CallTimeout(text))

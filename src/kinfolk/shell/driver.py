@@ -48,7 +48,10 @@ class Driver:
         self._due: float | None = None  # when it fires; uvloop's handles do not tell
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Keep the kernel's deadlines from now on. Inputs are taken before that as well."""
+        """Keep the kernel's deadlines from now on, on this loop. Inputs are taken before that as well."""
+        if self._timer is not None:
+            self._timer.cancel()  # it may be of another loop
+            self._timer = None
         self._loop = loop
         self._arm()
 

@@ -46,8 +46,7 @@ class Limit:
                 break
             past.append(future)
             if not future.done():
-                who = called if isinstance(called, Pid) else repr(called)
-                future.set_exception(CallTimeout(f"{who} did not answer within {self.seconds:g} s"))
+                future.set_exception(CallTimeout(no_answer(called, self.seconds)))
         else:
             self._timer = None
             del self._among[self.seconds]
@@ -82,3 +81,12 @@ def make_room(among: dict[float, Limit]) -> bool:
             limit.forget()
             return True
     return False
+
+
+def no_answer(called: object, seconds: float) -> str:
+    """What to tell a caller who has waited in vain for so many seconds."""
+    who = called if isinstance(called, Pid) else repr(called)
+    return (
+        f"{who} did not answer within {seconds:g} s: it is busy, or never replies to such a call: allow a longer"
+        " timeout, or see by `kinfolk ps` what waits for it"
+    )

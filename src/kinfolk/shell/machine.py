@@ -6,6 +6,7 @@ transport: a machine carries bytes between two ends, each of which learns by whi
 """
 
 import asyncio
+import errno
 import os
 import random
 import secrets
@@ -309,9 +310,17 @@ def listening(address: Address) -> socket.socket:
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        text = f"cannot listen on {address}: {error.strerror}; is another node running there?"
-        raise OSError(error.errno, text) from None
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}{_advice(error)}") from None
     return sock
+
+
+def _advice(error: OSError) -> str:
+    """What to do if an address cannot be bound; nothing if only the system knows."""
+    if error.errno == errno.EADDRINUSE:
+        return "; is another node running there? End it, or take another port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "; it is no address of this machine: name one that is, or say which to bind with listen"
+    return ""
 
 
 def datagrams_beside(listener: socket.socket) -> socket.socket:

@@ -164,7 +164,12 @@ class Processes:
         mailbox = Mailbox(max_mailbox) if self.tracer is None else TracedMailbox(max_mailbox, self.tracer)
         pid = Pid(self.name, self.creation, local)
         process = Process(pid, node, body, mailbox)
-        begun: object = body(process, *args) if type(body) is FunctionType else _beginning(body, process, args)
+        try:
+            begun: object = body(process, *args) if type(body) is FunctionType else _beginning(body, process, args)
+        except TypeError as error:
+            if not inspect.iscoroutinefunction(body):
+                raise
+            raise TypeError(f"cannot spawn {body.__qualname__}: {error}; {_ADVICE}") from None  # it has not run
         kind = type(begun)
         if kind is not CoroutineType and not issubclass(kind, Coroutine):
             raise TypeError(_not_a_body(body, begun))
@@ -441,16 +446,18 @@ def _beginning(body: Body, process: Process, args: Sequence[object]) -> object:
     return serve(body, process, tuple(args)) if is_server(body) else body(process, *args)
 
 
+_ADVICE = "give an async function whose first argument is its Process, and its other arguments after it"
+
+
 def _not_a_body(body: object, result: object = None) -> str:
     """What is wrong with something that was to be spawned, and what to give instead."""
-    advice = "give an async function whose first argument is its Process, and its other arguments after it"
     if inspect.iscoroutine(body):
         body.close()
         name = body.__qualname__
-        return f"cannot spawn {name}(...), which has been called already: {advice}, as in spawn({name}, ...)"
+        return f"cannot spawn {name}(...), which has been called already: {_ADVICE}, as in spawn({name}, ...)"
     if not callable(body):
-        return f"cannot spawn {body!r}: {advice}"
+        return f"cannot spawn {body!r}: {_ADVICE}"
     name = getattr(body, "__qualname__", repr(body))
     if inspect.isasyncgen(result) or inspect.isgenerator(result):
-        return f"cannot spawn {name}: it has a 'yield', and so is a generator; {advice}"
-    return f"cannot spawn {name}: it returned {result!r} instead of a coroutine; is it missing its 'async'? {advice}"
+        return f"cannot spawn {name}: it has a 'yield', and so is a generator; {_ADVICE}"
+    return f"cannot spawn {name}: it returned {result!r} instead of a coroutine; is it missing its 'async'? {_ADVICE}"

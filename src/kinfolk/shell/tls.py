@@ -192,7 +192,7 @@ def probable_cause(error: BaseException | None, *, own: bool = False) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         if own:
             return f"the certificate there is not accepted here ({error.verify_message}): {_OWN_REMEDY}"
-        return "the node there has another cookie: give both nodes the same one"
+        return "the node there has another cookie, or certificates of its own: give both nodes the same one"
     reason = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
     if reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNEXPECTED_MESSAGE"}:
         return "what listens there does not speak TLS, so it is no kinfolk node: check host and port"
