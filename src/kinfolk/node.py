@@ -227,6 +227,8 @@ class Node:
         self._closing: asyncio.Future[None] | None = None
         self._left_over: list[Process] = []  # by the close: their tasks did not end
         self._has_closed = asyncio.Event()
+        self.has_failed = False
+        """Whether it has ended because its kernel was in disorder."""
         self.direct: dict[object, Process] = {}
         """By pid, the processes of this node into whose mailboxes a message of this node goes just so. Empty unless the
         node runs, without a tracer, and messages need not be encoded."""
@@ -635,8 +637,8 @@ class Node:
     def abandon(self) -> None:
         """Be gone at once, as if the program had been killed: nobody is told, and nothing ends in good order.
 
-        For tests of what happens then. The tasks of its processes are cancelled, so their ``finally`` runs, with
-        `NodeClosed` from all that they ask of the node; a simulation runs not even that.
+        For tests of what happens then, and for a kernel that has failed. The tasks of its processes are cancelled, so
+        their ``finally`` runs, with `NodeClosed` from all that they ask of the node; a simulation runs not even that.
         """
         parts, was = self._built, self._state
         self._state, self.direct = "closed", {}
@@ -659,6 +661,22 @@ class Node:
         parts.groups.close(error)
         self._forget_all(parts)
         self._has_closed.set()
+
+    def _kernel_failed(self, error: BaseException) -> None:
+        """What this node believes of names is no longer to be trusted: the others learn at once that it is gone."""
+        if self.has_failed:
+            return
+        self.has_failed = True
+        try:
+            _log.critical(
+                "%s ends at once, since a step of its kernel has failed halfway: start it anew. Unless its stack or"
+                " memory was at its end, or somebody interrupted it, this is a bug in kinfolk: please report it",
+                self.name,
+                exc_info=error,
+                extra=fields(self.name),
+            )
+        finally:  # a handler of the program's may raise
+            self.abandon()
 
     def _loop_closed(self) -> None:
         """Before the node: whatever is wanted of it goes through `check_open`, which says so."""
@@ -1322,7 +1340,7 @@ class Node:
             # Released by the first join: names taken before it are ours only if nobody in the cluster has them.
             kernel.names.hold()
             performers: dict[type, Callable[[Any], None]] = {}  # filled below, before the first step
-            driver = Driver(kernel, performers, self.wall_clock, machine.monotonic)
+            driver = Driver(kernel, performers, self.wall_clock, machine.monotonic, self._kernel_failed)
             client = None
             if settings.registry is not None and kernel.tenure is not None:
                 pulse = self._times.heartbeat

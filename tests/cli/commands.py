@@ -24,7 +24,8 @@ KINFOLK = [sys.executable, "-m", "kinfolk"]
 PATIENCE = 20.0
 
 MODULE = """
-import asyncio, json, os, sys, time
+import asyncio, contextlib, json, os, sys, time
+from types import SimpleNamespace
 
 async def body(me):
     await me.receive()
@@ -163,6 +164,16 @@ async def stuck(node):
 
 async def broken(node):
     raise LookupError("the shop has burnt down")
+
+async def failing(node):
+    "Makes the node's kernel fail halfway, and does not even notice."
+    def fail(happened, now):
+        raise RecursionError("halfway")
+    driver = node._parts.driver
+    driver._kernel = SimpleNamespace(handle=fail, next_deadline=driver._kernel.next_deadline, name=node.name)
+    with contextlib.suppress(RecursionError):
+        node.names.register_nowait("half", node.spawn(deaf))
+    await endless(node)
 
 def not_async(node):
     pass

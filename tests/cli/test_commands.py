@@ -34,11 +34,8 @@ def test_wrong_usage_ends_with_2_and_one_line(capsys, arguments, complaint):
     assert complaint in err and "--help" in err
 
 
-def test_a_paragraph_of_help_breaks_where_the_terminal_ends_and_nowhere_else(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "300")
-    with pytest.raises(SystemExit):
-        main(["run", "--help"])
-    lines = capsys.readouterr().out.splitlines()
+def test_a_paragraph_of_help_breaks_where_the_terminal_ends_and_nowhere_else(shell):
+    lines = shell.run("run", "--help", COLUMNS="300").out.splitlines()
     assert any(line.startswith("The signal cancels FUNC;") and "ends the program at once." in line for line in lines)
 
 

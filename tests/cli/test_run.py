@@ -29,6 +29,14 @@ def test_a_sigint_ends_it_with_0_and_a_running_function_is_cancelled(shell):
     assert "Traceback" not in ended.err
 
 
+def test_a_node_whose_kernel_fails_ends_its_program_with_1_so_that_it_is_started_anew(shell):
+    failing = shell.serve("failing")
+    failing.ready()
+    ended = failing.end()
+    assert (ended.out, ended.code) == ("tidy\n", 1)
+    assert "ends at once, since a step of its kernel has failed halfway: start it anew" in ended.err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_at_once_what_the_first_could_not(shell, number):
     stubborn = shell.serve("stubborn")

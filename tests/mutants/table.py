@@ -88,6 +88,14 @@ def _mutants() -> Iterator[Mutant]:
         "node/test_names.py::test_a_silent_peer_is_named_by_the_register_that_it_keeps_waiting_and_counted_out_by_the_next",
     )
     yield breaks(
+        "convergence",
+        "a node whose kernel has failed halfway goes on",
+        "shell/driver.py",
+        "            self._loop.call_soon(self._failed, error)\n",
+        "            self._running = False\n",
+        "node/test_life.py::test_a_node_whose_kernel_fails_halfway_ends_at_once_and_the_others_know",
+    )
+    yield breaks(
         "told the truth",
         "the loser is not told",
         "orders.py",

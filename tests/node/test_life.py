@@ -3,18 +3,23 @@
 import asyncio
 import errno
 import gc
+import inspect
 import os
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import kinfolk
 from kinfolk import (
     AuthenticationFailed,
+    NameTaken,
     Node,
     NodeClosed,
     NodeUnreachable,
@@ -22,8 +27,10 @@ from kinfolk import (
     Process,
     new_cookie,
 )
+from kinfolk import effects as fx
+from kinfolk.registry import Registration
 from kinfolk.shell.machine import RealMachine
-from tests.node.nodes import Nodes, echo, ended, idle, until
+from tests.node.nodes import PATIENCE, Nodes, echo, ended, idle, until
 from tests.node.relay import Relay
 
 
@@ -478,3 +485,63 @@ async def test_nodes_on_ipv6_loopback_find_each_other(nodes: Nodes):
     await until(lambda: ada.peers() == [bob.name])
     pid = (await bob.names.register("six", bob.spawn(echo))).pid
     assert ada.names.whereis("six") == pid and await ada.call("six", 6) == 6
+
+
+class _Half:
+    """A kernel that fails in the middle of taking a name, as a bug would make it, or the end of the stack."""
+
+    def __init__(self, kernel: Any) -> None:
+        self._kernel = kernel
+        self.next_deadline, self.name = kernel.next_deadline, kernel.name
+
+    def handle(self, happened: fx.Input, now: fx.Now) -> list[fx.Effect]:
+        effects: list[fx.Effect] = self._kernel.handle(happened, now)
+        if isinstance(happened, fx.Register):
+            raise RecursionError("half of it is done")
+        return effects
+
+
+async def test_a_node_whose_kernel_fails_halfway_ends_at_once_and_the_others_know(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    ada, bob = await nodes.mesh("ada", "bob", heartbeat=600.0)  # so nobody notices its silence
+    pid = ada.spawn(idle)
+    await ada.names.register("before", pid)
+    await until(lambda: bob.names.whereis("before") == pid)
+    driver = ada._parts.driver
+    monkeypatch.setattr(driver, "_kernel", _Half(ada._parts.kernel))
+    with pytest.raises(RecursionError):
+        ada.names.register_nowait("half", pid)
+    await asyncio.wait_for(ada.wait_closed(), PATIENCE)
+    assert ada.has_failed and "ends at once" in caplog.text
+    await until(lambda: not bob.peers() and bob.names.whereis("before") is None and bob.names.whereis("half") is None)
+    with pytest.raises(NodeClosed):
+        ada.send(pid, "anybody there?")
+    with pytest.raises(NodeClosed):
+        await ada.names.register("again", pid)
+    await ada.close()
+    again = await nodes.start(ada.name, bob)
+    assert again.peers() == [bob.name]
+
+
+def _deep(frames: int, do: Callable[[], object]) -> object:
+    return do() if frames == 0 else _deep(frames - 1, do)
+
+
+async def test_names_taken_at_the_end_of_the_stack_are_taken_or_not_or_the_node_has_ended(nodes: Nodes):
+    room = sys.getrecursionlimit() - len(inspect.stack(0))
+    failed = 0
+    for left in range(2, 60, 3):
+        ada = await nodes.start("ada", heartbeat=600.0)
+        pid, name = ada.spawn(idle), f"with {left} frames left"
+        with suppress(RecursionError):
+            _deep(room - left, lambda: ada.names.register_nowait(name, pid))  # noqa: B023 - it is called here
+        held = await ended(ada.names.register(name, pid))
+        if ada.has_failed:
+            failed += 1
+            assert isinstance(held, NodeClosed), held
+            continue
+        assert isinstance(held, Registration | NameTaken), held
+        await ada.names.unregister(name)
+        assert ada.names.whereis(name) is None
+    assert failed, "in none of them it was the kernel that came to the end"

@@ -175,11 +175,13 @@ async def _serve(node: Node, main: Main) -> int:
     closed = asyncio.create_task(node.wait_closed())
     try:
         await _first(work, stopped, closed)
-        if closed.done() and node.draining is None:
+        if closed.done() and node.draining is None and not node.has_failed:
             await _first(work, stopped)  # it has closed the node itself, and goes on
         if work.done() and (work.exception() is not None or work.result() != exits.YES):
             return work.result()
         await _first(closed, stopped)
+        if node.has_failed:
+            return exits.NO
         return await _leave(node, work, stopped.result() if stopped.done() else signal.SIGTERM)
     finally:
         closed.cancel()

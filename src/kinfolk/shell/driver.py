@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from kinfolk import effects as fx
@@ -27,6 +28,8 @@ class Driver:
         performers: by class of effect, what carries one out, without waiting and without raising.
         wall_clock: nanoseconds since 1970, as far as anybody knows; only goes into stamps.
         monotonic: the seconds before there is a loop, and after.
+        failed: told, in a turn of its own, that an input ended in an exception. The kernel is somewhere in the middle
+            of it then, and takes nothing more: a node that goes on with half a table tells others what is not so.
     """
 
     def __init__(
@@ -35,14 +38,17 @@ class Driver:
         performers: Mapping[type, Callable[[Any], None]],
         wall_clock: Callable[[], int],
         monotonic: Callable[[], float],
+        failed: Callable[[BaseException], None],
     ) -> None:
         self._kernel = kernel
         self._performers = performers
         self._wall_clock = wall_clock
         self._monotonic = monotonic
+        self._failed = failed
         self._inputs: deque[fx.Input] = deque()
         self._actions: deque[Callable[[], None]] = deque()
         self._running = False
+        self._error: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None  # when it fires; uvloop's handles do not tell
@@ -62,10 +68,16 @@ class Driver:
         self._loop = self._timer = None
 
     def submit(self, happened: fx.Input) -> None:
-        """Give the kernel an input; its effects are carried out before this returns, unless a step is under way."""
+        """Give the kernel an input; its effects are carried out before this returns, unless a step is under way.
+
+        Raises:
+            BaseException: the kernel has failed; see `failed` above.
+        """
         inputs = self._inputs
         inputs.append(happened)
         if self._running:
+            if self._error is not None:
+                self._give_up(self._error)
             return
         self._running = True
         performers = self._performers
@@ -74,18 +86,32 @@ class Driver:
                 for effect in self._kernel.handle(inputs.popleft(), self.now()):
                     try:
                         performers[type(effect)](effect)
+                    except (RecursionError, MemoryError):
+                        raise  # the next effect would fare no better
                     except Exception:  # noqa: BLE001
                         # The effects after it are of the same step: without them the kernel is wrong about the world.
-                        _log.exception(
-                            "could not carry out %r: this is a bug in kinfolk, please report it",
-                            effect,
-                            extra=fields(self._kernel.name),
-                        )
-        finally:
-            self._running = False
+                        with suppress(Exception):  # a handler of the program's may raise
+                            _log.exception(
+                                "could not carry out %r: this is a bug in kinfolk, please report it",
+                                effect,
+                                extra=fields(self._kernel.name),
+                            )
+        except BaseException as error:
+            if self._loop is None:
+                self._running = False  # nobody has been told anything yet
+            else:
+                self._error = error  # and until the node has ended, this step is not over
+                self._give_up(error)
+            raise
+        self._running = False
         while self._actions and not self._running:
             self._actions.popleft()()
         self._arm()
+
+    def _give_up(self, error: BaseException) -> None:
+        """Not here and now, for this may be the end of the stack; if not even this can be done, with the next input."""
+        if self._loop is not None:
+            self._loop.call_soon(self._failed, error)
 
     @property
     def idle(self) -> bool:

@@ -1070,10 +1070,11 @@ def dial_error(seed: Seed, error: OSError, ours: Papers, *, past_tls: bool) -> A
         own = ours.names_nodes
         reason = "certificate" if own else "cookie"
         return AuthenticationFailed(f"{seed} did not let us in: {probable_cause(error, own=own)}", reason)
-    text = f"cannot connect to {seed}: {error.strerror or error}"
+    why = error.strerror or error
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        return NodeUnreachable(f"{text}, here at this node: close some, or raise the limit (`ulimit -n`)")
-    return NodeUnreachable(f"{text}; is it running there?")
+        text = f"cannot connect to {seed}: {why}, here at this node: close some, or raise the limit (`ulimit -n`)"
+        return NodeUnreachable(text)
+    return NodeUnreachable(f"cannot connect to {seed}: {why}; is it running there?")
 
 
 def _why(error: Exception, link: Link) -> str:
