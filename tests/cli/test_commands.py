@@ -3,12 +3,14 @@
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import kinfolk
 from kinfolk import Cookie
 from kinfolk.cli import main
+from tests.cli.commands import KINFOLK
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,19 @@ def test_help_is_shown_and_is_no_error(capsys, arguments):
 
 def test_the_version_is_printed(shell):
     assert shell.run("--version").out == f"kinfolk {kinfolk.__version__}\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the full device of Linux")
+def test_output_that_cannot_be_written_is_told_in_one_line_and_output_that_nobody_wants_is_not_missed(shell):
+    command = [*KINFOLK, "doctor", "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=shell.environ)
+    assert (done.stderr, done.returncode) == (
+        "kinfolk: cannot write all of the output: No space left on device\n",
+        1,
+    )
+    closed = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, env=shell.environ)
+    assert (closed.stderr, closed.returncode) == (b"", shell.run("doctor", "--json").code)
 
 
 def test_the_installed_command_is_the_module(shell):

@@ -5,6 +5,7 @@ errors that `kinfolk.cli.exits` knows: then one line on stderr says what is wron
 to import are imported by the function that needs them.
 """
 
+import errno
 import inspect
 import os
 import signal
@@ -85,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: always.
     """
+    if sys.stdout is None:  # it was closed before we began: whoever did that wants none of it
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as the program runs
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")  # an encoding that lacks a letter of a name is no reason for a traceback
@@ -97,9 +100,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
     except BrokenPipeError:  # whoever read our output has enough of it, as in `kinfolk names | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         code = 128 + getattr(signal, "SIGPIPE", 13)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _write_no_more()
+        print(f"kinfolk: cannot write all of the output: {error.strerror}", file=sys.stderr)
+        code = exits.NO
     sys.exit(code)
+
+
+def _write_no_more() -> None:
+    """What has not been written never will be: else the interpreter tries it once more as it ends, and complains."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _command(arguments: list[str]) -> int:
