@@ -178,6 +178,11 @@ def test_a_cookie_file_may_be_read_only_and_a_symbolic_link(file: Path, tmp_path
 
 
 @posix
+def test_of_a_cookie_file_that_is_not_there_it_is_said_how_to_make_one(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"No such file .*: `kinfolk cookie new --file \S+/none` makes"):
+        read_cookie_file(tmp_path / "none")
+
+
 def test_a_cookie_file_must_be_a_regular_file(tmp_path: Path):
     with pytest.raises(ValueError, match="regular file"):
         read_cookie_file(Path("/dev/null"))

@@ -197,7 +197,12 @@ def read_cookie_file(path: Path) -> Cookie:
         ValueError: not a regular file, or no cookie in it.
     """
     # Checked on the open file, so that it cannot be exchanged in between; not blocking, in case it is a pipe.
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError as error:
+        make = f"kinfolk cookie new --file {shlex.quote(os.fspath(path))}"
+        text = f"{error.strerror}: `{make}` makes a cookie, of which each node of the cluster needs a copy"
+        raise FileNotFoundError(error.errno, text, os.fspath(path)) from None
     with open(fd, "rb") as file:
         check_private(path, "the cookie file", os.fstat(fd))
         content = Hidden(file.read(_MAX_FILE + 1))
