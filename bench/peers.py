@@ -219,7 +219,7 @@ async def _by_threads(calls: list[Any], count: int) -> float:
 
 # --- lapinbeam: the nearest in promise; actors, monitors and names over TCP ---
 
-LAPINBEAM_BURST = 1000
+LAPINBEAM_BURST = 200
 
 
 async def lapinbeam_start(here: Here, word: str, join: list[str]) -> str:

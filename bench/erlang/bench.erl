@@ -137,9 +137,15 @@ pg_join(Nodes, Count) ->
 
 %% A node that knows nobody yet joins those that hold so many groups.
 pg_arrive(Nodes, Count) ->
+    until(fun() -> is_alone(Nodes) end),
     seconds(fun() -> [net_kernel:connect_node(Node) || Node <- Nodes], until_size(bench, Count) end).
 
 pg_leave(Nodes) -> [erlang:disconnect_node(Node) || Node <- Nodes], until_size(bench, 0), ok.
+
+%% Who still had something to say to it when it left may have connected anew.
+is_alone(Nodes) ->
+    (nodes() =:= [] andalso ets:info(bench, size) =:= 0) orelse
+        begin [erlang:disconnect_node(Node) || Node <- Nodes], false end.
 
 %% Owners of one group each exit; until nobody shows any.
 pg_exits(Nodes, Count) ->
