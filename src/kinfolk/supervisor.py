@@ -49,7 +49,7 @@ Ts = TypeVarTuple("Ts")
 
 SHUTDOWN_TIMEOUT = 5.0
 """Seconds that a child may take to end in good order, by default."""
-_AS_USUAL = math.nan  # known by being this very one: no number that somebody gives
+_AS_USUAL = float("nan")  # known by being this very one, and not math.nan: no number that somebody gives
 _PATIENCE = 10.0
 """Seconds that the last word of an old holder may take once it has ended."""
 

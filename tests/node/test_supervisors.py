@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -450,6 +451,7 @@ supervisor: Any = Supervisor
     ("make", "text"),
     [
         (lambda: Child(echo, shutdown=-1), "shutdown cannot be -1"),
+        (lambda: Child(echo, shutdown=math.nan), "shutdown cannot be nan"),
         (lambda: Child(echo, shutdown=float("nan")), "shutdown cannot be nan"),
         (lambda: child(5), "give an async function"),
         (lambda: child(echo, restart="often"), "restart='often': it is one of permanent, transient, temporary"),
