@@ -136,10 +136,11 @@ def _runs(results: Mapping[str, Any], goals: Sequence[Row]) -> str:
     runs = results.get("runs", [])
     if len(runs) < 2:
         return ""
-    times = [sum(row["id"] in run["met"] for run in runs) for row in goals]
+    times = [sum(run["met"].get(row["id"]) is True for run in runs) for row in goals]
+    each = ", ".join(str(sum(met is True for met in run["met"].values())) for run in runs)
     return (
         f" Of the last {len(runs)} whole runs ({', '.join(run['at'] for run in runs)}) these met"
-        f" {', '.join(str(len(run['met'])) for run in runs)}: {times.count(len(runs))} goals were met in all of them,"
+        f" {each}: {times.count(len(runs))} goals were met in all of them,"
         f" {times.count(0)} in none."
     )
 
@@ -164,7 +165,7 @@ def _misses(results: Mapping[str, Any]) -> str:
 
 def _is_shaky(row: Row, runs: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a goal was missed in one of the last whole runs."""
-    return bool(row["goal"]) and not all(row["id"] in run["met"] for run in runs)
+    return any(run["met"].get(row["id"]) is False for run in runs)
 
 
 def _others(results: Mapping[str, Any]) -> str:

@@ -116,7 +116,7 @@ def remember() -> None:
         "at": max(row["at"] for row in goals),
         "rounds": results["machine"]["rounds"],
         "ratios": {row["id"]: row["ratio"] for row in goals},
-        "met": [row["id"] for row in goals if row["met"]],
+        "met": {row["id"]: row["met"] for row in goals},
     }
     _save({**results, "runs": [*results["runs"], run][-RUNS:]})
 

@@ -144,6 +144,15 @@ def test_of_the_last_whole_runs_the_ratios_are_kept_and_a_goal_that_one_of_them_
     assert "3, 1.5, 1.25" in page
 
 
+def test_a_run_without_a_reference_has_not_missed_the_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "latest.json")
+    found = rows({"kinfolk asyncio": [{"p50": 1.0}]}, {"erlang": "not installed"})
+    report.write([row for row in found.values() if row["goal"] == "<= 2"], {}, 1)
+    report.remember()
+    page = document.filled("<!-- measured: misses -->\n<!-- end -->\n", report.read())
+    assert page == "<!-- measured: misses -->\nNone.\n<!-- end -->\n"
+
+
 @pytest.mark.parametrize("path", document.PAGES, ids=lambda path: path.name)
 def test_the_pages_say_what_the_file_of_results_says(path: Path):
     page = path.read_text()
