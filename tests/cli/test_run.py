@@ -35,6 +35,9 @@ def test_a_node_whose_kernel_fails_ends_its_program_with_1_so_that_it_is_started
     ended = failing.end()
     assert (ended.out, ended.code) == ("tidy\n", 1)
     assert "ends at once, since a step of its kernel has failed halfway: start it anew" in ended.err
+    assert not any(line.startswith("kinfolk: ") for line in ended.err.splitlines()), (
+        "that it has closed is no error too"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -522,6 +523,37 @@ async def test_a_node_whose_kernel_fails_halfway_ends_at_once_and_the_others_kno
     await ada.close()
     again = await nodes.start(ada.name, bob)
     assert again.peers() == [bob.name]
+
+
+async def test_a_node_whose_stack_ends_while_it_carries_out_what_was_decided_ends_as_well(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+):
+    ada = await nodes.start("ada", heartbeat=600.0)
+
+    def at_the_end(effect: fx.NameAdded) -> None:
+        raise RecursionError
+
+    performers: Any = ada._parts.driver._performers
+    monkeypatch.setitem(performers, fx.NameAdded, at_the_end)
+    with pytest.raises(RecursionError):
+        ada.names.register_nowait("shown to nobody", ada.spawn(idle))
+    await asyncio.wait_for(ada.wait_closed(), PATIENCE)
+    assert ada.has_failed
+
+
+async def test_deadlines_are_kept_by_the_loop_on_which_a_node_was_started_last(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+):
+    driver, loops = nodes.make("ada")._parts.driver, [asyncio.new_event_loop() for _ in range(2)]
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "_kernel", SimpleNamespace(next_deadline=lambda: 5.0))
+        for loop in loops:
+            driver.start(loop)
+    cancelled = [[timer.cancelled() for timer in loop._scheduled] for loop in cast("list[Any]", loops)]
+    driver.stop()
+    for loop in loops:
+        loop.close()
+    assert cancelled == [[True], [False]]
 
 
 def _deep(frames: int, do: Callable[[], object]) -> object:
